@@ -1,0 +1,126 @@
+"""The program around the commands: finding them, turning errors into one line, and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, cast
+
+import click
+
+from bossa.errors import BossaError
+
+
+class ExitCode(IntEnum):
+    """What the process returns; documented in ``docs/cli.md``."""
+
+    OK = 0
+    WRONG = 2  # wrong input or usage: one line on stderr says what
+    SOME_RECORDS_FAILED = 3
+    INTERRUPTED = 130  # 128 + SIGINT
+    READER_GONE = 141  # 128 + SIGPIPE: `bossa run … | head`
+
+
+COMMANDS = ("compile", "run", "inspect", "cache")
+
+
+class _Commands(click.Group):
+    """The commands by name, each imported when it is asked for: `run` must not pay for the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return cast(click.Command, importlib.import_module(f"bossa.cli.{cmd_name}").command)
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from bossa.version import __version__
+
+        click.echo(f"bossa {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Commands,
+    no_args_is_help=False,
+    context_settings={
+        "token_normalize_func": lambda token: token.replace("_", "-"),  # --max_seq_length is --max-seq-length
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+    },
+)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with every error.")
+def bossa() -> None:
+    """Compile Hugging Face causal language models to one file, and generate from it without PyTorch.
+
+    Every option may be written with hyphens or with underscores.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; ``argv`` is ``sys.argv[1:]`` when not given."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    with warnings.catch_warnings():
+        if not debug:
+            _quiet_libraries()
+        try:
+            with bossa.make_context("bossa", args) as context:
+                return int(bossa.invoke(context) or ExitCode.OK)
+        except click.exceptions.Exit as exit_:
+            return exit_.exit_code
+        except click.ClickException as error:
+            return _report(error.format_message() + _hint(error), debug)
+        except BossaError as error:
+            return _report(str(error), debug)
+        except KeyboardInterrupt:
+            return _report("interrupted", debug, ExitCode.INTERRUPTED)
+        except BrokenPipeError:
+            # The interpreter flushes stdout once more at its end; give it somewhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.READER_GONE
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename is not None else ""
+            return _report(f"{where}{error.strerror or error}", debug)
+
+
+def _report(message: str, debug: bool, code: ExitCode = ExitCode.WRONG) -> int:
+    if debug:
+        traceback.print_exc()
+    line = re.sub(r"\s*\n\s*", " ", message.strip())
+    print(f"bossa: {line}", file=sys.stderr)
+    return code
+
+
+def _show_warning(message: Warning | str, *_where: object, **_more: object) -> None:
+    print(f"bossa: warning: {message}", file=sys.stderr)
+
+
+def _hint(error: click.ClickException) -> str:
+    context: Any = getattr(error, "ctx", None)
+    return f" (see {context.command_path} --help)" if context is not None else ""
+
+
+def _quiet_libraries() -> None:
+    """Keep libraries from writing warnings and bars of their own between our lines; ``--debug`` lets them."""
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("always", module=r"bossa\b")
+    warnings.showwarning = _show_warning
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("torch").setLevel(logging.ERROR)

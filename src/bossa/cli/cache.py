@@ -1,0 +1,69 @@
+"""``bossa cache``: the packed weights that are kept on disk."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from bossa.cli import options
+from bossa.cli.text import size, table
+
+
+@click.group("cache", short_help="List and prune the packed weights kept on disk.")
+def command() -> None:
+    """Packed weights are kept so that the next run maps them at once; they can always be made again.
+
+    They are in $BOSSA_CACHE, else in $XDG_CACHE_HOME/bossa, else in ~/.cache/bossa.
+    """
+
+
+@command.command("list", short_help="Show what is kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead.")
+@options.DEBUG
+def list_entries(as_json: bool) -> None:
+    """Show what is kept, the last used first: size, days since it was used, key, and the checkpoint it is from."""
+    from bossa.weights.cache import WeightCache
+
+    cache = WeightCache()
+    entries = cache.entries()
+    if as_json:
+        import orjson
+
+        fields = [
+            {
+                "key": entry.key,
+                "source": entry.source,
+                "bytes": entry.bytes,
+                "last_used": entry.last_used,
+                "path": str(entry.path),
+            }
+            for entry in entries
+        ]
+        click.echo(orjson.dumps(fields, option=orjson.OPT_INDENT_2).decode())
+        return
+    now = time.time()
+    rows = [
+        (size(entry.bytes), f"{max(0.0, now - entry.last_used) / 86_400:.1f} days ago", entry.key[:12], entry.source)
+        for entry in entries
+    ]
+    if rows:
+        click.echo(table(rows))
+    click.echo(f"{len(rows)} in {cache.directory}: {size(sum(entry.bytes for entry in entries))}")
+
+
+@command.command("prune", short_help="Remove what is kept.")
+@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="What was not used for so many days.")
+@click.option("--max-size", type=options.Size(), metavar="SIZE", help="The longest unused, until the rest fit in this.")
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@options.DEBUG
+def prune(older_than: float | None, max_size: int | None, everything: bool) -> None:
+    """Remove packed weights: at least one option says which. Programs that run now keep theirs."""
+    if older_than is None and max_size is None and not everything:
+        raise click.UsageError("say what to remove: --older-than DAYS, --max-size SIZE or --all")
+    from bossa.weights.cache import WeightCache
+
+    removed = WeightCache().prune(max_bytes=max_size, older_than_days=older_than, everything=everything)
+    for entry in removed:
+        click.echo(f"removed {entry.key[:12]}  {size(entry.bytes)}  {entry.source}")
+    click.echo(f"{len(removed)} removed: {size(sum(entry.bytes for entry in removed))}")

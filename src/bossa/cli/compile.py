@@ -1,0 +1,136 @@
+"""``bossa compile``: a model in, a program file out."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from bossa.cli import options
+from bossa.cli.progress import Stages
+from bossa.errors import CompileError, PefError
+
+OPTIONAL_PACKAGES = ("torch", "transformers", "gguf")
+
+
+@click.command("compile", short_help="Compile a model into a program file.")
+@click.argument("model", required=False)
+@click.option("--model_name_or_path", metavar="MODEL", help="The same as the argument MODEL.")
+@click.option("--config_name", metavar="CONFIG", help="Take the architecture from this config; no weights are needed.")
+@options.cache_dir()
+@options.max_seq_length("as many as the model was made for")
+@click.option(
+    "-b", "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="The most sequences at once."
+)
+@click.option("--pef-name", metavar="NAME", help="The program's name; without one, made of the time and process id.")
+@click.option(
+    "--output-folder",
+    type=click.Path(path_type=Path),
+    default=Path("out"),
+    show_default=True,
+    help="The file is FOLDER/NAME/NAME.pef.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="How weights are stored; sums are in fp32 in any case.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="TARGET",
+    help="Build for this kind of CPU (x86-64-v3, x86-64-v4, x86-64-v4-vnni, aarch64, portable); may be repeated."
+    "  [default: this machine's]",
+)
+@click.option("--bundle", is_flag=True, help="Put the packed weights into the file too.")
+@click.option("--trust-remote-code", is_flag=True, help="Allow a model to run Python code that comes with it.")
+@click.option(
+    "--examples_to_generate", type=options.CountOrAll(), expose_value=False, help="Accepted as in run; means nothing."
+)
+@options.INFERENCE
+@options.DEBUG
+def command(
+    model: str | None,
+    model_name_or_path: str | None,
+    config_name: str | None,
+    cache_dir: Path | None,
+    max_seq_length: int | None,
+    batch_size: int,
+    pef_name: str | None,
+    output_folder: Path,
+    precision: str,
+    targets: tuple[str, ...],
+    bundle: bool,
+    trust_remote_code: bool,
+) -> None:
+    """Compile MODEL into one program file, whose path is the last line printed.
+
+    MODEL is a name on the Hugging Face hub, a directory in its layout, or a GGUF file. Its weights are not read,
+    unless --bundle is given.
+    """
+    if model is not None and model_name_or_path not in (None, model):
+        raise click.UsageError(f"two models are given: {model} and {model_name_or_path}; give one")
+    model = model or model_name_or_path
+    if not model and not config_name:
+        raise click.UsageError("no model is given: name one, as in 'bossa compile gpt2', or give --config_name")
+    name = _checked_name(pef_name) if pef_name is not None else _name_of_this_moment()
+    folder = output_folder / name
+    _refuse_unwritable(folder)
+    with Stages() as stage:
+        try:
+            from bossa.compiler import compile as compile_model
+
+            pef = compile_model(
+                model,
+                config_name=config_name,
+                precision=precision,
+                max_seq_length=max_seq_length,
+                batch_size=batch_size,
+                targets=list(targets) or None,
+                bundle=bundle,
+                cache_dir=cache_dir,
+                trust_remote_code=trust_remote_code,
+                name=name,
+                progress=stage,
+            )
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] not in OPTIONAL_PACKAGES:
+                raise
+            raise CompileError(
+                f"compiling needs {error.name}, which is not installed: pip install 'bossa[compile]'"
+            ) from error
+        stage("write")
+        path = folder / f"{name}.pef"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            pef.save(path)
+        except BaseException:
+            with suppress(OSError):
+                folder.rmdir()  # only if it is empty
+            raise
+    click.echo(path)
+
+
+def _name_of_this_moment() -> str:
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+
+
+def _checked_name(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise click.UsageError(f"--pef-name {name!r} is not a file name: the folder goes to --output-folder")
+    return name
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Say before the work, not after it, that its result could not be written."""
+    parent = folder.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise PefError(f"{folder}: cannot be written, because {parent} is not a folder that can be written to")

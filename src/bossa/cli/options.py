@@ -1,0 +1,80 @@
+"""What options of several commands share: value types, and the options that more than one command has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with every error.")
+INFERENCE = click.option(
+    "--inference", is_flag=True, expose_value=False, help="Accepted for compatibility: inference is all there is."
+)
+
+_UNITS = {"": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _UNITS |= {f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power, _letter: 1024**_power}
+
+
+class Size(click.ParamType[int]):
+    """Bytes: ``2GB`` (powers of 1000), ``2GiB`` or ``2G`` (powers of 1024), or a plain number."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower())
+        unit = _UNITS.get(match[2].removesuffix("b") if match and match[2] == "b" else match[2]) if match else None
+        if match is None or unit is None:
+            self.fail(f"{value!r} is not a size: write it like 2GB, 512MiB or 1000000", param, ctx)
+        return int(float(match[1]) * unit)
+
+
+class CountOrAll(click.ParamType["int | None"]):
+    """A count, or ``all`` (None)."""
+
+    name = "count|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        text = str(value).lower()
+        if text == "all":
+            return None
+        if not re.fullmatch(r"\d+", text):
+            self.fail(f"{value!r} is neither a count nor 'all'", param, ctx)
+        return int(text)
+
+
+class SequenceLength(click.ParamType["int | None"]):
+    """A count of tokens, or ``-1`` (None) for the most that there can be."""
+
+    name = "tokens"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        text = str(value)
+        if text == "-1":
+            return None
+        if not re.fullmatch(r"\d+", text) or int(text) == 0:
+            self.fail(f"{value!r} is not a number of tokens: give 1 or more, or -1 for the most", param, ctx)
+        return int(text)
+
+
+def max_seq_length(what: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--max_seq_length",
+        type=SequenceLength(),
+        default="-1",
+        show_default=True,
+        help=f"The most tokens a sequence may have, prompt and completion together; -1: {what}.",
+    )
+
+
+def cache_dir() -> Callable[[Command], Command]:
+    return click.option(
+        "--cache_dir", type=click.Path(path_type=Path), help="Where models fetched from the hub are kept."
+    )

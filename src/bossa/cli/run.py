@@ -1,0 +1,144 @@
+"""``bossa run``: prompts in, predictions out, from a program file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bossa.cli import options
+from bossa.cli.app import ExitCode
+from bossa.cli.progress import Bar
+
+if TYPE_CHECKING:
+    from bossa.dataset.truncation import Truncation
+
+
+@click.command("run", short_help="Generate from a program file.")
+@click.option("-p", "--pef", required=True, type=click.Path(path_type=Path), help="The program file to run.")
+@click.option("--model_name_or_path", metavar="MODEL", help="Weights, and the tokenizer where the file has none.")
+@click.option(
+    "--checkpoint_name",
+    metavar="FILE",
+    default="",
+    help="Weights to use instead of the model's: safetensors, a folder or index of them, or a torch state dict.",
+)
+@click.option("--data_dir", metavar="FILE|FOLDER|-", help="Prompts: .json or .jsonl, .gz of either, a folder of them.")
+@click.option("--prompt", metavar="TEXT", help="One prompt, whose completion is written as it grows.")
+@click.option("--chat", is_flag=True, help="Ask each prompt as a user's message, in the model's chat template.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write JSON Lines here instead of text: a record a prompt.",
+)
+@click.option(
+    "--max_tokens_to_generate", type=click.IntRange(min=1), default=20, show_default=True, help="Tokens after a prompt."
+)
+@click.option(
+    "--examples_to_generate",
+    type=options.CountOrAll(),
+    default="20",
+    show_default=True,
+    help="How many of the prompts to run.",
+)
+@options.max_seq_length("as many as the program file allows")
+@click.option("--truncation", type=click.Choice(["left", "right"]), help="Cut prompts that are too long on this side.")
+@click.option("--temperature", type=click.FloatRange(min=0), help="0 takes the likeliest token.  [default: 0]")
+@click.option("--top-k", type=click.IntRange(min=0), help="Draw from the K likeliest tokens; 0: from all.")
+@click.option("--top-p", type=click.FloatRange(0, 1), help="Draw from the likeliest that hold this probability.")
+@click.option("--min-p", type=click.FloatRange(0, 1), help="Drop those below this share of the likeliest.")
+@click.option("--repetition-penalty", type=click.FloatRange(min=0, min_open=True), help="Above 1: repeat less.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="What random draws depend on.  [default: 0]")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End a completion before this text; may be repeated.")
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), help="Sequences at once.  [default: the file's]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: one a core]")
+@click.option("--memory", type=options.Size(), metavar="SIZE", help="The most that keys and values may take, as 2GB.")
+@options.cache_dir()
+@click.option("--config_name", expose_value=False, help="Accepted as in compile: the file has its architecture.")
+@options.INFERENCE
+@options.DEBUG
+def command(
+    pef: Path,
+    model_name_or_path: str | None,
+    checkpoint_name: str,
+    data_dir: str | None,
+    prompt: str | None,
+    chat: bool,
+    output: Path | None,
+    max_tokens_to_generate: int,
+    examples_to_generate: int | None,
+    max_seq_length: int | None,
+    truncation: Truncation | None,
+    batch_size: int | None,
+    threads: int | None,
+    memory: int | None,
+    cache_dir: Path | None,
+    **sampling: Any,
+) -> int:
+    """Generate from the program file given by --pef: for the prompts of --data_dir, or for one --prompt.
+
+    Predictions go to standard output, each the whole sequence with its prompt, with a line of 20 dashes between
+    two; with --output, a JSON record for each goes to that file instead.
+    """
+    if (data_dir is None) == (prompt is None):
+        raise click.UsageError("give either --data_dir or --prompt")
+    if prompt is not None and output is not None:
+        raise click.UsageError("--output goes with --data_dir: the answer to --prompt goes to standard output")
+    from bossa.cli import generation
+    from bossa.dataset import JsonlWriter, TextWriter, read_records
+    from bossa.loading import load
+
+    given = {name: value for name, value in sampling.items() if value is not None}
+    if given.keys() & {"top_k", "top_p", "min_p"}:
+        given.setdefault("temperature", 1.0)  # they are about drawing
+    ask = generation.Ask(given | {"max_new_tokens": max_tokens_to_generate}, chat, truncation)
+    # Both before the model, which may take a while: there may be nothing to read.
+    records = islice(read_records(data_dir), examples_to_generate) if data_dir is not None else None
+    count = _count(data_dir, examples_to_generate) if data_dir is not None else None
+
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        model = stack.enter_context(
+            load(
+                pef,
+                weights=model_name_or_path,
+                checkpoint=checkpoint_name or None,
+                threads=threads,
+                memory=memory,
+                max_seq_length=max_seq_length,
+                batch_size=batch_size,
+                cache_dir=cache_dir,
+            )
+        )
+        loaded = time.perf_counter() - started
+        if records is None:
+            assert prompt is not None
+            tally = generation.stream(model, prompt, ask)
+        else:
+            bar = Bar(count)
+            sink: generation.Sink
+            if output is None:
+                sink = generation.TextSink(stack.enter_context(TextWriter(sys.stdout)), model, bar)
+            else:
+                sink = generation.JsonlSink(stack.enter_context(JsonlWriter(str(output))))
+            with bar:
+                tally = generation.generate(model, records, ask, sink, bar)
+    print(f"{tally}; loaded in {loaded:.2f} s", file=sys.stderr)
+    if tally.interrupted:
+        raise KeyboardInterrupt
+    return ExitCode.SOME_RECORDS_FAILED if tally.failed else ExitCode.OK
+
+
+def _count(data_dir: str, limit: int | None) -> int | None:
+    """How many records there are to run, for a progress bar; None where nobody looks or it cannot be known."""
+    from bossa.dataset import read_records
+
+    if not sys.stderr.isatty() or not (Path(data_dir).is_file() or Path(data_dir).is_dir()):
+        return None
+    return sum(1 for _ in islice(read_records(data_dir), limit))

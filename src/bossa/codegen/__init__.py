@@ -1,0 +1,1 @@
+"""From a row program to one C++ file, and from that to a shared library."""

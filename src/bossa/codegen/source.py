@@ -1,0 +1,190 @@
+"""The C++ file of a plan: one function a section, and the step that runs them in order."""
+
+from __future__ import annotations
+
+from bossa.codegen.plan import Attend, Matmul, Plan, Repeat, Rows, Section
+from bossa.codegen.sections import SectionWriter
+from bossa.program.ir import Loop, weights_of
+
+
+def generate(plan: Plan) -> str:
+    """The program's source. It needs only the kernel headers and a C++17 compiler."""
+    program = plan.program
+    writer = SectionWriter(plan)
+    functions: list[str] = []
+
+    def write(sections: tuple[Section, ...], loop: Loop | None) -> None:
+        for section in sections:
+            if isinstance(section, Repeat):
+                functions.append(_slot_table(section, writer))
+                write(section.sections, section.loop)
+            else:
+                functions.append(writer.section(section, loop))
+
+    write(plan.sections, None)
+    layers = len(plan.kv_offsets)
+    return "\n".join([
+        f"// {program.name}, compiled by Bossa: vocabulary {program.vocab_size}, {layers} attention layers,",
+        f"// sequences up to {program.max_seq_length} tokens. A step runs packed rows of any number of sequences.",
+        "#include <new>",
+        "#include <stdlib.h>",
+        "",
+        '#include "abi.h"',
+        '#include "attention.h"',
+        '#include "linear.h"',
+        '#include "math.h"',
+        '#include "rows.h"',
+        '#include "team.h"',
+        "",
+        "namespace {",
+        "",
+        "using namespace bossa;",
+        "",
+        f"constexpr int kVocabulary = {program.vocab_size};",
+        f"constexpr size_t kPageFloats = {plan.page_floats};  // keys and values of {32} positions, all layers",
+        f"constexpr size_t kArenaFloats = {plan.floats_per_row};  // activations of one row",
+        "",
+        _PROGRAM,
+        *functions,
+        _run(plan, writer),
+        "}  // namespace",
+        "",
+        _EXPORTS,
+    ])  # fmt: skip
+
+
+_PROGRAM = """struct Program {
+  Team team;
+  int max_rows;
+  const void** slots;      // packed weights, in the order of the manifest
+  const float* constants;  // position tables
+  float* kv;
+  float* arena;            // [kArenaFloats][max_rows], each value's rows together
+  int* sequence_of;        // [max_rows]
+  const bossa_step* step;
+
+  explicit Program(int threads) : team(threads) {}
+};
+
+// Row `t` of the arena value at `offset` with `stride` floats a row.
+inline float* row(Program& p, size_t offset, size_t stride, int t) {
+  return p.arena + offset * (size_t)p.max_rows + stride * (size_t)t;
+}
+
+template <class T>
+inline const T* slot(Program& p, int index) {
+  return (const T*)p.slots[index];
+}
+
+inline const int32_t* block_table(Program& p, int t) {
+  return p.step->block_tables + (size_t)p.sequence_of[t] * (size_t)p.step->max_blocks;
+}
+
+inline Batch batch_of(const bossa_step& s) {
+  return {s.rows, s.sequences, s.max_blocks, s.positions, s.starts, s.block_tables};
+}
+
+// The share of `rows` rows of one worker.
+struct Share {
+  int begin, end;
+};
+
+inline Share share_of(const Worker& w, int rows) {
+  return {(int)((int64_t)rows * w.id / w.count), (int)((int64_t)rows * (w.id + 1) / w.count)};
+}
+"""
+
+_EXPORTS = """extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
+
+extern "C" void bossa_close(void* program) {
+  Program* p = (Program*)program;
+  if (p == nullptr) return;
+  free(p->slots);
+  free(p->arena);
+  free(p->sequence_of);
+  p->~Program();
+  free(p);
+}
+
+extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,
+                            void* kv) {
+  void* memory = nullptr;
+  if (posix_memalign(&memory, 64, sizeof(Program)) != 0) return nullptr;
+  Program* p = new (memory) Program(threads);
+  p->max_rows = max_rows;
+  p->constants = constants;
+  p->kv = (float*)kv;
+  p->arena = nullptr;
+  p->slots = (const void**)malloc(sizeof(void*) * (kSlots + 1));
+  p->sequence_of = (int*)malloc(sizeof(int) * (size_t)max_rows);
+  void* arena = nullptr;
+  const bool placed = posix_memalign(&arena, 64, sizeof(float) * (kArenaFloats + 16) * (size_t)max_rows) == 0;
+  p->arena = placed ? (float*)arena : nullptr;
+  if (p->slots == nullptr || p->sequence_of == nullptr || !placed) {
+    bossa_close(p);
+    return nullptr;
+  }
+  for (int i = 0; i < kSlots; i++) p->slots[i] = slots[i];
+  return p;
+}
+
+extern "C" int32_t bossa_step_run(void* program, const bossa_step* step) {
+  Program* p = (Program*)program;
+  if (step->rows < 1 || step->rows > p->max_rows || step->logit_count > p->max_rows) return 1;
+  for (int s = 0; s < step->sequences; s++) {
+    for (int t = step->starts[s]; t < step->starts[s + 1]; t++) p->sequence_of[t] = s;
+  }
+  p->step = step;
+  team_run(&p->team, run, p);
+  return 0;
+}
+"""
+
+
+def _slot_table(section: Repeat, writer: SectionWriter) -> str:
+    """Which slot each weight of a loop's body is, iteration by iteration."""
+    loop = section.loop
+    formal = dict(loop.weights)
+    names = weights_of(loop)
+    lines = [
+        f"// The slots of {section.name}: {', '.join(names)}.",
+        f"constexpr int k{section.name.title().replace('_', '')}[{loop.count}][{len(names) or 1}] = {{",
+    ]
+    for i in range(loop.count):
+        slots = [writer.slot_index[formal[name][i] if name in formal else name] for name in names]
+        lines.append("    {" + ", ".join(str(s) for s in slots) + "},")
+    lines.append("};\n")
+    return "\n".join(lines)
+
+
+def _run(plan: Plan, writer: SectionWriter) -> str:
+    lines = [
+        f"constexpr int kSlots = {len(plan.program.slots)};",
+        "",
+        "// One step, on every worker. A barrier follows each section.",
+        "void run(Worker& w, void* arg) {",
+        "  Program& p = *(Program*)arg;",
+    ]
+    selecting = False
+
+    def call(section: Rows | Matmul | Attend, indent: str, loop: Repeat | None) -> None:
+        extra = "" if loop is None else f", k{loop.name.title().replace('_', '')}[i], i"
+        lines.append(f"{indent}{section.name}(p, w{extra});")
+        lines.append(f"{indent}w.barrier();")
+
+    for section in plan.sections:
+        if isinstance(section, Repeat):
+            lines += [f"  {line}" for line in writer.copies(section.loop, first=True)]
+            lines.append(f"  for (int i = 0; i < {section.loop.count}; i++) {{")
+            for inner in section.sections:
+                assert not isinstance(inner, Repeat)
+                call(inner, "    ", section)
+            lines += [f"    {line}" for line in writer.copies(section.loop, first=False)]
+            lines.append("  }")
+            continue
+        if getattr(section, "selected", False) and not selecting:
+            selecting = True
+            lines.append("  if (p.step->logit_count == 0) return;")
+        call(section, "  ", None)
+    lines.append("}\n")
+    return "\n".join(lines)

@@ -1,0 +1,7 @@
+"""The engine: requests in, completions out, on a loaded program."""
+
+from bossa.engine.engine import Engine
+from bossa.engine.program import Detokenizer, Program, Tokenizer
+from bossa.engine.request import Completion, FinishReason, Request, SamplingParams
+
+__all__ = ["Completion", "Detokenizer", "Engine", "FinishReason", "Program", "Request", "SamplingParams", "Tokenizer"]

@@ -1,0 +1,329 @@
+"""Runs requests on a program: the loop of schedule, step, sample, stop, and the calls built on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from bossa.engine.pages import PagePool
+from bossa.engine.program import Detokenizer, Floats, MakeDetokenizer, Program, Tokenizer
+from bossa.engine.request import Completion, Observer, Request, State
+from bossa.engine.sampler import sample
+from bossa.engine.scheduler import Chunk, Scheduler, pack
+from bossa.engine.stopping import Stopper
+from bossa.errors import RequestError, RuntimeFailure
+
+
+def detokenize(tokenizer: Any, prompt: Sequence[int]) -> Detokenizer:
+    """Bossa's own detokenizer, imported where text is followed and nowhere else."""
+    from bossa.tokenizer import Detokenizer as Ours
+
+    return Ours(tokenizer, prompt)
+
+
+class Engine:
+    """Runs any number of requests, from any number of threads, on one program.
+
+    There is no thread of its own. Of the threads that wait for a result one drives: it runs a step for all requests,
+    and the others wait for what it brings. Whoever has what it waits for returns, and another takes over. A call that
+    is cut off, by Ctrl-C for one, takes its own requests out; the others are computed again where that is needed,
+    which gives the same bits.
+
+    Args:
+        program: the engine owns it from now on and closes it.
+        tokenizer: gives completions their text; without one their text is empty and they cannot stop at strings.
+        batch_size: the most sequences in one step.
+        max_rows: the most rows in one step, if fewer than the program allows.
+        max_seq_length: the most positions of a sequence, if fewer than the program allows.
+        detokenizer: makes what follows the text of one growing completion, from the tokenizer and the prompt.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        tokenizer: Tokenizer | None = None,
+        *,
+        batch_size: int,
+        max_rows: int | None = None,
+        max_seq_length: int | None = None,
+        detokenizer: MakeDetokenizer = detokenize,
+    ) -> None:
+        if batch_size < 1:
+            raise RequestError(f"the batch size must be a whole number from 1, and is {batch_size}")
+        self.program = program
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.max_seq_length = min(max_seq_length or program.max_seq_length, program.max_seq_length)
+        self._detokenizer = detokenizer
+        self._scheduler = Scheduler(
+            PagePool(program.pages, program.page_size), min(max_rows or program.max_rows, program.max_rows), batch_size
+        )
+        self._changed = threading.Condition()  # guards all below and the scheduler; told of every step's end
+        self._driver: int | None = None  # the thread that runs a step now
+        self._settled = True  # False from the schedule of a step until all that it brought is taken
+        self._closed = False
+
+    # Requests
+
+    def check(self, request: Request) -> None:
+        """Refuse what can never run.
+
+        Raises:
+            RequestError: says what is too long, empty, out of range or missing.
+        """
+        length = len(request.prompt_token_ids)
+        if not length:
+            raise RequestError("the prompt is empty: give at least one token")
+        low, high = min(request.prompt_token_ids), max(request.prompt_token_ids)
+        if low < 0 or high >= self.program.vocab_size:
+            raise RequestError(
+                f"token id {low if low < 0 else high} is not in the vocabulary, ids 0 to {self.program.vocab_size - 1}"
+            )
+        if not 0 <= request.id < 2**64:
+            raise RequestError(f"a request's id must be a whole number from 0 to 2**64 - 1, and is {request.id}")
+        if request.params.stop and self.tokenizer is None and request.observer is None:
+            raise RequestError("stop strings need a tokenizer, and none is loaded")
+        room = 0 if request.observer is not None else 1
+        if length + room > self.max_seq_length:
+            raise RequestError(
+                f"the prompt has {length} tokens, and at most {self.max_seq_length - room} fit: "
+                "shorten it, or compile with a greater max_seq_length"
+            )
+        positions = self._longest(request)
+        pool = self._scheduler.pool
+        if pool.pages_for(positions) > pool.pages:
+            raise RequestError(
+                f"a prompt of {length} tokens and what is asked after it need {positions} positions, and the KV memory "
+                f"holds {pool.pages * pool.page_size}: allow more memory, or ask for fewer tokens"
+            )
+
+    def submit(self, request: Request) -> None:
+        """Put a new request in the queue.
+
+        Raises:
+            RequestError: it can never run, was submitted before, or the engine is closed.
+        """
+        self.check(request)
+        with self._changed:
+            self._check_open()
+            if request.state is not State.NEW:
+                raise RequestError(f"request {request.id} was submitted before: make a new one")
+            request.stopper = self._stopper(request)
+            self._scheduler.add(request)
+            self._changed.notify_all()
+
+    def abort(self, requests: Iterable[Request]) -> None:
+        """Take out those that are not finished, and free their pages."""
+        with self._changed:
+            self._settle()
+            for request in requests:
+                self._scheduler.remove(request, State.ABORTED)
+
+    def step(self) -> list[Request]:
+        """Run one step, and return the requests that it finished; none when nothing waits or runs."""
+        finished: list[Request] = []
+        self._drive(lambda: not self._scheduler.unfinished, finished)
+        return finished
+
+    # Calls
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Run the requests and give each completion when it is done; its ``index`` is its request's place.
+
+        The requests are taken from the iterable as there is room for them, so that it may be long and lazy.
+
+        Raises:
+            RequestError: a request can never run; those before it that are not finished are dropped.
+        """
+        source = enumerate(requests)
+        indices: dict[Request, int] = {}  # of those in flight, in order
+        ahead = 2 * self.batch_size  # that a free place is never waited for
+        more = True
+        try:
+            while True:
+                while more and len(indices) < ahead:
+                    index, request = next(source, (0, None))
+                    if request is None:
+                        more = False
+                    else:
+                        indices[request] = index
+                        self.submit(request)
+                if not indices:
+                    return
+                for request in self._wait_for_any(indices):
+                    yield request.completion(indices.pop(request))
+        finally:
+            self.abort(indices)
+
+    def stream(self, request: Request) -> Generator[str, None, Completion]:
+        """Run one request and give its text as it grows; joined, the pieces are the completion's text.
+
+        The generator's return value is the completion.
+        """
+        request.stream = True
+        try:
+            self.submit(request)
+            sent = 0
+            while True:
+                self._drive_until(partial(_has_news, request, sent))
+                finished = request.finish_reason is not None
+                text = request.text
+                if len(text) > sent:
+                    yield text[sent:]
+                    sent = len(text)
+                if finished:
+                    return request.completion(0)
+        finally:
+            self.abort([request])
+
+    def observe(self, token_ids: Sequence[int], observer: Observer) -> None:
+        """Run the tokens once, and give the observer their logits.
+
+        Raises:
+            RequestError: there are no tokens, too many, or some that are not in the vocabulary.
+        """
+        request = Request(0, token_ids, observer=observer)
+        try:
+            self.submit(request)
+            self._drive_until(lambda: request.state is State.FINISHED)
+        finally:
+            self.abort([request])
+
+    def close(self) -> None:
+        """Free the program. Calls that still run end with a RequestError; closing again does nothing."""
+        with self._changed:
+            if self._closed:
+                return
+            self._settle()
+            self._closed = True
+            while self._driver is not None:
+                self._changed.wait()
+            self._changed.notify_all()
+            self.program.close()
+
+    # The loop
+
+    def _wait_for_any(self, requests: Iterable[Request]) -> list[Request]:
+        """Run until one of these is finished; all of them that are."""
+        self._drive_until(lambda: any(request.finish_reason is not None for request in requests))
+        return [request for request in requests if request.finish_reason is not None]
+
+    def _drive_until(self, ready: Callable[[], bool]) -> None:
+        while not self._drive(ready, []):
+            pass
+
+    def _drive(self, ready: Callable[[], bool], finished: list[Request]) -> bool:
+        """Unless ``ready`` holds, run one step, after the one that another thread runs. Whether ``ready`` held."""
+        me = threading.get_ident()
+        try:
+            with self._changed:
+                self._settle()
+                while not ready() and self._driver is not None:
+                    self._changed.wait()
+                if ready():
+                    return True
+                self._check_open()
+                self._settle()
+                self._driver = me
+                self._settled = False
+                chunks = self._scheduler.schedule()
+            if not chunks:
+                raise RuntimeFailure("the scheduler found nothing to run: a request was lost")
+            logits = self._run(chunks)
+            with self._changed:
+                self._take(chunks, logits, finished)
+                self._settled = True
+            return False
+        finally:
+            if self._driver == me:
+                with self._changed:
+                    self._driver = None
+                    self._changed.notify_all()
+
+    def _settle(self) -> None:
+        """After a step that was cut off, anywhere: keep the tokens that there are, and derive all else from them.
+
+        It is done by the next who touches the state, since what cut the step off may cut this off too.
+        """
+        if self._driver == threading.get_ident():
+            self._driver = None  # this thread was cut off as it left
+        if self._settled or self._driver is not None:
+            return
+        self._scheduler.restart()
+        for request in tuple(self._scheduler.unfinished):
+            if request.observer is not None:
+                continue
+            request.stopper = self._stopper(request)
+            for token in request.output_ids:
+                reason = request.stopper.add(token)
+                if reason is not None:
+                    request.finish_reason = reason
+                    self._scheduler.remove(request, State.FINISHED)
+        self._settled = True
+
+    def _run(self, chunks: Sequence[Chunk]) -> Floats:
+        batch = pack(chunks)
+        return self.program.step(batch.tokens, batch.positions, batch.starts, batch.block_tables, batch.logit_rows)
+
+    def _take(self, chunks: Sequence[Chunk], logits: Floats, finished: list[Request]) -> None:
+        """Give every request of a step what it brought: computed positions, and logits or a token."""
+        at = 0
+        rows: list[int] = []
+        sampled: list[Request] = []
+        for chunk in chunks:
+            request = chunk.request
+            first, at = at, at + chunk.logits
+            if request.state is not State.RUNNING:
+                continue  # aborted during the step
+            if request.observer is not None:
+                if chunk.logits:
+                    request.observer.receive(chunk.start + chunk.rows - chunk.logits, logits[first:at])
+                request.computed += chunk.rows
+                if not request.pending:
+                    self._scheduler.remove(request, State.FINISHED)
+                    finished.append(request)
+            elif chunk.logits:
+                rows.append(first)
+                sampled.append(request)
+            else:
+                request.computed += chunk.rows
+        if not sampled:
+            return
+        if len(rows) < len(logits):
+            logits = logits[rows]
+        for request, token in zip(sampled, sample(logits, sampled), strict=True):
+            request.computed = len(request.tokens)
+            request.tokens.append(token)
+            assert request.stopper is not None
+            reason = request.stopper.add(token)
+            if reason is not None:
+                request.finish_reason = reason
+                self._scheduler.remove(request, State.FINISHED)
+                finished.append(request)
+
+    def _stopper(self, request: Request) -> Stopper:
+        follow = self.tokenizer is not None and (request.stream or request.params.stop)
+        return Stopper(
+            request.params,
+            request.prompt_token_ids,
+            self._longest(request) + 1 - len(request.prompt_token_ids),
+            self.tokenizer,
+            self._detokenizer(self.tokenizer, request.prompt_token_ids) if follow else None,
+        )
+
+    def _longest(self, request: Request) -> int:
+        """Positions that a request may come to need: the last token that it generates needs none."""
+        length = len(request.prompt_token_ids)
+        if request.observer is not None:
+            return length
+        return min(length + request.params.max_new_tokens, self.max_seq_length) - 1
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RequestError("the model is closed: load it again")
+
+
+def _has_news(request: Request, sent: int) -> bool:
+    return request.finish_reason is not None or len(request.text) > sent

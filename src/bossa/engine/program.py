@@ -1,0 +1,67 @@
+"""What the engine asks of those below it: a native program that runs steps, and a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+
+class Program(Protocol):
+    """A loaded program with its weights and KV pages.
+
+    Attributes:
+        page_size: positions that a KV page holds.
+        pages: KV pages, with ids from 0.
+        vocab_size: V, the width of the logits.
+        max_seq_length: positions that one sequence may have.
+        max_rows: rows that one step may have.
+    """
+
+    page_size: int
+    pages: int
+    vocab_size: int
+    max_seq_length: int
+    max_rows: int
+
+    def step(self, tokens: Ints, positions: Ints, starts: Ints, block_tables: Ints, logit_rows: Ints) -> Floats:
+        """Run T packed rows of S sequences.
+
+        Args:
+            tokens: [T] token ids; the rows of a sequence lie together, at consecutive positions.
+            positions: [T] the position of each row in its sequence.
+            starts: [S + 1] the first row of each sequence, and T.
+            block_tables: [S, B] page ids; page p of a sequence holds its positions p * page_size onwards.
+            logit_rows: [n] the rows whose logits are wanted, ascending.
+
+        Returns:
+            [n, V] logits, good until the next step.
+        """
+
+    def close(self) -> None:
+        """Free the program, its weights and its KV pages."""
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+class Detokenizer(Protocol):
+    """The text that follows a prompt, one token at a time; what the next token may change is held back."""
+
+    def add(self, token_id: int) -> str: ...
+
+    def finish(self) -> str: ...
+
+
+MakeDetokenizer = Callable[[Any, Sequence[int]], Detokenizer]
+"""From a tokenizer and the prompt's token ids."""

@@ -1,0 +1,172 @@
+"""What is asked for, the state of a request while it runs, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from math import isfinite
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
+from bossa.engine.program import Floats
+from bossa.errors import RequestError
+
+if TYPE_CHECKING:
+    from bossa.engine.stopping import Stopper
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to choose the next token and when to stop. Meanings and order are those of Hugging Face's ``generate``.
+
+    Attributes:
+        max_new_tokens: tokens to generate at most.
+        temperature: 0 chooses the likeliest token (of equals, the lowest id); more draws.
+        top_k: draw from the k likeliest tokens; 0 from all.
+        top_p: draw from the fewest likeliest tokens that hold this much probability.
+        min_p: drop tokens that are less likely than this share of the likeliest one's probability.
+        repetition_penalty: divides the logits above 0, and multiplies those below, of tokens seen in prompt or output.
+        seed: with a request's id and a position, all that a draw depends on.
+        stop: texts before which the completion is cut.
+        eos_token_ids: tokens that end a completion.
+        ignore_eos: go on after them.
+
+    Raises:
+        RequestError: a value is out of range.
+    """
+
+    max_new_tokens: int = 20
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    eos_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", tuple(self.stop))
+        object.__setattr__(self, "eos_token_ids", tuple(self.eos_token_ids))
+        _require(
+            _whole(self.max_new_tokens) and self.max_new_tokens >= 1, "max_new_tokens", "a whole number from 1", self
+        )
+        _require(_real(self.temperature) and self.temperature >= 0, "temperature", "a number from 0", self)
+        _require(_whole(self.top_k) and self.top_k >= 0, "top_k", "a whole number from 0 (all tokens)", self)
+        _require(_real(self.top_p) and 0 <= self.top_p <= 1, "top_p", "between 0 and 1", self)
+        _require(_real(self.min_p) and 0 <= self.min_p <= 1, "min_p", "between 0 and 1", self)
+        _require(_real(self.repetition_penalty) and self.repetition_penalty > 0, "repetition_penalty", "above 0", self)
+        _require(_whole(self.seed) and 0 <= self.seed < 2**64, "seed", "a whole number from 0 to 2**64 - 1", self)
+        _require(all(isinstance(text, str) and text for text in self.stop), "stop", "texts that are not empty", self)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _real(value: object) -> bool:
+    return (_whole(value) or isinstance(value, (float, np.floating))) and isfinite(cast(float, value))
+
+
+def _require(holds: bool, name: str, expected: str, params: SamplingParams) -> None:
+    if not holds:
+        raise RequestError(f"{name} must be {expected}, and is {getattr(params, name)!r}")
+
+
+class State(Enum):
+    NEW = auto()
+    WAITING = auto()
+    RUNNING = auto()
+    FINISHED = auto()
+    ABORTED = auto()
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Reads logits of a prompt instead of generating from it.
+
+    Attributes:
+        first: the first position whose logits are wanted.
+        receive: called with a position p and the logits [n, V] of positions p to p + n - 1, good during the call.
+            After a preemption the same positions come again, with the same bits.
+    """
+
+    first: int
+    receive: Callable[[int, Floats], None]
+
+
+@dataclass(eq=False)
+class Request:
+    """One sequence: its prompt, how to go on from it, and how far it has come.
+
+    Attributes:
+        id: with the seed, the key of its random numbers: the record's index, or what its owner chose (0 to 2**64 - 1).
+        prompt_token_ids: the prompt; at least one token.
+        params: how to sample and when to stop.
+        observer: reads the prompt's logits, and then nothing is generated.
+        stream: whether the text is wanted as it grows.
+        tokens: the prompt and what was generated so far.
+        blocks: the KV pages that it holds, in the order of positions.
+        computed: positions whose keys and values are in those pages.
+        arrival: its place among all requests submitted; older ones go first.
+    """
+
+    id: int
+    prompt_token_ids: Sequence[int]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    observer: Observer | None = None
+    stream: bool = False
+    state: State = field(default=State.NEW, init=False)
+    tokens: list[int] = field(init=False)
+    blocks: list[int] = field(default_factory=list, init=False)
+    computed: int = field(default=0, init=False)
+    arrival: int = field(default=-1, init=False)
+    finish_reason: FinishReason | None = field(default=None, init=False)
+    stopper: Stopper | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.prompt_token_ids = [int(token) for token in self.prompt_token_ids]
+        self.tokens = list(self.prompt_token_ids)
+
+    @property
+    def pending(self) -> int:
+        """Tokens whose rows have not run yet."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def output_ids(self) -> list[int]:
+        return self.tokens[len(self.prompt_token_ids) :]
+
+    @property
+    def text(self) -> str:
+        """The text so far that no stop string can take back; all of it once the request is finished."""
+        return self.stopper.text if self.stopper is not None else ""
+
+    def completion(self, index: int) -> Completion:
+        """The result of a finished request."""
+        assert self.finish_reason is not None
+        return Completion(index, self.text, self.output_ids, self.finish_reason, list(self.prompt_token_ids))
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What was generated from one prompt.
+
+    Attributes:
+        index: the prompt's place among those given.
+        text: the new text: up to the stop string, and without the token that ended it.
+        token_ids: every new token, the end-of-sequence token and those of a stop string included.
+        finish_reason: "stop" at an end-of-sequence token or a stop string, "length" at a limit.
+        prompt_token_ids: the prompt, as it was run.
+    """
+
+    index: int
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+    prompt_token_ids: list[int]

@@ -1,0 +1,47 @@
+"""Every error that bossa raises on purpose: one line that says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class BossaError(Exception):
+    """Root of all deliberate errors. The command line prints its message on one line and exits with 2."""
+
+
+class ModelError(BossaError):
+    """The model cannot be found, read or built from its config."""
+
+
+class CompileError(BossaError):
+    """The model cannot be compiled: an operator, a module or a setting is not supported."""
+
+
+class ProgramError(BossaError):
+    """A row program is malformed: it does not parse, or the verifier refuses it."""
+
+
+class ToolchainError(BossaError):
+    """No C++ compiler, or the compiler failed."""
+
+
+class PefError(BossaError):
+    """The program file is missing, damaged, of another format version, or built for another CPU."""
+
+
+class WeightsError(BossaError):
+    """Weights are missing, misshapen, unreadable or unsafe to read."""
+
+
+class TokenizerError(BossaError):
+    """There is no tokenizer, or it cannot be read."""
+
+
+class DatasetError(BossaError):
+    """The prompts cannot be read, or the predictions cannot be written."""
+
+
+class RequestError(BossaError):
+    """A generation request asks for what the loaded program cannot do."""
+
+
+class RuntimeFailure(BossaError):
+    """The native program failed to load or to run a step."""

@@ -1,0 +1,87 @@
+"""A model's config to its row program, by whichever way of writing attention can be compiled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from bossa.errors import BossaError, CompileError, ModelError
+from bossa.frontend.build import build_model, fix_frequencies
+from bossa.frontend.lower import lower
+from bossa.frontend.operators import IMPLEMENTATION
+from bossa.frontend.trace import trace_model
+from bossa.program.ir import Program
+from bossa.weights.slot import DType
+
+IMPLEMENTATIONS = (IMPLEMENTATION, "eager", "sdpa")
+"""Tried in this order: attention through the interface, or written out and recognised by what it computes."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model as a row program, before any pass.
+
+    Attributes:
+        architecture: the class that transformers built.
+        parameters: how many weights it has.
+        ignored: regular expressions of checkpoint tensors that are neither wanted nor missed.
+    """
+
+    program: Program
+    architecture: str
+    parameters: int
+    ignored: tuple[str, ...]
+
+
+def import_model(
+    config: PretrainedConfig,
+    *,
+    name: str,
+    max_seq_length: int,
+    precision: DType,
+    trust_remote_code: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Imported:
+    """Trace and lower the causal LM of `config`.
+
+    Raises:
+        ModelError: transformers cannot build it.
+        CompileError: it cannot be compiled; the message names the operator and the module it came from.
+    """
+    failures: list[BossaError] = []
+    for implementation in IMPLEMENTATIONS:
+        try:
+            progress("build")
+            model = build_model(config, implementation, trust_remote_code=trust_remote_code)
+            fix_frequencies(model, max_seq_length)
+            buffers = [path for path, buffer in model.named_buffers() if not buffer.is_meta]
+            progress("trace")
+            trace = trace_model(model, max_seq_length)
+            progress("lower")
+            program = lower(trace, name=name, max_seq_length=max_seq_length, precision=precision)
+        except (ModelError, CompileError) as error:
+            failures.append(error)
+            continue
+        used = {source for slot in program.slots.values() for s in slot.sources for source in s.names}
+        unused = [path for path, _ in model.named_parameters(remove_duplicate=False) if path not in used]
+        own = [re.escape(path) + "$" for path in (*buffers, *unused)]
+        return Imported(
+            program=program,
+            architecture=type(model).__name__,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            ignored=tuple(dict.fromkeys((*_ignored_by_transformers(model), *own))),
+        )
+    refused = [error for error in failures if isinstance(error, CompileError)]
+    raise refused[-1] if refused else failures[0]
+
+
+def _ignored_by_transformers(model: Any) -> list[str]:
+    """What transformers itself passes over in checkpoints of this model, and of the models inside it."""
+    patterns: list[str] = []
+    for module in model.modules():
+        patterns += getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ()
+    return [*patterns, r"rotary_emb\.inv_freq$", r"\.attn(\.attention)?\.(masked_)?bias$", r"attention\.(masked_)?bias$"]

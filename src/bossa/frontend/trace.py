@@ -1,0 +1,95 @@
+"""Tracing a model into one graph over T rows with `torch.export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.export import Dim, ExportedProgram
+from torch.overrides import TorchFunctionMode
+
+from bossa.errors import CompileError
+from bossa.frontend.build import quiet
+from bossa.frontend.operators import MaskLog, recorded_masks
+
+KEPT = (
+    "linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "layer_norm", "softmax", "_softmax", "embedding", "gelu", "silu",
+    "scaled_dot_product_attention", "softplus", "rms_norm", "split", "split_with_sizes", "chunk", "unbind", "stack",
+    "repeat", "repeat_interleave", "masked_fill", "where", "t", "transpose", "slice", "select", "cat", "clamp", "rsub",
+    "cumsum", "diff", "gather", "index", "arange", "full", "zeros", "ones", "triu", "tril", "pow",
+)  # fmt: skip
+"""Operators that lowering knows, or that only ever work on positions: not decomposed further."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An exported model, the values of its computed buffers by path, and the masks it asked for."""
+
+    exported: ExportedProgram
+    model: torch.nn.Module
+    buffers: dict[str, torch.Tensor]
+    masks: MaskLog
+
+
+class _Logits(torch.nn.Module):
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids):  # [1, T] -> [1, T, V]
+        with _ListsAsSlices():
+            return self.model(input_ids=input_ids, use_cache=False, return_dict=True).logits
+
+
+class _ListsAsSlices(TorchFunctionMode):
+    """Indexing by a list of numbers, as slices: on ``meta`` the list would become a tensor that has lost its values."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.__getitem__ and isinstance(args[1], (tuple, list)):
+            tensor, index = args
+            index = index if isinstance(index, tuple) else (index,)
+            lists = [i for i, entry in enumerate(index) if isinstance(entry, list) and entry]
+            if len(lists) == 1 and all(isinstance(n, int) for n in index[lists[0]]):
+                at = lists[0]
+                before, after = index[:at], index[at + 1 :]
+                parts = [tensor[(*before, slice(n, n + 1 or None), *after)] for n in index[at]]
+                axis = sum(not isinstance(entry, int) and entry is not None for entry in before)
+                axis = tensor.ndim - (len(index) - at) if Ellipsis in before else axis
+                return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
+        return function(*args, **(kwargs or {}))
+
+
+def trace_model(model: torch.nn.Module, max_seq_length: int) -> Trace:
+    """Export ``model(input_ids[1, T])`` with T dynamic; parameters stay on ``meta``.
+
+    Raises:
+        CompileError: the export failed; the message has its first line.
+    """
+    rows = Dim("T", min=2, max=max(max_seq_length, 3))
+    buffers = _to_meta(model)
+    ids = torch.zeros(1, min(7, max_seq_length), dtype=torch.long, device="meta")
+    with recorded_masks() as masks, quiet(), torch.no_grad():
+        try:
+            exported = torch.export.export(_Logits(model), (ids,), dynamic_shapes=({1: rows},), strict=False)
+            exported = exported.run_decompositions(_decompositions())
+        except CompileError:
+            raise
+        except Exception as error:  # whatever export raises, the user gets one line
+            cause = str(error).strip().split("\n")[0][:300]
+            raise CompileError(f"{type(model).__name__} cannot be traced: {cause}") from error
+    return Trace(exported, model, buffers, masks)
+
+
+def _to_meta(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Move the computed buffers to ``meta``, where the rest of the model is, and return their values."""
+    values = {path: buffer for path, buffer in model.named_buffers(remove_duplicate=False) if not buffer.is_meta}
+    for path in values:
+        owner, _, name = path.rpartition(".")
+        module = model.get_submodule(owner)
+        module._buffers[name] = values[path].to("meta")
+    return values
+
+
+def _decompositions():
+    table = torch.export.default_decompositions()
+    return {op: rule for op, rule in table.items() if op.name().split("::")[1].split(".")[0] not in KEPT}

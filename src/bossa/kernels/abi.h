@@ -1,0 +1,44 @@
+// The C interface of a compiled program: what the loader calls, and nothing else is exported.
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// One step over `rows` packed tokens of `sequences` sequences. Rows of one sequence are adjacent, at consecutive
+// positions, and every sequence has at least one row.
+struct bossa_step {
+  int32_t rows, sequences, max_blocks, logit_count;
+  const int32_t* tokens;        // [rows]
+  const int32_t* positions;     // [rows]
+  const int32_t* starts;        // [sequences + 1]: sequence s owns rows starts[s] .. starts[s + 1] - 1
+  const int32_t* block_tables;  // [sequences][max_blocks]: the page that holds positions 32 b .. 32 b + 31
+  const int32_t* logit_rows;    // [logit_count]: the rows whose logits are wanted
+  float* logits;                // [logit_count][vocabulary]
+};
+
+#define BOSSA_ABI 1
+
+#if defined(__GNUC__)
+#define BOSSA_EXPORT __attribute__((visibility("default")))
+#else
+#define BOSSA_EXPORT
+#endif
+
+BOSSA_EXPORT int32_t bossa_abi(void);
+
+// `slots` are the packed weights in slot order, `constants` the program's tables, `kv` zeroed pages; all three belong
+// to the caller and outlive the program. NULL when memory or threads cannot be had.
+BOSSA_EXPORT void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,
+                              void* kv);
+
+// 0 when the step ran. One step at a time: a program is not reentrant.
+BOSSA_EXPORT int32_t bossa_step_run(void* program, const struct bossa_step* step);
+
+BOSSA_EXPORT void bossa_close(void* program);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,172 @@
+// A team of threads that run one step together: tickets hand out work, barriers separate dependent work.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#else
+#include <sched.h>
+#endif
+
+namespace bossa {
+
+namespace detail {
+
+inline void pause_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Sleeps while *word == seen; may wake early.
+inline void sleep_while(std::atomic<uint32_t>* word, uint32_t seen) {
+#if defined(__linux__)
+  syscall(SYS_futex, (uint32_t*)word, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+#else
+  (void)word, (void)seen;
+  sched_yield();
+#endif
+}
+
+inline void wake_all(std::atomic<uint32_t>* word) {
+#if defined(__linux__)
+  syscall(SYS_futex, (uint32_t*)word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
+#else
+  (void)word;
+#endif
+}
+
+// A number that goes up, and threads that wait for the next one. Short waits spin, because most barriers are met within
+// microseconds; longer ones sleep, because the core may be needed by the very thread that is waited for.
+struct Signal {
+  alignas(64) std::atomic<uint32_t> value{0};
+  alignas(64) std::atomic<int> sleepers{0};
+
+  void raise() {
+    value.fetch_add(1);
+    if (sleepers.load() > 0) wake_all(&value);
+  }
+
+  void wait_past(uint32_t seen, int spins) {
+    for (int i = 0; i < spins; i++) {
+      if (value.load(std::memory_order_acquire) != seen) return;
+      pause_cpu();
+    }
+    sleepers.fetch_add(1);
+    while (value.load() == seen) sleep_while(&value, seen);
+    sleepers.fetch_sub(1);
+  }
+};
+
+// About 40 microseconds of `pause`, several times what waking a sleeper costs.
+constexpr int kBarrierSpins = 2000;
+
+}  // namespace detail
+
+struct Team;
+
+// One thread's part in a step.
+struct Worker {
+  int id;     // 0 .. count - 1
+  int count;  // threads in the team
+  Team* team;
+  int own_ticket = 0;  // the counter of a team of one
+
+  // Waits for every worker; what they wrote before is visible after. Tickets start again at 0.
+  void barrier();
+
+  // The next ticket nobody has claimed since the last barrier: 0, 1, 2, ... Only one loop between two barriers may
+  // draw tickets.
+  int next();
+};
+
+struct Team {
+  int count = 1;
+  int started = 0;
+  pthread_t* threads = nullptr;
+  Worker* workers = nullptr;
+  void (*work)(Worker&, void*) = nullptr;
+  void* work_arg = nullptr;
+  bool closing = false;
+
+  alignas(64) std::atomic<int> ticket{0};
+  alignas(64) std::atomic<int> arrived{0};
+  detail::Signal phase;  // goes up at each barrier
+  detail::Signal step;   // goes up at each team_run
+
+  // Falls back to fewer threads when the system refuses: results do not depend on how many there are.
+  explicit Team(int wanted) {
+    count = wanted < 1 ? 1 : wanted;
+    threads = (pthread_t*)calloc((size_t)count, sizeof(pthread_t));
+    workers = (Worker*)calloc((size_t)count, sizeof(Worker));
+    for (int id = 0; id < count; id++) workers[id] = Worker{id, count, this};
+    for (int id = 1; id < count; id++) {
+      if (pthread_create(&threads[id], nullptr, &Team::thread_main, &workers[id]) != 0) break;
+      started = id;
+    }
+    count = started + 1;
+    for (int id = 0; id < count; id++) workers[id].count = count;
+  }
+
+  ~Team() {
+    closing = true;
+    step.raise();
+    for (int id = 1; id <= started; id++) pthread_join(threads[id], nullptr);
+    free(threads);
+    free(workers);
+  }
+
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+ private:
+  static void* thread_main(void* arg) {
+    Worker& worker = *(Worker*)arg;
+    Team& team = *worker.team;
+    for (uint32_t seen = 0;; seen++) {
+      team.step.wait_past(seen, 0);
+      if (team.closing) return nullptr;
+      team.work(worker, team.work_arg);
+      worker.barrier();
+    }
+  }
+};
+
+inline void Worker::barrier() {
+  if (count == 1) {
+    own_ticket = 0;
+    return;
+  }
+  const uint32_t seen = team->phase.value.load(std::memory_order_acquire);
+  if (team->arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == count) {
+    team->arrived.store(0, std::memory_order_relaxed);
+    team->ticket.store(0, std::memory_order_relaxed);
+    team->phase.raise();
+  } else {
+    team->phase.wait_past(seen, detail::kBarrierSpins);
+  }
+}
+
+inline int Worker::next() {
+  return count == 1 ? own_ticket++ : team->ticket.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Runs fn on every worker, the caller being worker 0, and returns when all are done. Not reentrant.
+inline void team_run(Team* team, void (*fn)(Worker&, void*), void* arg) {
+  team->work = fn;
+  team->work_arg = arg;
+  if (team->count > 1) team->step.raise();
+  fn(team->workers[0], arg);
+  team->workers[0].barrier();
+}
+
+}  // namespace bossa

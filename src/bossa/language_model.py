@@ -1,0 +1,256 @@
+"""A loaded model as its users see it: generate, stream, logits, score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from bossa.dataset.truncation import Truncation, fit_prompt
+from bossa.engine import scoring
+from bossa.engine.engine import Engine, detokenize
+from bossa.engine.program import Floats, MakeDetokenizer, Program, Tokenizer
+from bossa.engine.request import Completion, Request, SamplingParams
+from bossa.errors import RequestError, TokenizerError
+
+Prompt = str | Sequence[int]
+
+
+class LanguageModel:
+    """Generates from one loaded program. Safe to use from several threads, whose work runs in common batches.
+
+    The same prompt, parameters, seed and place among the prompts give the same tokens, whatever runs beside them.
+    Close it, or use it in a ``with`` statement, to free the weights and the KV memory.
+
+    Args:
+        program: the native program; the model closes it.
+        tokenizer: for prompts that are text, and for the text of completions; None when there is none.
+        config: the model's own ``config.json``.
+        generation_config: its ``generation_config.json``.
+        eos_token_ids: the tokens that end a completion.
+        batch_size: the most sequences in one step.
+        max_seq_length: the most tokens of prompt and completion together, if fewer than the program allows.
+        detokenizer: makes what turns one growing completion into text, from the tokenizer and the prompt.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        tokenizer: Tokenizer | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        generation_config: Mapping[str, Any] | None = None,
+        eos_token_ids: Iterable[int] = (),
+        batch_size: int = 1,
+        max_seq_length: int | None = None,
+        detokenizer: MakeDetokenizer = detokenize,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.config = dict(config or {})
+        self.generation_config = dict(generation_config or {})
+        self.eos_token_ids = tuple(eos_token_ids)
+        self.engine = Engine(
+            program, tokenizer, batch_size=batch_size, max_seq_length=max_seq_length, detokenizer=detokenizer
+        )
+
+    @property
+    def max_seq_length(self) -> int:
+        """The most tokens of prompt and completion together."""
+        return self.engine.max_seq_length
+
+    @property
+    def batch_size(self) -> int:
+        """The most sequences in one step."""
+        return self.engine.batch_size
+
+    def params(
+        self,
+        *,
+        max_new_tokens: int = 20,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
+    ) -> SamplingParams:
+        """Sampling parameters with this model's end-of-sequence tokens; see ``SamplingParams`` for their meaning."""
+        return SamplingParams(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            eos_token_ids=self.eos_token_ids,
+            ignore_eos=ignore_eos,
+        )
+
+    def generate(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        max_new_tokens: int = 20,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
+        truncation: Truncation | None = None,
+        on_completion: Callable[[Completion], None] | None = None,
+    ) -> list[Completion]:
+        """Complete every prompt; greedy unless a temperature is given.
+
+        Args:
+            prompts: texts, or lists of token ids.
+            truncation: cut prompts that leave no room for ``max_new_tokens`` at the "left" or the "right".
+            on_completion: called with each completion when it is done, in that order, from this thread.
+            max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, ignore_eos: see
+                ``SamplingParams``.
+
+        Returns:
+            The completions, in the order of the prompts.
+
+        Raises:
+            RequestError: a prompt or a parameter cannot be run; then nothing is.
+            TokenizerError: a prompt is text, and there is no tokenizer.
+        """
+        if isinstance(prompts, str):
+            raise RequestError("generate takes a list of prompts, and was given one text: write generate([prompt])")
+        params = self.params(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+            ignore_eos=ignore_eos,
+        )
+        requests = [self.request(prompt, index, params, truncation) for index, prompt in enumerate(prompts)]
+        completions: list[Completion] = []
+        for completion in self.run(requests):
+            completions.append(completion)
+            if on_completion is not None:
+                on_completion(completion)
+        return sorted(completions, key=lambda completion: completion.index)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int = 20,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
+        truncation: Truncation | None = None,
+    ) -> Generator[str, None, Completion]:
+        """Complete one prompt, and give its text piece by piece; joined, they are what ``generate`` gives.
+
+        The arguments and errors are those of ``generate``. The generator's return value is the completion.
+        """
+        params = self.params(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=stop,
+            ignore_eos=ignore_eos,
+        )
+        if self.tokenizer is None:
+            raise TokenizerError("a stream is text, and the model has no tokenizer: load it with one")
+        return self.engine.stream(self.request(prompt, 0, params, truncation))
+
+    def request(
+        self, prompt: Prompt, index: int, params: SamplingParams, truncation: Truncation | None = None
+    ) -> Request:
+        """A request for ``run``, whose random numbers follow from ``index``, refused here if it can never run.
+
+        Raises:
+            RequestError, TokenizerError: as ``generate``.
+        """
+        ids = fit_prompt(self.encode(prompt), self.max_seq_length, params.max_new_tokens, truncation)
+        request = Request(index, ids, params)
+        self.engine.check(request)
+        return request
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Run any number of requests, taken as there is room, and give each completion when it is done."""
+        return self.engine.generate(requests)
+
+    def logits(self, token_ids: Sequence[int]) -> Floats:
+        """The logits [T, V], float32, at each of T positions.
+
+        Raises:
+            RequestError: there are no tokens, too many, or some that are not in the vocabulary.
+        """
+        return scoring.logits(self.engine, token_ids)
+
+    def score(self, prompt: Prompt, completion: Prompt) -> float:
+        """The log probability of the completion after the prompt: the sum over its tokens, in float64.
+
+        Texts are tokenized apart, the completion without special tokens, so that the tokens scored follow the prompt's
+        own; where a tokenizer would merge across the border, the tokens are not those of the joined text.
+
+        Raises:
+            RequestError: the prompt has no tokens, or both together are too long.
+        """
+        return scoring.score(self.engine, self.encode(prompt), self.encode(completion, add_special_tokens=False))
+
+    def encode(self, prompt: Prompt, add_special_tokens: bool = True) -> list[int]:
+        """The token ids of a text; those of a list, as they are.
+
+        Raises:
+            TokenizerError: it is text, and there is no tokenizer.
+            RequestError: it is neither.
+        """
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise TokenizerError("the prompt is text, and the model has no tokenizer: load one, or give token ids")
+            return self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
+        try:
+            return [token.__index__() for token in prompt]
+        except (TypeError, AttributeError):
+            raise RequestError(
+                f"a prompt must be text or a list of token ids, and is {type(prompt).__name__}: {prompt!r:.60}"
+            ) from None
+
+    def whole_text(self, completion: Completion) -> str:
+        """Prompt and completion as one text, special tokens kept, as Hugging Face's ``decode`` of all tokens gives it.
+
+        A completion cut at a stop string ends before it.
+        """
+        if self.tokenizer is None:
+            raise TokenizerError("text needs a tokenizer, and the model has none: load it with one")
+        ended = completion.finish_reason == "stop" and completion.token_ids[-1] not in self.eos_token_ids
+        if ended:
+            return self.tokenizer.decode(completion.prompt_token_ids) + completion.text
+        return self.tokenizer.decode([*completion.prompt_token_ids, *completion.token_ids])
+
+    def close(self) -> None:
+        """Free the weights and the KV memory. What is called after it, or still runs, ends with a RequestError."""
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

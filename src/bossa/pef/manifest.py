@@ -1,0 +1,282 @@
+"""The manifest of a PEF: what the program computes, what it needs, and what the file holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from math import prod
+from typing import Any, Literal, cast
+
+from bossa.errors import PefError
+from bossa.pef.checks import Fields, parse
+
+FORMAT_VERSION = 1
+"""The one format version that this Bossa writes and reads."""
+MAX_BYTES = 64 << 20
+"""The largest manifest that is read."""
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS = ("fp32", "bf16")
+LAYOUTS = ("panels", "rows", "flat")
+DTYPE_BYTES = {
+    **{"fp32": 4, "float32": 4, "fp64": 8, "float64": 8, "bf16": 2, "fp16": 2, "float16": 2},
+    **{"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "int32": 4, "int64": 8},
+}
+TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")
+
+
+@dataclass(frozen=True)
+class Member:
+    """What the manifest promises of one member: its size in bytes and its SHA-256 in hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One array of ``constants.bin``: a table that was computed when the model was compiled."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of the program, for people to read."""
+
+    name: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that a PEF says about itself.
+
+    Attributes:
+        format_version: ``FORMAT_VERSION``; a change that old readers would misread raises it.
+        bossa_version: the Bossa that wrote the file.
+        name: what the PEF was called when it was compiled.
+        architecture: the model's class in transformers.
+        model_type: the model type in its config.
+        precision: of the packed weights, ``fp32`` or ``bf16``.
+        max_seq_length: the most positions that a sequence may have.
+        batch_size: the most sequences at once.
+        vocab_size: number of logits in a row.
+        page_size: positions in one KV page.
+        page_bytes: bytes of one KV page, all layers together.
+        arena_bytes_per_row: activation memory for each packed row of a step.
+        targets: CPUs that a compiled library is held for, best first.
+        slots: the packed weights, each as ``bossa.weights.slot.Slot.to_json`` writes it.
+        constants: the arrays in ``constants.bin``.
+        ignored_tensors: regular expressions of checkpoint tensors that are not wanted and not missed.
+        parameters: number of weights.
+        sections: the program's sections, in order.
+        torch_version, transformers_version: what traced the model.
+        members: size and SHA-256 of every other member of the file.
+        extra: keys that this Bossa does not know: additions that a reader may ignore.
+    """
+
+    format_version: int
+    bossa_version: str
+    name: str
+    architecture: str
+    model_type: str
+    precision: Precision
+    max_seq_length: int
+    batch_size: int
+    vocab_size: int
+    page_size: int
+    page_bytes: int
+    arena_bytes_per_row: int
+    targets: tuple[str, ...]
+    slots: tuple[Mapping[str, Any], ...]
+    constants: tuple[Constant, ...]
+    ignored_tensors: tuple[str, ...]
+    parameters: int
+    sections: tuple[Section, ...]
+    torch_version: str
+    transformers_version: str
+    members: Mapping[str, Member]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], where: str = "manifest.json") -> Manifest:
+        """The manifest in a parsed JSON object, every field checked.
+
+        Raises:
+            PefError: a field is missing, of the wrong type or out of range, or a newer Bossa made the file.
+        """
+        read = Fields(data, where)
+        version = read.integer("format_version", 1)
+        if version > FORMAT_VERSION:
+            raise PefError(
+                f"{where}: format version {version} was made by a newer Bossa (this one reads {FORMAT_VERSION}):"
+                " upgrade bossa"
+            )
+        precision = read.text("precision")
+        if precision not in PRECISIONS:
+            read.refuse("precision", "one of " + ", ".join(PRECISIONS))
+        return cls(
+            format_version=version,
+            bossa_version=read.text("bossa_version"),
+            name=read.text("name"),
+            architecture=read.text("architecture"),
+            model_type=read.text("model_type"),
+            precision=cast(Precision, precision),
+            max_seq_length=read.integer("max_seq_length", 1, 2**31 - 1),
+            batch_size=read.integer("batch_size", 1, 2**31 - 1),
+            vocab_size=read.integer("vocab_size", 1, 2**31 - 1),
+            page_size=read.integer("page_size", 1, 2**16),
+            page_bytes=read.integer("page_bytes", 0, 2**48),
+            arena_bytes_per_row=read.integer("arena_bytes_per_row", 0, 2**48),
+            targets=_targets(read),
+            slots=_slots(read),
+            constants=_constants(read),
+            ignored_tensors=_patterns(read),
+            parameters=read.integer("parameters"),
+            sections=_sections(read),
+            torch_version=read.text("torch_version", empty=True),
+            transformers_version=read.text("transformers_version", empty=True),
+            members=_members(read),
+            extra={key: value for key, value in data.items() if key not in KNOWN},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``from_json`` reads; its keys are in a fixed order."""
+        result: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self) if item.name in KNOWN}
+        result["targets"] = list(self.targets)
+        result["slots"] = [dict(slot) for slot in self.slots]
+        result["constants"] = [
+            {
+                "name": constant.name,
+                "dtype": constant.dtype,
+                "shape": list(constant.shape),
+                "offset": constant.offset,
+                "bytes": constant.bytes,
+            }
+            for constant in self.constants
+        ]
+        result["ignored_tensors"] = list(self.ignored_tensors)
+        result["sections"] = [
+            {"name": section.name, "kind": section.kind, "text": section.text} for section in self.sections
+        ]
+        result["members"] = {
+            name: {"size": self.members[name].size, "sha256": self.members[name].sha256}
+            for name in sorted(self.members)
+        }
+        for key in sorted(self.extra):
+            result[key] = self.extra[key]
+        return result
+
+    def encode(self) -> bytes:
+        """The bytes of ``manifest.json``: the same for equal manifests."""
+        try:
+            return json.dumps(self.to_json(), ensure_ascii=False, indent=1, allow_nan=False).encode("utf-8")
+        except (TypeError, ValueError) as error:
+            raise PefError(f"manifest.json: cannot be written as JSON ({error}): report this as a bug") from None
+
+    @classmethod
+    def decode(cls, data: bytes, where: str = "manifest.json") -> Manifest:
+        """Reads the bytes that ``encode`` writes."""
+        return cls.from_json(parse(data, where), where)
+
+
+KNOWN = frozenset(item.name for item in fields(Manifest)) - {"extra"}
+
+
+def _targets(read: Fields) -> tuple[str, ...]:
+    targets = read.texts("targets")
+    if len(set(targets)) != len(targets) or not all(TARGET.match(target) for target in targets):
+        read.refuse("targets", "a list of different target names")
+    return targets
+
+
+def _patterns(read: Fields) -> tuple[str, ...]:
+    patterns = read.texts("ignored_tensors")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError):
+            read.refuse("ignored_tensors", "a list of regular expressions")
+    return patterns
+
+
+def _sections(read: Fields) -> tuple[Section, ...]:
+    sections = []
+    for number, value in enumerate(read.items("sections")):
+        item = Fields(value, f"{read.path}: sections[{number}]")
+        sections.append(Section(item.text("name"), item.text("kind", empty=True), item.text("text", empty=True)))
+    return tuple(sections)
+
+
+def _constants(read: Fields) -> tuple[Constant, ...]:
+    constants = []
+    for number, value in enumerate(read.items("constants")):
+        item = Fields(value, f"{read.path}: constants[{number}]")
+        dtype = item.choice("dtype", tuple(DTYPE_BYTES))
+        shape = item.shape("shape")
+        size = item.integer("bytes")
+        if size != prod(shape) * DTYPE_BYTES[dtype]:
+            item.refuse("bytes", f"{prod(shape) * DTYPE_BYTES[dtype]} for its shape and dtype")
+        constants.append(Constant(item.text("name"), dtype, shape, item.integer("offset"), size))
+    return tuple(constants)
+
+
+def _members(read: Fields) -> dict[str, Member]:
+    members = {}
+    for name, value in read.mapping("members").items():
+        item = Fields(value, f"{read.path}: members[{name[:80]!r}]")
+        members[name] = Member(item.integer("size"), item.digest("sha256"))
+    return members
+
+
+def _slots(read: Fields) -> tuple[Mapping[str, Any], ...]:
+    slots = []
+    names: set[str] = set()
+    for number, value in enumerate(read.items("slots")):
+        item = Fields(value, f"{read.path}: slots[{number}]")
+        name = item.text("name")
+        if name in names:
+            item.refuse("name", "a name that no other slot has")
+        names.add(name)
+        _check_slot(item)
+        slots.append(dict(item.value))
+    return tuple(slots)
+
+
+def _check_slot(slot: Fields) -> None:
+    """Checks that a slot is one that packing can follow: its shape is what its sources make."""
+    layout = slot.choice("layout", LAYOUTS)
+    dtype = slot.choice("dtype", PRECISIONS)
+    shape = slot.shape("shape")
+    interleave = slot.boolean("interleave")
+    shapes = []
+    for number, value in enumerate(slot.items("sources")):
+        source = Fields(value, f"{slot.path}: sources[{number}]")
+        if not source.texts("names"):
+            source.refuse("names", "a list of at least one name")
+        own = source.shape("shape")
+        if source.boolean("transpose"):
+            if len(own) != 2:
+                source.refuse("shape", "that of a matrix, since it is transposed")
+            own = own[::-1]
+        shapes.append(own)
+    if not shapes:
+        slot.refuse("sources", "a list of at least one tensor")
+    if layout != "flat" and (len(shape) != 2 or any(len(own) != 2 for own in shapes)):
+        slot.refuse("shape", "that of a matrix made of matrices")
+    if layout == "flat" and dtype != "fp32":
+        slot.refuse("dtype", "fp32, since the layout is flat")
+    if interleave and (len(set(shapes)) != 1 or not shapes[0] or shapes[0][0] % 16):
+        slot.refuse("interleave", "false, since its sources cannot be joined by panels of 16 rows")
+    if prod(shape) != sum(prod(own) for own in shapes) or (
+        layout != "flat" and (any(own[1] != shape[1] for own in shapes) or sum(own[0] for own in shapes) != shape[0])
+    ):
+        slot.refuse("shape", "that of its sources joined")

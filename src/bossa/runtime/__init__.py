@@ -1,0 +1,1 @@
+"""Loading a compiled program with its weights, and running steps."""

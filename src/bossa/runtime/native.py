@@ -1,0 +1,86 @@
+"""A shared library from memory, with the C interface of `kernels/abi.h`."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from bossa.errors import PefError, RuntimeFailure
+
+ABI = 1
+
+
+class Step(ctypes.Structure):
+    """`struct bossa_step`."""
+
+    _fields_ = [
+        ("rows", ctypes.c_int32),
+        ("sequences", ctypes.c_int32),
+        ("max_blocks", ctypes.c_int32),
+        ("logit_count", ctypes.c_int32),
+        ("tokens", ctypes.c_void_p),
+        ("positions", ctypes.c_void_p),
+        ("starts", ctypes.c_void_p),
+        ("block_tables", ctypes.c_void_p),
+        ("logit_rows", ctypes.c_void_p),
+        ("logits", ctypes.c_void_p),
+    ]
+
+
+def load_library(data: bytes | memoryview, where: str) -> ctypes.CDLL:
+    """Load a program's library.
+
+    Args:
+        data: the bytes of the shared object, checked by the caller against the manifest.
+        where: the PEF it came from, for messages.
+
+    Raises:
+        PefError: it cannot be loaded here, or has another interface.
+    """
+    try:
+        library = _load(bytes(data))
+    except OSError as error:
+        raise PefError(f"{where}: its program does not load on this machine ({error}); --rebuild compiles it anew") from error
+    library.bossa_abi.restype = ctypes.c_int32
+    library.bossa_open.restype = ctypes.c_void_p
+    library.bossa_open.argtypes = [
+        ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
+    ]  # fmt: skip
+    library.bossa_step_run.restype = ctypes.c_int32
+    library.bossa_step_run.argtypes = [ctypes.c_void_p, ctypes.POINTER(Step)]
+    library.bossa_close.restype = None
+    library.bossa_close.argtypes = [ctypes.c_void_p]
+    if library.bossa_abi() != ABI:
+        raise PefError(f"{where}: its program has interface {library.bossa_abi()}, this Bossa has {ABI}; compile it again")
+    return library
+
+
+def _load(data: bytes) -> ctypes.CDLL:
+    """From an anonymous memory file where there are such, else from a file in a private folder."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("bossa-program", 0)
+        try:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                file.write(data)
+            return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            pass  # /proc or executable memory files may be forbidden: a plain file still works
+        finally:
+            os.close(descriptor)
+    folder = Path(tempfile.mkdtemp(prefix="bossa-program-"))
+    path = folder / f"{hashlib.sha256(data).hexdigest()[:16]}.so"
+    try:
+        path.write_bytes(data)
+        return ctypes.CDLL(str(path))
+    finally:
+        path.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def check(code: int) -> None:
+    """Raise for a step that did not run."""
+    if code != 0:
+        raise RuntimeFailure(f"the program refused a step (code {code}): more rows than it was opened for")

@@ -1,0 +1,135 @@
+"""A loaded program: its library, its bound weights, its KV pages, and steps over packed rows."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import threading
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bossa.errors import PefError, RequestError, RuntimeFailure
+from bossa.pef import Pef
+from bossa.runtime.cpu import best_target
+from bossa.runtime.native import Step, check, load_library
+from bossa.weights.bind import BoundWeights
+
+Int32 = NDArray[np.int32]
+
+
+def default_threads() -> int:
+    """The CPUs this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+class Program:
+    """A compiled program ready to run.
+
+    Attributes:
+        page_size: positions of a KV page.
+        pages: KV pages there are.
+        vocab_size: logits of a row.
+        max_seq_length: the longest sequence.
+        max_rows: the most rows of a step.
+    """
+
+    def __init__(
+        self, pef: Pef, weights: BoundWeights, *, threads: int | None = None, pages: int, max_rows: int = 512
+    ) -> None:
+        manifest = pef.manifest
+        target = best_target(list(manifest.targets))
+        if target is None:
+            raise PefError(
+                f"{pef.where}: compiled for {', '.join(manifest.targets)}, which this CPU does not run; compile it here,"
+                " or with --target portable"
+            )
+        if threads is not None and threads < 1:
+            raise RequestError(f"threads is {threads}; it must be 1 or more")
+        self.target = target
+        self.page_size = manifest.page_size
+        self.pages = pages
+        self.vocab_size = manifest.vocab_size
+        self.max_seq_length = manifest.max_seq_length
+        self.max_rows = max_rows
+        self.weights = weights
+        self._lock = threading.Lock()
+        self._library = load_library(pef.library(target), pef.where)
+        self._constants = np.frombuffer(bytes(pef.constants()) or bytes(64), np.uint8)
+        self._constants = _aligned_copy(self._constants)
+        try:
+            self._kv = mmap.mmap(-1, max(pages * manifest.page_bytes, mmap.PAGESIZE))  # zeroed, taken as it is touched
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{pages * manifest.page_bytes:,} bytes of KV pages cannot be had: lower --memory") from error
+        self._kv_view = np.frombuffer(self._kv, np.uint8)
+        addresses = weights.addresses()
+        slots = (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
+        self._handle = self._library.bossa_open(
+            threads or default_threads(), max_rows, ctypes.addressof(slots), self._constants.ctypes.data,
+            self._kv_view.ctypes.data,
+        )  # fmt: skip
+        if not self._handle:
+            raise RuntimeFailure(f"{pef.where}: not enough memory for the activations of {max_rows} rows")
+
+    def step(
+        self, tokens: Int32, positions: Int32, starts: Int32, block_tables: Int32, logit_rows: Int32
+    ) -> NDArray[np.float32]:
+        """Run packed rows.
+
+        Args:
+            tokens: ``[T]`` ids; `positions`: ``[T]``, consecutive within a sequence.
+            starts: ``[S + 1]``, the rows of each sequence.
+            block_tables: ``[S, B]`` page ids; page b of a sequence holds its positions ``b * page_size`` on.
+            logit_rows: ``[n]`` rows whose logits are wanted.
+
+        Returns:
+            The logits, float32 ``[n, V]``.
+        """
+        arrays = [np.ascontiguousarray(a, np.int32) for a in (tokens, positions, starts, block_tables, logit_rows)]
+        tokens, positions, starts, block_tables, logit_rows = arrays
+        logits = np.empty((len(logit_rows), self.vocab_size), np.float32)
+        step = Step(
+            len(tokens), len(starts) - 1, block_tables.shape[1], len(logit_rows), tokens.ctypes.data,
+            positions.ctypes.data, starts.ctypes.data, block_tables.ctypes.data, logit_rows.ctypes.data,
+            logits.ctypes.data,
+        )  # fmt: skip
+        if len(tokens) and not (0 <= int(tokens.min()) and int(tokens.max()) < self.vocab_size):
+            bad = tokens[(tokens < 0) | (tokens >= self.vocab_size)][0]
+            raise RequestError(f"token id {bad} is outside the vocabulary of {self.vocab_size}")
+        with self._lock:
+            if not self._handle:
+                raise RequestError("the program is closed")
+            check(self._library.bossa_step_run(self._handle, ctypes.byref(step)))
+        return logits
+
+    def close(self) -> None:
+        """Stop the threads and give back the memory. Closing twice is harmless."""
+        with self._lock:
+            if self._handle:
+                self._library.bossa_close(self._handle)
+                self._handle = None
+                self._kv_view = np.empty(0, np.uint8)
+                self._kv.close()
+                self.weights.close()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _aligned_copy(data: NDArray[Any]) -> NDArray[np.uint8]:
+    """A copy of the bytes at an address that is a multiple of 64."""
+    room = np.empty(data.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    room[start : start + data.nbytes] = data
+    return room[start : start + data.nbytes]

@@ -1,0 +1,88 @@
+"""GGUF files, dequantized by transformers' own loader, so that the weights are the ones that it would run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from bossa.errors import WeightsError
+from bossa.weights.source import WeightSource, file_identity
+from bossa.weights.torch_file import dtype_name, to_numpy
+
+MAGIC = b"GGUF"
+
+
+class GgufSource(WeightSource):
+    """One GGUF file. Transformers is imported and the file dequantized when a tensor is first asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tensors: dict[str, Any] | None = None
+
+    def _open(self) -> dict[str, Any]:
+        if self._tensors is None:
+            self._tensors = load_gguf(self._path)
+        return self._tensors
+
+    def names(self) -> list[str]:
+        return list(self._open())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._open()[name].shape)
+
+    def dtype(self, name: str) -> str:
+        return dtype_name(self._open()[name])
+
+    def read(self, name: str) -> NDArray[Any]:
+        return to_numpy(self._open()[name], name, self.describe())
+
+    def identity(self) -> str:
+        return file_identity([self._path])
+
+    def describe(self) -> str:
+        return str(self._path)
+
+
+def load_gguf(path: Path) -> dict[str, Any]:
+    """The tensors of the file in float32, under transformers' names.
+
+    Raises:
+        WeightsError: transformers or gguf is not installed, the file is damaged, or transformers cannot read its
+            architecture.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}): check the file's permissions") from None
+    if magic != MAGIC:
+        raise WeightsError(f"{path}: is not a GGUF file: pass another, or fetch it again")
+    try:
+        import gguf
+        import torch
+        import transformers
+    except ImportError:
+        raise WeightsError(
+            f"{path}: reading GGUF files needs torch, transformers and gguf: install bossa[compile], or convert the"
+            " model to safetensors"
+        ) from None
+    del gguf
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # the loader draws progress bars of its own
+            model, report = transformers.AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                gguf_file=path.name,
+                dtype=torch.float32,
+                quantization_config=transformers.GgufConfig(dequantize=True),
+                output_loading_info=True,
+                local_files_only=True,
+            )
+    except Exception as error:  # the loader raises whatever its parser meets
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise WeightsError(f"{path}: transformers cannot read this GGUF file ({reason}): pass safetensors") from None
+    absent = set(report["missing_keys"])
+    return {name: tensor.detach() for name, tensor in model.state_dict().items() if name not in absent}

@@ -1,0 +1,97 @@
+"""Models on the Hugging Face hub: from the local hub cache where they lie whole, fetched otherwise."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from bossa.errors import ModelError, WeightsError
+from bossa.weights.shards import read_index
+from bossa.weights.source import INDEX, PARTS
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?\Z")
+FILE_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".gguf", ".json")
+ALLOWED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+
+
+def find_model(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The directory of a model's snapshot, by its hub id.
+
+    The cache is looked at first, so a model that was fetched before is found without the network and without
+    importing the hub's library.
+
+    Raises:
+        ModelError: the name is neither a path nor a hub id, or the hub cannot be reached or does not have it.
+    """
+    if not HUB_ID.match(name) or name.endswith(FILE_ENDINGS):
+        raise ModelError(f"{name}: no such model or file: check the path")
+    found = cached_snapshot(name, cache_dir)
+    return found if found is not None else _fetch(name, cache_dir)
+
+
+def cached_snapshot(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Path | None:
+    """The newest snapshot of a model's main branch in the hub cache, if it has a config and all of its weights."""
+    cache = Path(cache_dir) if cache_dir is not None else _hub_cache()
+    model = cache / ("models--" + name.replace("/", "--"))
+    try:
+        revision = (model / "refs" / "main").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    if not re.fullmatch(r"[0-9a-f]{7,64}", revision):
+        return None
+    folder = model / "snapshots" / revision
+    return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
+
+
+def _has_weights(folder: Path) -> bool:
+    for part in PARTS:
+        if (folder / part).is_file():
+            return True
+        if (folder / (part + INDEX)).is_file():
+            try:
+                read_index(folder / (part + INDEX))
+            except WeightsError:  # a download that was stopped halfway
+                return False
+            return True
+    return False
+
+
+def _hub_cache() -> Path:
+    """Where the hub's library keeps its cache: the same environment variables, in the same order."""
+    if value := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(value).expanduser()
+    if value := os.environ.get("HF_HOME"):
+        return Path(value).expanduser() / "hub"
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "huggingface" / "hub"
+
+
+def _fetch(name: str, cache_dir: str | os.PathLike[str] | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    folder = Path(cache_dir) if cache_dir is not None else None
+    try:
+        files = HfApi().list_repo_files(name)
+        patterns = list(ALLOWED)
+        if not any(file.endswith(".safetensors") and "/" not in file for file in files):
+            patterns.append("pytorch_model*.bin")
+        return Path(snapshot_download(name, cache_dir=folder, allow_patterns=patterns, ignore_patterns=["*/*"]))
+    except GatedRepoError:
+        raise ModelError(f"{name}: the hub asks for access to this model: log in with 'hf auth login'") from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"{name}: no such file or directory, and no such model on the hub: check the name") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise ModelError(
+            f"{name}: no such file or directory, and the hub cannot be reached ({reason}):"
+            " check the name and the network, or pass a directory"
+        ) from None
+    except Exception as error:  # the hub's HTTP library has errors of its own, which are not OSErrors
+        if type(error).__module__.split(".")[0] not in ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub"):
+            raise
+        raise ModelError(
+            f"{name}: no such file or directory, and the hub cannot be reached ({type(error).__name__}):"
+            " check the name and the network, or pass a directory"
+        ) from None

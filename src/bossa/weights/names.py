@@ -1,0 +1,190 @@
+"""Matching the tensors that a program asks for with the names that a checkpoint gives them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bossa.errors import WeightsError
+from bossa.weights.slot import Slot, Source
+
+SHOWN = 8
+"""Names that a message lists before it says how many more there are."""
+CANDIDATES = 12
+"""Prefixes that are tried on either side; the ones that the most names share."""
+DEPTH = 5
+"""Components that a prefix may have."""
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """One rule for every name: take ``strip`` off its front if it is there, then put ``add`` before it.
+
+    The second half is skipped for names that are wanted without it, as a head beside a base model is.
+    """
+
+    strip: str = ""
+    add: str = ""
+
+    def __call__(self, name: str, wanted: Mapping[str, object]) -> str:
+        bare = name.removeprefix(self.strip)
+        return self.add + bare if self.add + bare in wanted else bare
+
+    @property
+    def length(self) -> int:
+        return self.strip.count(".") + self.add.count(".")
+
+
+@dataclass(frozen=True)
+class Match:
+    """The checkpoint's name for each source, by the source's first name; and its other names for tied weights."""
+
+    names: dict[str, str]
+    tied: dict[str, tuple[str, ...]]
+
+
+def match(
+    slots: Sequence[Slot],
+    names: Sequence[str],
+    shape: Callable[[str], tuple[int, ...]],
+    where: str,
+    ignored: Iterable[str] = (),
+) -> Match:
+    """Finds the tensor of every source of every slot.
+
+    Args:
+        names: what the checkpoint holds.
+        shape: the shape of one of them.
+        where: the checkpoint's path, for messages.
+        ignored: regular expressions of tensors that may be there unused.
+
+    Raises:
+        WeightsError: tensors are missing or have another shape, the checkpoint holds others that are not ignored,
+            or more than one renaming fits.
+    """
+    sources = {source.names[0]: source for slot in slots for source in slot.sources}
+    wanted = {name: source for source in sources.values() for name in source.names}
+    renaming = _choose(sources, wanted, names, where)
+    homes: dict[str, str] = {}
+    for name in names:
+        target = renaming(name, wanted)
+        if target in wanted:
+            if target in homes:
+                raise WeightsError(
+                    f"{where}: both {homes[target]!r} and {name!r} could be {target!r}: remove one of them"
+                )
+            homes[target] = name
+    found = {first: _found(source, homes) for first, source in sources.items()}
+    missing = [first for first, held in found.items() if not held]
+    misshaped = [
+        f"{held[0]} {list(shape(held[0]))} instead of {list(sources[first].shape)}"
+        for first, held in found.items()
+        if held and tuple(shape(held[0])) != sources[first].shape
+    ]
+    unexpected = _unexpected(names, homes, renaming, wanted, list(ignored), where)
+    _report(missing, misshaped, unexpected, len(sources), where)
+    return Match({first: held[0] for first, held in found.items()}, {first: held[1:] for first, held in found.items()})
+
+
+def _found(source: Source, homes: Mapping[str, str]) -> tuple[str, ...]:
+    """The checkpoint's tensors for a source: its own name first, then those it is tied to."""
+    return tuple(dict.fromkeys(homes[name] for name in source.names if name in homes))
+
+
+def _choose(sources: Mapping[str, Source], wanted: Mapping[str, Source], names: Sequence[str], where: str) -> Renaming:
+    """The renaming under which the most sources are found."""
+    plain = Renaming()
+    held = set(names)
+    if all(any(name in held for name in source.names) for source in sources.values()):
+        return plain
+    rules = [Renaming(strip, add) for strip in _prefixes(names) for add in _prefixes(wanted)]
+    scored = [(sum(1 for name in names if rule(name, wanted) in wanted), rule) for rule in rules]
+    scored = [(_score(rule, sources, wanted, names), rule) for score, rule in scored if score]
+    best = max((score for score, _ in scored), default=0)
+    if not best or best == _score(plain, sources, wanted, names):
+        return plain
+    top = sorted((rule for score, rule in scored if score == best), key=lambda rule: rule.length)
+    chosen = _mapping(top[0], wanted, names)
+    for other in top[1:]:
+        mapping = _mapping(other, wanted, names)
+        for target in sorted(chosen.keys() & mapping.keys()):
+            if chosen[target] != mapping[target]:
+                raise WeightsError(
+                    f"{where}: holds more than one model: both {chosen[target]!r} and {mapping[target]!r} could be"
+                    f" {target!r}: save one of them alone"
+                )
+    return top[0]
+
+
+def _mapping(rule: Renaming, wanted: Mapping[str, Source], names: Sequence[str]) -> dict[str, str]:
+    return {target: name for name in names if (target := rule(name, wanted)) in wanted}
+
+
+def _score(rule: Renaming, sources: Mapping[str, Source], wanted: Mapping[str, Source], names: Sequence[str]) -> int:
+    found = _mapping(rule, wanted, names)
+    return sum(1 for source in sources.values() if any(name in found for name in source.names))
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """The empty prefix, and the dotted prefixes that the most names share; none reaches into a numbered layer."""
+    counts: Counter[str] = Counter()
+    for name in names:
+        prefix = ""
+        for part in name.split(".")[:-1][:DEPTH]:
+            if part.isdigit():
+                break
+            prefix += part + "."
+            counts[prefix] += 1
+    return ["", *(prefix for prefix, _ in counts.most_common(CANDIDATES))]
+
+
+def _unexpected(
+    names: Sequence[str],
+    homes: Mapping[str, str],
+    renaming: Renaming,
+    wanted: Mapping[str, Source],
+    ignored: Sequence[str],
+    where: str,
+) -> list[str]:
+    used = set(homes.values())
+    try:
+        patterns = [re.compile(pattern) for pattern in ignored]
+    except re.error as error:
+        raise WeightsError(f"{where}: {error.pattern!r} is not a regular expression: compile the model again") from None
+    unexpected = []
+    for name in names:
+        if name in used:
+            continue
+        bare = renaming(name, wanted)
+        spellings = (name, bare, renaming.add + bare)
+        if not any(pattern.search(spelling) for pattern in patterns for spelling in spellings):
+            unexpected.append(name)
+    return unexpected
+
+
+def _report(
+    missing: Sequence[str], misshaped: Sequence[str], unexpected: Sequence[str], total: int, where: str
+) -> None:
+    if not (missing or misshaped or unexpected):
+        return
+    if len(missing) * 2 > total:
+        raise WeightsError(
+            f"{where}: these look like the weights of another architecture: {len(missing)} of {total} tensors are"
+            f" missing ({listed(missing)}): pass weights of the model that was compiled"
+        )
+    parts = []
+    if missing:
+        parts.append(f"missing: {listed(missing)}")
+    if misshaped:
+        parts.append(f"of another shape: {listed(misshaped)}")
+    if unexpected:
+        parts.append(f"not part of the program: {listed(unexpected)}")
+    raise WeightsError(f"{where}: tensors {'; '.join(parts)}: pass weights of the model that was compiled")
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

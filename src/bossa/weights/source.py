@@ -1,0 +1,154 @@
+"""Where weights come from: `open_weights` finds the files of a checkpoint; nothing is read until it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bossa.errors import WeightsError
+
+SAFETENSORS = "model.safetensors"
+TORCH = "pytorch_model.bin"
+INDEX = ".index.json"
+TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt")
+PARTS = (SAFETENSORS, TORCH)
+"""What a directory may hold, best first: each as one file, or as an index of shards."""
+
+
+class WeightSource(Protocol):
+    """Named tensors of a checkpoint. ``identity`` and ``describe`` read no tensor and import nothing large."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The names of all tensors."""
+
+    @abstractmethod
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+
+    @abstractmethod
+    def dtype(self, name: str) -> str:
+        """How a tensor is stored, in the words of safetensors: ``F32``, ``BF16``, ``F16``, ``F64``, ``I64``, ..."""
+
+    @abstractmethod
+    def read(self, name: str) -> NDArray[Any]:
+        """A tensor as it is stored, mapped where possible; ``BF16`` comes as the uint16 that holds its bits."""
+
+    @abstractmethod
+    def identity(self) -> str:
+        """Changes whenever a file of the checkpoint does: real paths, sizes, times and inodes."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The path, for messages."""
+
+    def float32(self, name: str) -> NDArray[np.float32]:
+        """A tensor widened to float32.
+
+        Raises:
+            WeightsError: it does not hold floating-point numbers.
+        """
+        return widen(self.read(name), self.dtype(name), name, self.describe())
+
+
+def widen(array: NDArray[Any], dtype: str, name: str, where: str) -> NDArray[np.float32]:
+    """Stored numbers as float32, without a copy where they are that already; float64 is rounded."""
+    if dtype == "F32":
+        return array
+    if dtype == "BF16":
+        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if dtype == "F16":
+        return array.astype(np.float32)
+    if dtype == "F64":
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32)
+    raise WeightsError(
+        f"{where}: tensor {name!r} is stored as {dtype}, which is not read: convert it to F32, F16 or BF16"
+    )
+
+
+def file_identity(paths: Sequence[Path]) -> str:
+    """Real path, size, modification time and inode of each file, hashed.
+
+    Raises:
+        WeightsError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise WeightsError(
+                f"{path}: cannot be read ({error.strerror}): check the path, or fetch the file again"
+            ) from None
+        fields = (os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+        digest.update(repr(fields).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def open_weights(path: str | os.PathLike[str], *, cache_dir: str | os.PathLike[str] | None = None) -> WeightSource:
+    """Opens the weights of a model.
+
+    Args:
+        path: a directory, a ``.safetensors``, ``.pt``, ``.pth``, ``.bin`` or ``.gguf`` file, an index of shards
+            (``*.index.json``), or the id of a model on the Hugging Face hub. A model that lies whole in the local
+            hub cache is taken from there, and the hub is not asked.
+        cache_dir: the hub cache to use instead of the usual one.
+
+    Raises:
+        ModelError: there is no such model or file.
+        WeightsError: the files found are not weights that can be read.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return _open_directory(place)
+    if place.is_file():
+        return _open_file(place)
+    from bossa.weights.hub import find_model
+
+    return _open_directory(find_model(os.fspath(path), cache_dir))
+
+
+def _open_directory(folder: Path) -> WeightSource:
+    for part in PARTS:
+        for name in (part, part + INDEX):
+            if (folder / name).is_file():
+                return _open_file(folder / name)
+    found = sorted(
+        entry.name for entry in folder.iterdir() if entry.suffix in (".safetensors", ".gguf", *TORCH_ENDINGS)
+    )
+    hint = f"pass one of its files by name ({', '.join(found[:4])})" if found else "pass a directory that has one"
+    raise WeightsError(f"{folder}: has no {SAFETENSORS} and no {TORCH}, nor an index of either: {hint}")
+
+
+def _open_file(path: Path) -> WeightSource:
+    if path.name.endswith(INDEX):
+        from bossa.weights.shards import read_index
+
+        shards = read_index(path)
+        return _open_files(shards.files, path, shards.weight_map)
+    return _open_files([path], path, None)
+
+
+def _open_files(files: Sequence[Path], path: Path, weight_map: Mapping[str, str] | None) -> WeightSource:
+    names = [file.name for file in files]
+    if all(name.endswith(".safetensors") for name in names):
+        from bossa.weights.safetensors_file import SafetensorsSource
+
+        return SafetensorsSource(files, path, weight_map)
+    if all(name.endswith(TORCH_ENDINGS) for name in names):
+        from bossa.weights.torch_file import TorchSource
+
+        return TorchSource(files, path, weight_map)
+    if len(files) == 1 and names[0].endswith(".gguf"):
+        from bossa.weights.gguf_file import GgufSource
+
+        return GgufSource(path)
+    raise WeightsError(f"{path}: not a kind of weights that is read: pass .safetensors, .pt, .pth, .bin or .gguf")

@@ -1,0 +1,132 @@
+"""Torch state dicts (`.pt`, `.pth`, `.bin`), read with `weights_only`: a pickle with code in it is refused."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bossa.errors import WeightsError
+from bossa.weights.shards import check_shards
+from bossa.weights.source import WeightSource, file_identity
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+"""Keys under which training scripts put the state dict beside other things."""
+
+
+class TorchSource(WeightSource):
+    """One state dict, or the shards of an index. Torch is imported and the files are read when first asked for."""
+
+    def __init__(self, files: Sequence[Path], path: Path, weight_map: Mapping[str, str] | None = None) -> None:
+        self._paths = list(files)
+        self._path = path
+        self._weight_map = weight_map
+        self._tensors: dict[str, Any] | None = None
+
+    def _open(self) -> dict[str, Any]:
+        if self._tensors is None:
+            held = {path.relative_to(self._path.parent).as_posix(): load_state_dict(path) for path in self._paths}
+            check_shards(held, self._weight_map, self._path)
+            self._tensors = {name: tensor for state in held.values() for name, tensor in state.items()}
+        return self._tensors
+
+    def names(self) -> list[str]:
+        return list(self._open())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._open()[name].shape)
+
+    def dtype(self, name: str) -> str:
+        return dtype_name(self._open()[name])
+
+    def read(self, name: str) -> NDArray[Any]:
+        return to_numpy(self._open()[name], name, self.describe())
+
+    def identity(self) -> str:
+        return file_identity([self._path, *self._paths])
+
+    def describe(self) -> str:
+        return str(self._path)
+
+
+def load_state_dict(path: Path) -> dict[str, Any]:
+    """The tensors of a torch file by name, mapped where the file allows it.
+
+    Raises:
+        WeightsError: torch is not installed, or the file holds code, is damaged, or is not a state dict.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise WeightsError(
+            f"{path}: reading torch files needs torch: install bossa[compile], or convert the file to safetensors"
+        ) from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            except RuntimeError:  # the format before torch 1.6 is not a ZIP and cannot be mapped
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _refused(path, error) from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}): check the file's permissions") from None
+    except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: is not a torch state dict, or is damaged ({reason}): fetch it again") from None
+    return {name: tensor.detach() for name, tensor in _unwrap(loaded, path).items() if torch.is_tensor(tensor)}
+
+
+def _refused(path: Path, error: pickle.UnpicklingError) -> WeightsError:
+    text = str(error)
+    if "Unsupported" in text or "GLOBAL" in text:
+        return WeightsError(
+            f"{path}: is a pickle that could run code when it is loaded, so it is not: save the state dict alone,"
+            " or as safetensors"
+        )
+    return WeightsError(f"{path}: is not a torch state dict, or is damaged: fetch it again")
+
+
+def _unwrap(loaded: Any, path: Path) -> Mapping[str, Any]:
+    import torch
+
+    for _ in range(4):
+        if not isinstance(loaded, Mapping):
+            break
+        if any(torch.is_tensor(value) for value in loaded.values()):
+            if all(isinstance(name, str) for name in loaded):
+                return loaded
+            break
+        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        if inner is None:
+            break
+        loaded = inner
+    raise WeightsError(
+        f"{path}: holds no state dict (a mapping from names to tensors, alone or under"
+        f" {', '.join(WRAPPERS)}): save model.state_dict()"
+    )
+
+
+def dtype_name(tensor: Any) -> str:
+    """A tensor's dtype in the words of safetensors."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    known = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}
+    return known.get(name, name)
+
+
+def to_numpy(tensor: Any, name: str, where: str) -> NDArray[Any]:
+    """The tensor's memory as an array; bfloat16 as the uint16 that holds its bits."""
+    import torch
+
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        raise WeightsError(f"{where}: tensor {name!r} is sparse, quantized or has no data: save it as a dense tensor")
+    tensor = tensor.detach().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return np.asarray(tensor.view(torch.int16).numpy()).view(np.uint16)
+    return np.asarray(tensor.numpy())

@@ -1,0 +1,66 @@
+"""bossa cache: what is kept, and removing it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+
+from bossa.weights.cache import WeightCache
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A cache with three entries, used 0, 10 and 20 days ago."""
+    monkeypatch.setenv("BOSSA_CACHE", str(tmp_path))
+    cache = WeightCache()
+    for days in (0, 10, 20):
+        cache.open_or_build(cache.key([], f"model {days}"), f"model-{days}", 5000, lambda memory, offset: None)
+    for entry in cache.entries():
+        used = time.time() - 86_400 * float(entry.source.removeprefix("model-"))
+        os.utime(entry.path, (used, used))
+    return cache
+
+
+def test_list_shows_the_last_used_first(bossa, kept):
+    result = bossa("cache", "list")
+    *entries, total = result.out.splitlines()
+    assert [line.split()[-1] for line in entries] == ["model-0", "model-10", "model-20"]
+    assert ["0.0 days ago" in entries[0], "10.0 days ago" in entries[1]] == [True, True]
+    assert total == f"3 in {kept.directory}: 27.3 KB"
+
+
+def test_list_gives_json_on_request(bossa, kept):
+    entries = json.loads(bossa("cache", "list", "--json").out)
+    assert [entry["source"] for entry in entries] == ["model-0", "model-10", "model-20"]
+    assert {entry["bytes"] for entry in entries} == {4096 + 5000}
+
+
+def test_an_empty_cache_is_no_error(bossa, tmp_path, monkeypatch):
+    monkeypatch.setenv("BOSSA_CACHE", str(tmp_path / "nothing"))
+    assert bossa("cache", "list").out.startswith("0 in ")
+    assert bossa("cache", "prune", "--all").out == "0 removed: 0 B\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (["--older-than", "15"], ["model-0", "model-10"]),
+        (["--max-size", "10KB"], ["model-0"]),
+        (["--all"], []),
+    ],
+)
+def test_prune_removes_what_the_option_says(bossa, kept, options, left):
+    result = bossa("cache", "prune", *options)
+    assert result.code == 0
+    assert [entry.source for entry in kept.entries()] == left
+    assert result.out.splitlines()[-1].startswith(f"{3 - len(left)} removed")
+
+
+def test_prune_without_saying_what_removes_nothing(bossa, kept):
+    result = bossa("cache", "prune")
+    assert result.code == 2
+    assert "say what to remove" in result.err
+    assert len(kept.entries()) == 3

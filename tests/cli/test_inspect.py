@@ -1,0 +1,84 @@
+"""bossa inspect: what is in a program file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bossa.pef import Pef
+from bossa.weights.slot import Slot, Source
+
+
+@pytest.fixture
+def pef(tmp_path):
+    """A program file of two layers, whose library is no library: nothing of it is run."""
+    slots = [
+        Slot("embed", "rows", (100, 16), "fp32", (Source(("wte.weight",), (100, 16)),)),
+        *(
+            Slot(f"layers.{layer}.qkv", "panels", (48, 16), "fp32", (Source((f"h.{layer}.qkv.weight",), (48, 16)),))
+            for layer in range(2)
+        ),
+    ]
+    manifest = {
+        **{"format_version": 1, "bossa_version": "0.1.0", "name": "tiny", "architecture": "TinyLMHeadModel"},
+        **{"model_type": "tiny", "precision": "fp32", "max_seq_length": 100, "batch_size": 4, "vocab_size": 100},
+        **{"page_size": 32, "page_bytes": 8192, "arena_bytes_per_row": 512, "targets": ["portable"]},
+        **{"slots": [slot.to_json() for slot in slots], "constants": [], "ignored_tensors": [], "parameters": 3136},
+        "sections": [{"name": "layer", "kind": "loop", "text": ""}, {"name": "head", "kind": "once", "text": ""}],
+        **{"torch_version": "2.13.0", "transformers_version": "5.23.0"},
+    }
+    members = {
+        "program.json": b'{"ops": []}',
+        "program.cc": b"int main() {}\n",
+        "program.portable.so": b"\x7fELF",
+        "constants.bin": b"",
+        "config.json": b"{}",
+        "generation_config.json": b"{}",
+    }
+    path = tmp_path / "tiny.pef"
+    Pef.build(manifest, members).save(path)
+    return path
+
+
+def test_the_summary_has_the_facts_sections_slots_arena_and_kv_sizes(bossa, pef):
+    result = bossa("inspect", pef)
+    assert (result.code, result.err) == (0, "")
+    lines = [" ".join(line.split()) for line in result.out.splitlines()]
+    for expected in (
+        "architecture TinyLMHeadModel (tiny)",
+        "parameters 3,136",
+        "weights not in the file",
+        "packed weights 12.5 KB",
+        "arena, a row of a step 512 B",
+        "KV, a page of 32 positions 8.2 KB",
+        "KV, a sequence of full length 32.8 KB",
+        "KV, 4 of them 131.1 KB",
+        "2 sections",
+        "layer loop",
+        "3 weight slots",
+        "embed rows fp32 100×16 6.4 KB wte.weight",
+        "2 × layers.*.qkv panels fp32 48×16 3.1 KB h.*.qkv.weight",
+        "program.cc 14 B",
+    ):
+        assert expected in lines
+
+
+def test_the_source_is_printed_as_it_is(bossa, pef):
+    assert bossa("inspect", pef, "--source").out == "int main() {}\n"
+
+
+def test_the_program_is_printed_with_a_newline(bossa, pef):
+    assert bossa("inspect", pef, "--program").out == '{"ops": []}\n'
+
+
+def test_the_manifest_is_printed_as_json(bossa, pef):
+    manifest = json.loads(bossa("inspect", pef, "--json").out)
+    assert (manifest["name"], len(manifest["slots"])) == ("tiny", 3)
+
+
+def test_a_file_that_is_not_there_is_one_line(bossa, tmp_path):
+    result = bossa("inspect", tmp_path / "nothing.pef")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.count("\n") == 1
+    assert "nothing.pef" in result.err

@@ -1,0 +1,235 @@
+"""bossa run: prompts in, predictions out, on a toy model that goes on with the alphabet."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from bossa.errors import PefError
+
+DASHES = "\n" + "-" * 20 + "\n"
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    path = tmp_path / "reviews.jsonl"
+    records = [{"id": number, "prompt": prompt} for number, prompt in enumerate(["abc", "x", "hello a"])]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Good records among bad ones."""
+    path = tmp_path / "mixed.jsonl"
+    lines = ['{"prompt": "abc"}', "no json", '{"text": "no prompt"}', json.dumps({"prompt": "a" * 40})]
+    path.write_text("\n".join([*lines, '{"prompt": "x", "id": 9}']) + "\n")
+    return path
+
+
+def test_predictions_are_whole_sequences_with_20_dashes_between(bossa, loading, reviews):
+    result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--max_tokens_to_generate", "4")
+    assert result.code == 0
+    assert result.out == DASHES.join(["abcdefg", "xyz<end>", "hello abcde"]) + "\n"
+
+
+def test_the_seeds_arguments_go_to_the_loader(bossa, loading, reviews, tmp_path):
+    result = bossa(
+        *("run", "--inference", "-p", "x.pef", "--model_name_or_path", "gpt2", "--checkpoint_name", "w.pt"),
+        *("--cache_dir", tmp_path, "--max_seq_length", "24", "-b", "3", "--threads", "2", "--memory", "1GB"),
+        *("--config_name", "gpt2", "--data_dir", reviews, "--examples_to_generate=all"),
+    )
+    assert result.code == 0
+    assert str(loading.pef) == "x.pef"
+    assert loading.options == {
+        "weights": "gpt2",
+        "checkpoint": "w.pt",
+        "threads": 2,
+        "memory": 10**9,
+        "max_seq_length": 24,
+        "batch_size": 3,
+        "cache_dir": tmp_path,
+    }
+
+
+def test_20_tokens_and_20_examples_are_the_defaults(bossa, loading, tmp_path):
+    path = tmp_path / "many.jsonl"
+    path.write_text('{"prompt": "a"}\n' * 25)
+    result = bossa("run", "--pef", "x.pef", "--data_dir", path)
+    assert result.out == DASHES.join(["abcdefghijklmnopqrstu"] * 20) + "\n"
+    assert loading.options["checkpoint"] is None
+    assert loading.options["max_seq_length"] is None
+
+
+def test_only_so_many_examples_are_run(bossa, loading, reviews):
+    result = bossa(
+        *("run", "--pef", "x.pef", "--data_dir", reviews),
+        *("--examples_to_generate", "2", "--max-tokens-to-generate", "1"),
+    )
+    assert result.out == f"abcd{DASHES}xy\n"
+
+
+def test_no_examples_are_an_empty_line_as_print_writes_it(bossa, loading, reviews):
+    result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--examples_to_generate", "0")
+    assert (result.code, result.out) == (0, "\n")
+
+
+def test_bad_records_are_told_with_file_and_line_and_the_rest_go_on(bossa, loading, mixed):
+    result = bossa("run", "--pef", "x.pef", "--data_dir", mixed, "--max_tokens_to_generate", "1")
+    assert result.code == 3
+    assert result.out == f"abcd{DASHES}xy\n"
+    errors = result.err.splitlines()[:3]
+    assert [error.split(": ")[1] for error in errors] == [f"{mixed}, line {line}" for line in (2, 3, 4)]
+    assert "3 records were errors" in result.err.splitlines()[-1]
+
+
+def test_output_has_a_json_record_a_prompt_in_order(bossa, loading, mixed, tmp_path):
+    output = tmp_path / "out.jsonl"
+    result = bossa("run", "--pef", "x.pef", "--data_dir", mixed, "--output", output, "--max_tokens_to_generate", "4")
+    assert (result.code, result.out) == (3, "")
+    first, *bad, last = [json.loads(line) for line in output.read_text().splitlines()]
+    assert first == {"prompt": "abc", "completion": "defg", "token_ids": [4, 5, 6, 7], "finish_reason": "length"}
+    assert [(record["error"]["file"], record["error"]["line"]) for record in bad] == [
+        (str(mixed), line) for line in (2, 3, 4)
+    ]
+    assert last == {
+        **{"prompt": "x", "id": 9, "completion": "yz", "token_ids": [25, 26, 0]},
+        "finish_reason": "stop",
+    }
+
+
+@pytest.mark.parametrize(("side", "kept"), [("left", "cccc"), ("right", "aaaa")])
+def test_truncation_makes_room_for_a_long_prompt(bossa, loading, tmp_path, side, kept):
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"prompt": "a" * 30 + "c" * 30}))
+    result = bossa(
+        *("run", "--pef", "x.pef", "--data_dir", path, "--truncation", side, "--max_tokens_to_generate", "28")
+    )
+    assert result.code == 0
+    assert result.out.startswith(kept)
+    assert not result.out.startswith(kept + kept[0])
+
+
+def test_standard_input_is_a_source(bossa, loading, tmp_path, monkeypatch):
+    path = tmp_path / "in"
+    path.write_text('{"prompt": "a"}\n')
+    with path.open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert bossa("run", "--pef", "x.pef", "--data_dir", "-", "--max_tokens_to_generate", "2").out == "abc\n"
+
+
+def test_a_prompt_is_answered_on_standard_output(bossa, loading):
+    result = bossa("run", "--pef", "x.pef", "--prompt", "abc", "--max_tokens_to_generate", "3")
+    assert (result.code, result.out) == (0, "def\n")
+    assert result.err.startswith("1 prompt, 3 tokens in ")
+
+
+def test_chat_asks_in_the_models_template(bossa, loading, tmp_path):
+    output = tmp_path / "out.jsonl"
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"prompt": "abc"}\n')
+    seen = []
+    encode = loading.model.tokenizer.encode
+    loading.model.tokenizer.encode = lambda text, add_special_tokens=True: (
+        seen.append((text, add_special_tokens)) or encode(text)
+    )
+    assert bossa("run", "--pef", "x.pef", "--data_dir", path, "--chat", "--output", output).code == 0
+    assert seen == [("ask abc say ", False)]
+    assert json.loads(output.read_text())["prompt"] == "abc"
+
+
+def test_a_prompt_may_be_a_chat_too(bossa, loading):
+    result = bossa("run", "--pef", "x.pef", "--prompt", "ab", "--chat", "--max_tokens_to_generate", "1")
+    assert (result.code, result.out) == (0, "a\n")  # what follows the template's last space, not what follows b
+
+
+def test_stop_texts_end_a_completion_before_them(bossa, loading):
+    result = bossa("run", "--pef", "x.pef", "--prompt", "a", "--stop", "gh", "--stop", "ef")
+    assert result.out == "bcd\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ([], {}),
+        (["--temperature", "0.7", "--seed", "3"], {"temperature": 0.7, "seed": 3}),
+        (["--top-k", "5"], {"top_k": 5, "temperature": 1.0}),
+        (["--top_p=0.9", "--temperature", "0"], {"top_p": 0.9, "temperature": 0.0}),
+        (["--min-p", "0.1"], {"min_p": 0.1, "temperature": 1.0}),
+        (["--repetition-penalty", "1.2"], {"repetition_penalty": 1.2}),
+    ],
+)
+def test_sampling_is_greedy_unless_an_option_is_about_drawing(bossa, loading, reviews, monkeypatch, options, given):
+    seen = {}
+    params = loading.model.params
+    monkeypatch.setattr(loading.model, "params", lambda **sampling: seen.update(sampling) or params(**sampling))
+    assert bossa("run", "--pef", "x.pef", "--data_dir", reviews, *options).code == 0
+    assert seen == {"max_new_tokens": 20, "stop": (), **given}
+
+
+def test_a_file_that_is_not_there_is_found_out_before_the_model_is_loaded(bossa, loading, tmp_path):
+    result = bossa("run", "--pef", "x.pef", "--data_dir", tmp_path / "nothing.jsonl")
+    assert (result.code, result.out) == (2, "")
+    assert "nothing.jsonl" in result.err
+    assert loading.pef is None
+
+
+def test_a_program_that_cannot_be_loaded_prints_nothing_on_standard_output(bossa, loading, reviews, monkeypatch):
+    def refuse(_pef, **_options):
+        raise PefError("x.pef: no such file")
+
+    monkeypatch.setattr(loading, "load", refuse)
+    result = bossa("run", "--pef", "x.pef", "--data_dir", reviews)
+    assert (result.code, result.out, result.err) == (2, "", "bossa: x.pef: no such file\n")
+
+
+def interrupt(step: int) -> None:
+    if step == 6:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_keeps_what_is_finished(bossa, loading, reviews, tmp_path):
+    output = tmp_path / "out.jsonl"
+    loading.use(batch_size=1, before_step=interrupt)
+    arguments = ["run", "--pef", "x.pef", "--data_dir", reviews, "--max_tokens_to_generate", "5"]
+    result = bossa(*arguments, "--output", output)
+    assert result.code == 130
+    assert [json.loads(line)["completion"] for line in output.read_text().splitlines()] == ["defgh"]
+    assert result.err.splitlines()[-1] == "bossa: interrupted"
+
+
+def test_ctrl_c_ends_the_text_of_what_is_finished_with_a_newline(bossa, loading, reviews):
+    loading.use(batch_size=1, before_step=interrupt)
+    result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--max_tokens_to_generate", "5")
+    assert (result.code, result.out) == (130, "abcdefgh\n")
+
+
+def test_the_model_is_closed_at_the_end(bossa, loading, reviews):
+    bossa("run", "--pef", "x.pef", "--data_dir", reviews)
+    assert loading.model.engine.program.closed
+
+
+def test_a_pipe_gets_no_bar_and_one_line_of_summary(bossa, loading, reviews):
+    result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--max_tokens_to_generate", "4")
+    assert "\x1b" not in result.err
+    (summary,) = result.err.splitlines()
+    assert summary.startswith("3 prompts, 11 tokens in ")
+    assert "tokens/s" in summary
+
+
+def test_a_terminal_gets_a_bar_and_predictions_unharmed(loading, reviews, monkeypatch, capfd):
+    from bossa.cli import main
+
+    leader, follower = os.openpty()
+    with os.fdopen(follower, "w") as terminal:
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr("sys.stderr", terminal)
+        assert main(["run", "--pef", "x.pef", "--data_dir", str(reviews), "--max_tokens_to_generate", "4"]) == 0
+        terminal.flush()
+        shown = os.read(leader, 1 << 16).decode()
+    os.close(leader)
+    assert "3/3" in shown
+    assert "tokens/s" in shown
+    assert capfd.readouterr().out == DASHES.join(["abcdefg", "xyz<end>", "hello abcde"]) + "\n"

@@ -1,0 +1,182 @@
+"""Writing predictions: the seed's bytes, order, and whole lines whatever happens."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bossa.dataset.predictions import InOrder, JsonlWriter, TextWriter, completion_fields, error_fields, write_text
+from bossa.dataset.prompts import BadRecord, Record
+from bossa.errors import DatasetError, RuntimeFailure
+
+
+@given(st.lists(st.text(max_size=10), max_size=5))
+def test_text_is_what_print_prints_with_a_line_of_dashes_between(predictions):
+    expected, found = io.StringIO(), io.StringIO()
+    print(*predictions, sep=f"\n{'-' * 20}\n", file=expected)
+    write_text(predictions, found)
+    assert found.getvalue() == expected.getvalue()
+
+
+@given(st.permutations(range(8)))
+def test_items_come_back_in_order_each_as_soon_as_those_before_it(arrivals):
+    order = InOrder()
+    given_back = []
+    for i, index in enumerate(arrivals):
+        given_back += order.put(index, index)
+        first_missing = min(set(range(9)) - set(arrivals[: i + 1]))
+        assert given_back == list(range(first_missing))
+    assert order.rest() == []
+
+
+def test_text_is_written_in_order_without_those_that_have_none():
+    stream = io.StringIO()
+    with TextWriter(stream) as writer:
+        writer.put(2, "c")
+        assert stream.getvalue() == ""
+        writer.put(0, None)
+        writer.put(1, "b")
+        assert stream.getvalue().startswith("b\n")
+    assert stream.getvalue() == "b\n" + "-" * 20 + "\nc\n"
+
+
+def write_then(path, records, error):
+    """Write records by their number, and then fail."""
+    with JsonlWriter(str(path)) as writer:
+        for n in records:
+            writer.put(n, {"n": n})
+        if error is not None:
+            raise error
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_records_are_written_in_order_and_the_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "out.jsonl"
+    part = tmp_path / ".out.jsonl.part"
+    with JsonlWriter(str(path)) as writer:
+        writer.put(1, {"n": 1})
+        assert part.read_text() == ""
+        writer.put(0, {"n": 0})
+        assert lines(part) == [{"n": 0}, {"n": 1}]
+        writer.put(3, {"n": 3})
+        writer.put(2, {"n": 2})
+        assert not path.exists()
+    assert lines(path) == [{"n": n} for n in range(4)]
+    assert os.listdir(tmp_path) == ["out.jsonl"]
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        write_then(path, [0, 4, 2], KeyboardInterrupt())
+    assert lines(path) == [{"n": 0}, {"n": 2}, {"n": 4}]
+    assert os.listdir(tmp_path) == ["out.jsonl"]
+
+
+def test_any_other_error_keeps_the_part_and_names_it_and_what_was_there_before(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("before\n")
+    part = tmp_path / ".out.jsonl.part"
+    with pytest.raises(RuntimeFailure, match=f"the step failed; what was done before is in {part}"):
+        write_then(path, [0], RuntimeFailure("the step failed"))
+    assert lines(part) == [{"n": 0}]
+    assert path.read_text() == "before\n"
+
+
+def test_an_error_before_the_first_record_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeFailure, match=r"^the step failed$"):
+        write_then(tmp_path / "out.jsonl", [1], RuntimeFailure("the step failed"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_keeps_whole_lines_and_says_where(tmp_path, monkeypatch):
+    path = tmp_path / "out.jsonl"
+    real = os.write
+    left = [20]
+
+    def write(file, data):
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done = real(file, data[: left[0]])
+        left[0] -= done
+        return done
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(DatasetError) as caught:
+        write_then(path, range(10), None)
+    monkeypatch.undo()
+    part = tmp_path / ".out.jsonl.part"
+    assert str(caught.value) == f"cannot write {path}: No space left on device; what was done before is in {part}"
+    assert lines(part) == [{"n": 0}, {"n": 1}]
+    assert not path.exists()
+
+
+def test_a_full_device_is_an_error_of_one_line():
+    with pytest.raises(DatasetError, match=r"^cannot write /dev/full: No space left on device$"):
+        write_then("/dev/full", [0], None)
+
+
+def test_a_text_stream_that_cannot_be_written_is_an_error_of_one_line():
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DatasetError, match=r"^cannot write the predictions: No space left on device$"):
+        write_text(["a"], Full())
+
+
+def test_a_device_is_written_and_not_replaced():
+    with JsonlWriter("/dev/null") as writer:
+        writer.put(0, {"n": 0})
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_link_keeps_pointing_where_it_did(tmp_path):
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "real.jsonl")
+    with JsonlWriter(str(tmp_path / "link.jsonl")) as writer:
+        writer.put(0, {"n": 0})
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert lines(tmp_path / "real.jsonl") == [{"n": 0}]
+
+
+@pytest.mark.parametrize("name", ["missing/out.jsonl", "."])
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path, name):
+    with pytest.raises(DatasetError, match="cannot write"):
+        JsonlWriter(str(tmp_path / name))
+
+
+def test_standard_output_is_a_dash(capfdbinary):
+    with JsonlWriter("-") as writer:
+        writer.put(1, {"n": "é"})
+        writer.put(0, {"n": 0})
+    assert capfdbinary.readouterr().out == '{"n":0}\n{"n":"é"}\n'.encode()
+
+
+def test_an_output_record_has_its_own_fields_first_and_keeps_a_label_under_another_name():
+    record = Record(0, "a.jsonl", 3, {"id": 5, "prompt": "p", "completion": "label"}, "p")
+    fields = completion_fields(record, "text", [1, 2], "stop")
+    assert list(fields.items()) == [
+        ("id", 5),
+        ("prompt", "p"),
+        ("input_completion", "label"),
+        ("completion", "text"),
+        ("token_ids", [1, 2]),
+        ("finish_reason", "stop"),
+    ]
+
+
+def test_an_error_record_says_file_line_and_reason():
+    bad = BadRecord(1, "a.jsonl", 3, "it is wrong", {"id": 5})
+    assert error_fields(bad) == {"id": 5, "error": {"file": "a.jsonl", "line": 3, "reason": "it is wrong"}}
+    long = Record(1, "a.jsonl", 4, {"prompt": "p"}, "p")
+    assert error_fields(long, "too long")["error"] == {"file": "a.jsonl", "line": 4, "reason": "too long"}

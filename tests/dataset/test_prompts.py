@@ -1,0 +1,238 @@
+"""Reading prompts: every kind of file, and everything that can be wrong with one."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import threading
+import tracemalloc
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bossa.dataset import prompts
+from bossa.dataset.prompts import BadRecord, Record, read_records
+from bossa.errors import DatasetError
+
+
+def write(path, data):
+    data = data.encode() if isinstance(data, str) else data
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return str(path)
+
+
+def summary(path):
+    """(line, prompt or reason) of every record."""
+    return [(r.line, r.prompt if isinstance(r, Record) else r.reason) for r in read_records(path)]
+
+
+LINES = '{"prompt": "one", "id": 7}\n\n{"prompt": "two"}'
+LIST = '[\n {"prompt": "one", "id": 7},\n\n {"prompt":\n "two"}\n]'
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "lines"),
+    [
+        ("a.jsonl", LINES, [1, 3]),
+        ("a.jsonl.gz", LINES, [1, 3]),
+        ("a.json", LIST, [2, 4]),
+        ("a.json.gz", LIST, [2, 4]),
+        ("bom.jsonl", b"\xef\xbb\xbf" + LINES.encode(), [1, 3]),
+        ("bom.json", b"\xef\xbb\xbf" + LIST.encode(), [2, 4]),
+        ("crlf.jsonl", LINES.replace("\n", "\r\n"), [1, 3]),
+    ],
+)
+def test_every_kind_of_file_gives_its_records_with_their_lines(tmp_path, name, data, lines):
+    path = write(tmp_path / name, data)
+    assert list(read_records(path)) == [
+        Record(0, path, lines[0], {"prompt": "one", "id": 7}, "one"),
+        Record(1, path, lines[1], {"prompt": "two"}, "two"),
+    ]
+
+
+def test_a_json_file_may_hold_one_object(tmp_path):
+    path = write(tmp_path / "a.json", '\n{"prompt": "one"}\n')
+    assert summary(path) == [(2, "one")]
+
+
+def test_a_directory_gives_its_files_by_name_and_numbers_go_on(tmp_path):
+    second = write(tmp_path / "b.jsonl", '{"prompt": "two"}\n')
+    first = write(tmp_path / "a.json.gz", '{"prompt": "one"}')
+    write(tmp_path / ".a.jsonl", '{"prompt": "hidden"}')
+    write(tmp_path / "README.md", "not prompts")
+    (tmp_path / "c.jsonl").mkdir()
+    records = list(read_records(str(tmp_path)))
+    assert [(r.index, r.file, r.prompt) for r in records] == [(0, first, "one"), (1, second, "two")]
+
+
+@pytest.mark.parametrize("data", [LINES, LIST, '{\n"prompt": "one"}', "[]", ""])
+def test_standard_input_may_be_lines_or_a_document_packed_or_not(monkeypatch, data):
+    expected = {LINES: ["one", "two"], LIST: ["one", "two"], '{\n"prompt": "one"}': ["one"]}.get(data, [])
+    for packed in (data.encode(), gzip.compress(data.encode())):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(packed)))
+        assert [r.prompt for r in read_records("-")] == expected
+
+
+def test_lines_are_read_from_a_pipe_as_they_come(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    seen = threading.Event()
+
+    def feed():
+        with path.open("wb", buffering=0) as pipe:
+            pipe.write(b'{"prompt": "one"}\n')
+            assert seen.wait(10)
+            pipe.write(b'{"prompt": "two"}\n')
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    records = read_records(str(path))
+    assert next(records).prompt == "one"
+    seen.set()
+    assert [r.prompt for r in records] == ["two"]
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "not JSON: "),
+        ("[1]", "not a JSON object but a list"),
+        ("null", "not a JSON object but null"),
+        ('"text"', "not a JSON object but a string"),
+        ("3", "not a JSON object but a number"),
+        ('{"text": "x"}', 'the record has no "prompt"'),
+        ('{"prompt": 3}', 'the "prompt" is not a string but a number'),
+        ('{"prompt": null}', 'the "prompt" is not a string but null'),
+        ('{"prompt": ["x"]}', 'the "prompt" is not a string but a list'),
+        ('{"prompt": ""}', 'the "prompt" is empty'),
+        ('{"prompt": " \\n"}', 'the "prompt" is empty'),
+        ('{"prompt": "\\ud800"}', "not JSON: "),
+        ('{"prompt": NaN}', "not JSON: "),
+        (b'{"prompt": "\xff"}', "not UTF-8: byte 13 of the line is 0xff"),
+        ('{"prompt": "x", "deep": ' + "[" * 300 + "]" * 300 + "}", "the record is nested too deeply"),
+        ("[" * 5000, "not JSON: "),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_the_rest_goes_on(tmp_path, line, reason):
+    line = line if isinstance(line, bytes) else line.encode()
+    path = write(tmp_path / "a.jsonl", b'{"prompt": "before"}\n' + line + b'\n{"prompt": "after"}\n')
+    before, bad, after = read_records(path)
+    assert (before.prompt, after.prompt, after.index, after.line) == ("before", "after", 2, 3)
+    assert isinstance(bad, BadRecord)
+    assert (bad.index, bad.file, bad.line) == (1, path, 2)
+    assert bad.reason.startswith(reason)
+    assert str(bad).startswith(f"{path}, line 2: {reason}")
+    document = write(tmp_path / "a.json", b'[{"prompt": "before"},\n' + line + b',\n{"prompt": "after"}]')
+    if reason.startswith("not JSON") or reason.startswith("not UTF-8"):
+        [whole] = read_records(document)
+        assert whole.line == 2
+        assert whole.reason.startswith(reason)
+    else:
+        assert [r.line for r in read_records(document)] == [1, 2, 3]
+        assert summary(document)[1] == (2, bad.reason)
+
+
+def test_a_bad_record_keeps_the_fields_that_it_has(tmp_path):
+    [bad] = read_records(write(tmp_path / "a.jsonl", '{"id": 5, "prompt": ""}'))
+    assert bad.fields == {"id": 5, "prompt": ""}
+
+
+def test_json_lines_under_the_wrong_name_are_told_apart(tmp_path):
+    [bad] = read_records(write(tmp_path / "a.json", '{"prompt": "a"}\n{"prompt": "b"}\n'))
+    assert "name it .jsonl" in bad.reason
+    assert bad.line == 2
+
+
+def test_an_empty_document_is_a_bad_record_and_an_empty_file_of_lines_has_none(tmp_path):
+    assert summary(write(tmp_path / "a.json", " \n")) == [(1, "the file is empty")]
+    assert summary(write(tmp_path / "a.jsonl", "\n \n")) == []
+
+
+def test_a_damaged_gzip_file_gives_what_can_be_read_and_the_next_file_is_read(tmp_path):
+    lines = "".join(json.dumps({"prompt": str(os.urandom(50))}) + "\n" for _ in range(2000))
+    packed = gzip.compress(lines.encode())
+    (tmp_path / "a.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    write(tmp_path / "b.jsonl", '{"prompt": "next"}')
+    *good, bad, following = read_records(str(tmp_path))
+    assert len(good) > 10
+    assert "gzip file is damaged" in bad.reason
+    assert bad.line == len(good) + 1
+    assert following.prompt == "next"
+
+
+def test_a_line_beyond_the_bound_is_refused_and_skipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(prompts, "LONGEST_LINE", 40)
+    long = '{"prompt": "' + "x" * 200 + '"}\n'
+    path = write(tmp_path / "a.jsonl", long + '{"prompt": "after"}\n' + long.strip())
+    assert summary(path) == [
+        (1, "the line is longer than 40 bytes"),
+        (2, "after"),
+        (3, "the line is longer than 40 bytes"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["missing.jsonl", "empty", "notes.txt", "missing"])
+def test_where_there_is_nothing_to_read_it_is_said_at_once(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DatasetError, match=name):
+        read_records(str(tmp_path / name))
+
+
+def test_lines_are_read_one_at_a_time(tmp_path):
+    path = write(tmp_path / "a.jsonl", ('{"prompt": "' + "x" * 1000 + '"}\n') * 10_000)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in read_records(path)) == 10_000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000  # of a file of 10 MB
+    finally:
+        tracemalloc.stop()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=200), suffix=st.sampled_from(prompts.SUFFIXES), packed=st.booleans())
+def test_any_bytes_give_records_good_or_bad_and_nothing_else(tmp_path, data, suffix, packed):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    records = list(read_records(str(path)))
+    assert [r.index for r in records] == list(range(len(records)))
+    assert all(isinstance(r, Record | BadRecord) and r.line >= 1 for r in records)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.binary(max_size=60).flatmap(lambda b: st.tuples(st.just(b), st.integers(0, 400), st.integers(0, 60))),
+    suffix=st.sampled_from(prompts.SUFFIXES),
+)
+def test_any_damage_to_a_good_file_gives_records_and_nothing_else(tmp_path, data, suffix):
+    noise, at, gone = data
+    good = (LIST if ".json." in suffix + "." else LINES * 5).encode()
+    good = gzip.compress(good) if suffix.endswith(".gz") else good
+    path = tmp_path / f"y{suffix}"
+    path.write_bytes(good[:at] + noise + good[at + gone :])
+    for record in read_records(str(path)):
+        assert isinstance(record, Record | BadRecord)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(elements=st.lists(values, max_size=6), indent=st.sampled_from([None, 0, 1]))
+def test_elements_of_a_list_are_found_on_their_lines(tmp_path, elements, indent):
+    texts = [json.dumps(element, indent=indent) for element in elements]
+    lines, text = [], "\n["
+    for i, element in enumerate(texts):
+        text += ("," if i else "") + "\n" * (i % 3)
+        lines.append(text.count("\n") + 1)
+        text += element
+    records = list(read_records(write(tmp_path / "z.json", text + "]")))
+    assert [r.line for r in records] == lines

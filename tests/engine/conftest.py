@@ -1,0 +1,133 @@
+"""A program and a tokenizer for the engine's tests, and an oracle that knows neither pages nor steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+VOCABULARY = 29
+LETTERS = "abcdefghijklmnopqrstuvwxyz .é"
+EOS = 3
+
+
+def logits_of(tokens: Sequence[int]) -> np.ndarray:
+    """Logits [V] that follow from all tokens so far and their order."""
+    state = 1
+    for token in tokens:
+        state = (state * 1_000_003 + token + 7) % (2**61 - 1)
+    return np.array([(state >> 7) * (2 * v + 3) % 1009 / 101 for v in range(VOCABULARY)], np.float32)
+
+
+def greedy(prompt: Sequence[int], max_new_tokens: int, max_seq_length: int, eos: Sequence[int] = (EOS,)) -> list[int]:
+    """What greedy decoding of ``logits_of`` gives."""
+    tokens = list(prompt)
+    while len(tokens) < min(len(prompt) + max_new_tokens, max_seq_length):
+        tokens.append(int(np.argmax(logits_of(tokens))))
+        if tokens[-1] in eos:
+            break
+    return tokens[len(prompt) :]
+
+
+class FakeProgram:
+    """Keeps each row's token in its page, and reads the sequence back through the block table to make its logits.
+
+    So a wrong page, position, row range or token anywhere changes what comes out; what can be seen at once is asserted.
+    """
+
+    def __init__(
+        self,
+        pages: int = 64,
+        page_size: int = 4,
+        max_seq_length: int = 40,
+        max_rows: int = 16,
+        before_step: Callable[[int], None] | None = None,
+    ) -> None:
+        self.pages, self.page_size = pages, page_size
+        self.max_seq_length, self.max_rows = max_seq_length, max_rows
+        self.vocab_size = VOCABULARY
+        self.memory = np.full((pages, page_size), -1, np.int64)
+        self.steps: list[list[int]] = []  # the rows of each sequence, step by step
+        self.before_step = before_step
+        self.closed = False
+
+    def step(self, tokens, positions, starts, block_tables, logit_rows):  # type: ignore[no-untyped-def]
+        assert not self.closed
+        if self.before_step is not None:
+            self.before_step(len(self.steps))
+        for array in (tokens, positions, starts, block_tables, logit_rows):
+            assert array.dtype == np.int32
+            assert array.flags.c_contiguous
+        assert 1 <= len(tokens) == len(positions) <= self.max_rows
+        assert starts[0] == 0
+        assert starts[-1] == len(tokens)
+        assert len(starts) == len(block_tables) + 1
+        assert (np.diff(starts) > 0).all()
+        assert (np.diff(logit_rows) > 0).all()
+        used: set[int] = set()
+        for table, start, end in zip(block_tables, starts[:-1], starts[1:], strict=True):
+            first, last = int(positions[start]), int(positions[end - 1])
+            assert list(positions[start:end]) == list(range(first, last + 1))
+            assert last < self.max_seq_length
+            pages = [int(page) for page in table[: last // self.page_size + 1]]
+            assert len(pages) == last // self.page_size + 1
+            assert len(set(pages)) == len(pages)
+            assert not used & set(pages)
+            used |= set(pages)
+            for row in range(start, end):
+                self.memory[table[positions[row] // self.page_size], positions[row] % self.page_size] = tokens[row]
+        self.steps.append([int(rows) for rows in np.diff(starts)])
+        logits = np.empty((len(logit_rows), VOCABULARY), np.float32)
+        for out, row in zip(logits, logit_rows, strict=True):
+            sequence = int(np.searchsorted(starts, row, side="right")) - 1
+            length = int(positions[row]) + 1
+            out[:] = logits_of(self.memory[block_tables[sequence]].reshape(-1)[:length].tolist())
+        return logits
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+
+class FakeTokenizer:
+    """A token is a letter, but the last one, which takes two: as a character split between tokens does."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        ids = [0] if add_special_tokens else []
+        for letter in text:
+            ids += [28, 28] if letter == "é" else [LETTERS.index(letter)]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        text = "".join("\ufffd" if token == 28 else LETTERS[token] for token in ids)
+        return text.replace("\ufffd\ufffd", "é")
+
+
+class FakeDetokenizer:
+    def __init__(self, tokenizer: FakeTokenizer, prompt: Sequence[int]) -> None:
+        self.tokenizer, self.ids = tokenizer, list(prompt)
+        self.given = len(tokenizer.decode(prompt).rstrip("\ufffd"))
+
+    def add(self, token_id: int) -> str:
+        self.ids.append(token_id)
+        return "" if self.tokenizer.decode(self.ids).endswith("\ufffd") else self.finish()
+
+    def finish(self) -> str:
+        text = self.tokenizer.decode(self.ids)
+        given, self.given = self.given, len(text)
+        return text[given:]
+
+
+@pytest.fixture(scope="session")
+def fake() -> SimpleNamespace:
+    return SimpleNamespace(
+        Program=FakeProgram,
+        Tokenizer=FakeTokenizer,
+        Detokenizer=FakeDetokenizer,
+        greedy=greedy,
+        logits_of=logits_of,
+        EOS=EOS,
+        VOCABULARY=VOCABULARY,
+    )

@@ -1,0 +1,42 @@
+// One linear on a team of its own.
+#include "linear.h"
+
+using namespace bossa;
+
+namespace {
+
+struct Call {
+  int rows;
+  const float* x;
+  size_t ldx;
+  const void* panels;
+  int is_bf16, N, K, group;
+  float* y;
+  int* calls;  // [rows][ceil(N / 16)] times that each panel of a row was delivered
+};
+
+void run(Worker& worker, void* arg) {
+  const Call& call = *(const Call*)arg;
+  const int panels = (call.N + kLanes - 1) / kLanes;
+  auto epilogue = [&](int row, int col, int n, const float* sums) {
+    for (int i = 0; i < n; i += kLanes) {
+      __atomic_fetch_add(&call.calls[row * panels + (col + i) / kLanes], n % (kLanes * call.group) ? 1000 : 1,
+                         __ATOMIC_RELAXED);
+      store_n(call.y + (size_t)row * call.N + col + i, load(sums + i), call.N - col - i);
+    }
+  };
+  if (call.is_bf16) {
+    linear(worker, call.rows, call.x, call.ldx, (const bf16*)call.panels, call.N, call.K, call.group, epilogue);
+  } else {
+    linear(worker, call.rows, call.x, call.ldx, (const float*)call.panels, call.N, call.K, call.group, epilogue);
+  }
+}
+
+}  // namespace
+
+extern "C" void run_linear(int threads, int rows, const float* x, size_t ldx, const void* panels, int is_bf16, int N,
+                           int K, int group, float* y, int* calls) {
+  Call call{rows, x, ldx, panels, is_bf16, N, K, group, y, calls};
+  Team team(threads);
+  team_run(&team, run, &call);
+}

@@ -1,0 +1,224 @@
+"""Paged attention against float64, and bit for bit between batches, chunks, threads and targets."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+Libraries = Callable[[str], list[ctypes.CDLL]]
+F32 = NDArray[np.float32]
+PAGE = 32
+LAYERS = 2
+relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@dataclass(frozen=True)
+class Shape:
+    kv_heads: int = 2
+    group: int = 1
+    dim: int = 8
+    v_dim: int = 8
+    window: int = 0
+    softcap: float = 0.0
+    alibi: bool = False
+    sinks: bool = False
+
+    @property
+    def heads(self) -> int:
+        return self.kv_heads * self.group
+
+    @property
+    def scale(self) -> float:
+        return float(np.float32(self.dim**-0.5))
+
+    def slopes(self) -> F32 | None:
+        return (2.0 ** -np.arange(1, self.heads + 1)).astype(np.float32) if self.alibi else None
+
+    def sink_logits(self) -> F32 | None:
+        return np.linspace(-1, 2, self.heads).astype(np.float32) if self.sinks else None
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """q [T, heads, dim], k [T, kv_heads, dim], v [T, kv_heads, v_dim]"""
+
+    q: F32
+    k: F32
+    v: F32
+
+    @staticmethod
+    def make(shape: Shape, length: int, seed: int) -> Sequence:
+        rng = np.random.default_rng(seed)
+        draw = lambda heads, dim: rng.normal(size=(length, heads, dim)).astype(np.float32)  # noqa: E731
+        return Sequence(
+            2 * draw(shape.heads, shape.dim), draw(shape.kv_heads, shape.dim), draw(shape.kv_heads, shape.v_dim)
+        )
+
+
+def pointer(array: np.ndarray | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
+
+
+class Pages:
+    """KV memory of a few sequences, filled with NaN to begin with, and block tables that share no order with them."""
+
+    def __init__(self, library: ctypes.CDLL, shape: Shape, lengths: list[int]) -> None:
+        self.library, self.shape = library, shape
+        library.layer_floats.restype = ctypes.c_size_t
+        self.layer = library.layer_floats(shape.kv_heads, shape.dim, shape.v_dim)
+        counts = [-(-length // PAGE) for length in lengths]
+        self.kv = np.full((sum(counts) + 1, LAYERS * self.layer), np.nan, np.float32)
+        order = np.random.default_rng(5).permutation(sum(counts)).astype(np.int32)
+        self.tables = np.full((len(lengths), max(counts)), sum(counts), np.int32)
+        for s, count in enumerate(counts):
+            self.tables[s, :count], order = order[:count], order[count:]
+
+    def step(self, chunks: list[tuple[int, Sequence, int, int]], threads: int = 1) -> list[F32]:
+        """Runs rows first..last-1 of each given sequence (its index in the tables first) in one step."""
+        shape = self.shape
+        parts = [Sequence(s.q[a:b], s.k[a:b], s.v[a:b]) for _, s, a, b in chunks]
+        q, k, v = (np.concatenate([getattr(p, name) for p in parts]) for name in "qkv")
+        positions = np.concatenate([np.arange(a, b) for _, _, a, b in chunks]).astype(np.int32)
+        starts = np.cumsum([0] + [b - a for _, _, a, b in chunks]).astype(np.int32)
+        tables = np.ascontiguousarray(self.tables[[index for index, *_ in chunks]])
+        out = np.full((len(q), shape.heads, shape.v_dim), 77, np.float32)
+        slopes, sinks = shape.slopes(), shape.sink_logits()
+        self.library.run_attention(
+            threads, shape.heads, shape.kv_heads, shape.dim, shape.v_dim, ctypes.c_float(shape.scale), shape.window,
+            ctypes.c_float(shape.softcap), pointer(slopes), pointer(sinks), ctypes.c_size_t(self.kv.shape[1]),
+            ctypes.c_size_t((LAYERS - 1) * self.layer), pointer(self.kv), len(q), len(chunks), tables.shape[1],
+            pointer(positions), pointer(starts), pointer(tables), pointer(q), pointer(k), pointer(v), pointer(out),
+        )  # fmt: skip
+        return np.split(out, starts[1:-1])
+
+
+def oracle(shape: Shape, s: Sequence) -> NDArray[np.float64]:
+    length = len(s.q)
+    q, k, v = (a.astype(np.float64).transpose(1, 0, 2) for a in (s.q, s.k, s.v))
+    k, v = np.repeat(k, shape.group, axis=0), np.repeat(v, shape.group, axis=0)
+    scores = q @ k.transpose(0, 2, 1) * shape.scale
+    if shape.softcap:
+        scores = shape.softcap * np.tanh(scores / shape.softcap)
+    i, j = np.arange(length)[:, None], np.arange(length)[None, :]
+    slopes = shape.slopes()
+    if slopes is not None:
+        scores = scores + slopes.astype(np.float64)[:, None, None] * (j - i)
+    seen = (j <= i) & ((j > i - shape.window) if shape.window else True)
+    scores = np.where(seen, scores, -np.inf)
+    sinks = shape.sink_logits()
+    extra = np.full((shape.heads, length, 1), -np.inf)
+    if sinks is not None:
+        extra = np.broadcast_to(sinks.astype(np.float64)[:, None, None], extra.shape)
+    top = np.maximum(scores.max(-1, keepdims=True), extra)
+    weights = np.exp(scores - top)
+    share = weights / (weights.sum(-1, keepdims=True) + np.exp(extra - top))
+    return (share @ v).transpose(1, 0, 2)
+
+
+shapes = st.builds(
+    Shape,
+    kv_heads=st.integers(1, 3), group=st.sampled_from([1, 2, 3, 7]), dim=st.sampled_from([1, 8, 20, 33, 64, 80]),
+    v_dim=st.sampled_from([1, 8, 20, 64, 96]), window=st.sampled_from([0, 0, 1, 5, 32, 50]),
+    softcap=st.sampled_from([0.0, 0.0, 3.0]), alibi=st.booleans(), sinks=st.booleans(),
+)  # fmt: skip
+
+
+@relaxed
+@given(shape=shapes, length=st.integers(1, 150), seed=st.integers(0, 99), threads=st.sampled_from([1, 2, 3, 5]))
+def test_attention_is_near_float64_for_any_shape_and_equal_on_every_target(
+    on_every_build: Libraries, shape: Shape, length: int, seed: int, threads: int
+) -> None:
+    s = Sequence.make(shape, length, seed)
+    portable, *others = (
+        Pages(library, shape, [length]).step([(0, s, 0, length)], threads)[0] for library in on_every_build("attention")
+    )
+    # Scores of a few units carry errors of a few 2^-24 of their size, which the exponential turns into relative ones.
+    np.testing.assert_allclose(portable, oracle(shape, s), rtol=0, atol=2e-5)
+    for other in others:
+        assert np.array_equal(other, portable)
+
+
+@relaxed
+@given(data=st.data(), shape=shapes, threads=st.sampled_from([1, 2, 3, 5]))
+def test_rows_get_the_same_bits_in_any_chunks_and_company(
+    on_every_build: Libraries, data: st.DataObject, shape: Shape, threads: int
+) -> None:
+    library = on_every_build("attention")[-1]
+    lengths = data.draw(st.lists(st.integers(1, 100), min_size=1, max_size=3))
+    sequences = [Sequence.make(shape, length, seed) for seed, length in enumerate(lengths)]
+    alone = [Pages(library, shape, [len(s.q)]).step([(0, s, 0, len(s.q))])[0] for s in sequences]
+
+    pages = Pages(library, shape, lengths)
+    done = [0] * len(lengths)
+    pieces: list[list[F32]] = [[] for _ in lengths]
+    while any(d < length for d, length in zip(done, lengths, strict=True)):
+        chunks = []
+        for index, (s, length) in enumerate(zip(sequences, lengths, strict=True)):
+            size = data.draw(st.sampled_from([0, 1, 1, 7, 32, 45]))
+            end = min(length, done[index] + size)
+            if end > done[index]:
+                chunks.append((index, s, done[index], end))
+                done[index] = end
+        if chunks:
+            for (index, *_), piece in zip(chunks, pages.step(chunks, threads), strict=True):
+                pieces[index].append(piece)
+    for together, single in zip(pieces, alone, strict=True):
+        assert np.array_equal(np.concatenate(together), single)
+
+
+def test_common_head_sizes_are_right(on_every_build: Libraries) -> None:
+    for dim, v_dim, group, kv_heads in [(64, 64, 1, 12), (96, 96, 1, 2), (128, 128, 4, 2), (256, 256, 2, 1)]:
+        shape = Shape(kv_heads=kv_heads, group=group, dim=dim, v_dim=v_dim)
+        s = Sequence.make(shape, 70, dim)
+        for library in on_every_build("attention"):
+            out = Pages(library, shape, [70]).step([(0, s, 0, 70)], 2)[0]
+            np.testing.assert_allclose(out, oracle(shape, s), rtol=0, atol=2e-5)
+
+
+def test_many_query_heads_share_one_kv_head(on_every_build: Libraries) -> None:
+    for group, dim in [(71, 8), (65, 16), (12, 4096)]:
+        shape = Shape(kv_heads=1, group=group, dim=dim, v_dim=16)
+        s = Sequence.make(shape, 40, group)
+        library = on_every_build("attention")[-1]
+        whole = Pages(library, shape, [40]).step([(0, s, 0, 40)], 3)[0]
+        np.testing.assert_allclose(whole, oracle(shape, s), rtol=0, atol=2e-4)
+
+
+def test_what_later_tokens_hold_never_reaches_an_earlier_row(on_every_build: Libraries) -> None:
+    for shape in (Shape(), Shape(window=5, softcap=2.0, alibi=True), Shape(group=3, sinks=True)):
+        clean = Sequence.make(shape, 80, 1)
+        k, v = clean.k.copy(), clean.v.copy()
+        k[41:], v[41:] = np.nan, np.inf
+        for library in on_every_build("attention"):
+            expected = Pages(library, shape, [80]).step([(0, clean, 0, 80)])[0]
+            poisoned = Pages(library, shape, [80]).step([(0, replace(clean, k=k, v=v), 0, 80)])[0]
+            assert np.array_equal(poisoned[:41], expected[:41])
+            assert np.isnan(poisoned[41:]).all()
+
+
+def test_a_window_forgets_what_lies_before_it(on_every_build: Libraries) -> None:
+    shape = Shape(window=40)
+    clean = Sequence.make(shape, 130, 1)
+    k, v = clean.k.copy(), clean.v.copy()
+    k[:50], v[:50] = np.nan, np.nan
+    for library in on_every_build("attention"):
+        expected = Pages(library, shape, [130]).step([(0, clean, 0, 130)])[0]
+        poisoned = Pages(library, shape, [130]).step([(0, replace(clean, k=k, v=v), 0, 130)])[0]
+        assert np.array_equal(poisoned[89:], expected[89:])
+        assert np.isnan(poisoned[:89]).all()
+
+
+def test_scores_far_apart_neither_overflow_nor_vanish(on_every_build: Libraries) -> None:
+    shape = Shape(dim=8, v_dim=8)
+    s = Sequence.make(shape, 100, 4)
+    s = replace(s, q=s.q * 1e4)
+    for library in on_every_build("attention"):
+        out = Pages(library, shape, [100]).step([(0, s, 0, 100)])[0]
+        # Scores near 1e5 keep errors near 1e-2, so the largest weights may be off by a few percent.
+        np.testing.assert_allclose(out, oracle(shape, s), rtol=0, atol=0.1)

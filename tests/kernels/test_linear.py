@@ -1,0 +1,124 @@
+"""The linear kernel against float64, and bit for bit against the definition of its sums."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+Libraries = Callable[[str], list[ctypes.CDLL]]
+F32 = NDArray[np.float32]
+BLOCK_K = 256
+relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def pack(w: np.ndarray) -> np.ndarray:
+    """[N, K] → [ceil(N/16)][K][16]"""
+    n, k = w.shape
+    padded = np.zeros((-(-n // 16) * 16, k), w.dtype)
+    padded[:n] = w
+    return np.ascontiguousarray(padded.reshape(-1, 16, k).transpose(0, 2, 1))
+
+
+def truncate(w: F32) -> NDArray[np.uint16]:
+    """The upper half of each float: a bf16, rounded towards zero."""
+    return (w.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def widen(w: NDArray[np.uint16]) -> F32:
+    return (w.astype(np.uint32) << 16).view(np.float32)
+
+
+def run(library: ctypes.CDLL, threads: int, x: F32, w: np.ndarray, group: int = 1) -> F32:
+    """x [rows, ldx] may be wider than w [N, K]; the wider part must not be read."""
+    rows, ldx = x.shape
+    n, k = w.shape
+    panels = pack(w)
+    y = np.full((rows, n), 77, np.float32)
+    calls = np.zeros((rows, len(panels)), np.int32)
+    p = [ctypes.c_void_p(a.ctypes.data) for a in (x, panels, y, calls)]
+    is_bf16 = int(w.dtype == np.uint16)
+    library.run_linear(threads, rows, p[0], ctypes.c_size_t(ldx), p[1], is_bf16, n, k, group, p[2], p[3])
+    assert np.all(calls == 1), "each piece goes to the epilogue once, in whole groups"
+    return y
+
+
+def make(seed: int, rows: int, n: int, k: int, extra: int = 0) -> tuple[F32, F32]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, k + extra)).astype(np.float32)
+    x[:, k:] = np.nan
+    return x, rng.normal(size=(n, k)).astype(np.float32)
+
+
+def fma(a: F32, b: F32, c: F32) -> F32:
+    """A float32 FMA: the product is exact in float64, and np.longdouble holds its sum well enough to round once."""
+    return (a.astype(np.longdouble) * b.astype(np.longdouble) + c.astype(np.longdouble)).astype(np.float32)
+
+
+def by_definition(x: F32, w: F32) -> F32:
+    """Chains of FMAs within blocks of 256 steps; block sums added in order."""
+    total = None
+    for start in range(0, w.shape[1], BLOCK_K):
+        chain = np.zeros((len(x), len(w)), np.float32)
+        for k in range(start, min(start + BLOCK_K, w.shape[1])):
+            chain = fma(x[:, k, None], w[None, :, k], chain)
+        total = chain if total is None else total + chain
+    assert total is not None
+    return total
+
+
+@relaxed
+@given(
+    rows=st.integers(1, 40), n=st.integers(1, 150), k=st.integers(1, 600), extra=st.integers(0, 5),
+    threads=st.sampled_from([1, 2, 3, 5]), bf16=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_products_are_near_float64_for_any_shape(
+    on_every_build: Libraries, rows: int, n: int, k: int, extra: int, threads: int, bf16: bool, seed: int
+) -> None:
+    x, w = make(seed, rows, n, k, extra)
+    packed = truncate(w) if bf16 else w
+    exact = widen(packed) if isinstance(packed, np.ndarray) and packed.dtype == np.uint16 else w
+    expected = x[:, :k].astype(np.float64) @ exact.astype(np.float64).T
+    scale = np.abs(x[:, :k]).astype(np.float64) @ np.abs(exact).astype(np.float64).T
+    portable, *others = (run(library, threads, x, packed) for library in on_every_build("linear"))
+    # A chain of at most 256 roundings of 2^-24 each, then the block sums.
+    assert np.all(np.abs(portable - expected) <= 2**-24 * 260 * scale)
+    for other in others:
+        assert np.array_equal(other, portable)
+
+
+@relaxed
+@given(n=st.integers(1, 40), k=st.sampled_from([1, 5, 255, 256, 257, 512, 700]), seed=st.integers(0, 99))
+def test_each_output_is_the_documented_chain_of_fmas(on_every_build: Libraries, n: int, k: int, seed: int) -> None:
+    x, w = make(seed, 2, n, k)
+    expected = by_definition(x, w)
+    for library in on_every_build("linear"):
+        assert np.array_equal(run(library, 1, x, w), expected)
+
+
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 31, 32, 33, 95, 97, 100, 200])
+def test_a_row_gets_the_same_bits_in_any_batch_and_on_any_number_of_threads(
+    rows: int, group: int, on_every_build: Libraries
+) -> None:
+    n, k = 32 * 7 * group, 300
+    x, w = make(rows, 200, n, k)
+    library = on_every_build("linear")[-1]
+    alone = np.concatenate([run(library, 1, x[i : i + 1], w) for i in (0, rows // 2, rows - 1)])
+    for threads in (1, 2, 3, 5):
+        together = run(library, threads, x[:rows], w, group)
+        assert np.array_equal(together[[0, rows // 2, rows - 1]], alone)
+    assert np.array_equal(run(on_every_build("linear")[0], 2, x[:rows], w, group), together)
+
+
+def test_bf16_weights_give_the_bits_of_the_same_weights_in_fp32(on_every_build: Libraries) -> None:
+    for rows in (1, 3, 6, 40, 130):
+        x, w = make(rows, rows, 70, 500)
+        halves = truncate(w)
+        for library in on_every_build("linear"):
+            assert np.array_equal(run(library, 2, x, halves), run(library, 2, x, widen(halves)))

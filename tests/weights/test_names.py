@@ -1,0 +1,136 @@
+"""Names that checkpoints give to one model, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bossa.errors import WeightsError
+from bossa.weights import Slot, Source
+from bossa.weights.names import Match, match
+
+NAMES = [
+    "transformer.wte.weight",
+    *(f"transformer.h.{i}.{part}" for i in range(3) for part in ("ln.weight", "fc.weight")),
+]
+HEAD = ("transformer.wte.weight", "lm_head.weight")
+
+
+def slots(*names: str | tuple[str, ...], shape: tuple[int, ...] = (2, 3)) -> list[Slot]:
+    groups = [(name,) if isinstance(name, str) else name for name in names]
+    return [Slot(group[0], "rows", shape, "fp32", (Source(group, shape),)) for group in groups]
+
+
+def matched(wanted: list[Slot], held: list[str], ignored: tuple[str, ...] = ()) -> Match:
+    return match(wanted, held, lambda _: (2, 3), "here", ignored)
+
+
+@pytest.mark.parametrize(
+    ("strip", "add"),
+    [
+        ("", ""),
+        ("module.", ""),
+        ("_orig_mod.", ""),
+        ("module._orig_mod.", ""),
+        ("_orig_mod.module.model.", ""),
+        ("base_model.model.", ""),
+        ("", "transformer."),
+        ("module.", "transformer."),
+        ("model.", "transformer."),
+        ("backbone.", "transformer."),
+    ],
+)
+def test_prefixes_are_understood(strip: str, add: str):
+    wanted = slots(*NAMES[1:], HEAD)
+    held = [strip + name.removeprefix(add) for name in NAMES]
+    assert matched(wanted, held).names == {name: strip + name.removeprefix(add) for name in NAMES}
+
+
+def test_a_base_model_s_names_fit_beside_a_head_of_its_own():
+    wanted = slots(*NAMES, "lm_head.weight")
+    held = [name.removeprefix("transformer.") for name in NAMES] + ["lm_head.weight"]
+    found = matched(wanted, held).names
+    assert found["lm_head.weight"] == "lm_head.weight"
+    assert found["transformer.h.1.fc.weight"] == "h.1.fc.weight"
+
+
+def test_a_tied_weight_is_found_by_either_name_and_both_may_be_there():
+    wanted = slots(*NAMES[1:], HEAD)
+    assert matched(wanted, [*NAMES[1:], "lm_head.weight"]).names[HEAD[0]] == "lm_head.weight"
+    both = matched(wanted, [*NAMES, "module.lm_head.weight".removeprefix("module.")])
+    assert both.names[HEAD[0]] == HEAD[0]
+    assert both.tied[HEAD[0]] == ("lm_head.weight",)
+
+
+def test_missing_misshapen_and_unexpected_tensors_are_all_listed_at_once():
+    held = [*NAMES[2:], "extra.bias"]
+    shapes = {NAMES[3]: (3, 2)}
+    with pytest.raises(WeightsError) as caught:
+        match(slots(*NAMES), held, lambda name: shapes.get(name, (2, 3)), "here")
+    assert str(caught.value) == (
+        "here: tensors missing: transformer.wte.weight, transformer.h.0.ln.weight; of another shape:"
+        " transformer.h.1.ln.weight [3, 2] instead of [2, 3]; not part of the program: extra.bias:"
+        " pass weights of the model that was compiled"
+    )
+
+
+def test_a_long_list_is_cut_with_a_count():
+    with pytest.raises(WeightsError, match=r"extra\.7 and 12 more"):
+        matched(slots(*NAMES), [*NAMES, *(f"extra.{i}" for i in range(20))])
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "transformer."])
+def test_ignored_tensors_may_be_there_under_a_prefix_too(prefix: str):
+    pattern = r"^transformer\.h\.\d+\.attn\.bias$" if prefix != "" else r"\.attn\.bias"
+    held = [*NAMES, "transformer.h.0.attn.bias"]
+    held = ["module." + name for name in held] if prefix == "module." else held
+    held = [name.removeprefix("transformer.") for name in held] if prefix == "transformer." else held
+    with pytest.raises(WeightsError, match=r"not part of the program: .*attn\.bias"):
+        matched(slots(*NAMES), held)
+    assert len(matched(slots(*NAMES), held, (pattern,)).names) == len(NAMES)
+
+
+def test_weights_of_another_architecture_are_called_that():
+    with pytest.raises(WeightsError, match="look like the weights of another architecture: 7 of 7 tensors are missing"):
+        matched(slots(*NAMES), [f"model.layers.{i}.q_proj.weight" for i in range(8)])
+
+
+def test_two_models_in_one_file_are_refused():
+    held = [prefix + name for prefix in ("student.", "teacher.") for name in NAMES]
+    with pytest.raises(WeightsError, match="holds more than one model: both 'student"):
+        matched(slots(*NAMES), held)
+
+
+def test_two_tensors_for_one_place_are_refused():
+    held = ["module." + name for name in NAMES] + [NAMES[0]]
+    with pytest.raises(WeightsError, match=r"'module\.transformer\.wte\.weight' and 'transformer\.wte\.weight'"):
+        matched(slots(*NAMES), held)
+
+
+def test_exact_names_are_never_renamed():
+    held = [*NAMES, *("ema." + name for name in NAMES)]
+    with pytest.raises(WeightsError, match=r"not part of the program: ema\."):
+        matched(slots(*NAMES), held)
+    assert matched(slots(*NAMES), held, (r"^ema\.",)).names == {name: name for name in NAMES}
+
+
+def test_an_empty_checkpoint_misses_everything():
+    with pytest.raises(WeightsError, match="7 of 7 tensors are missing"):
+        matched(slots(*NAMES), [])
+
+
+PARTS = st.sampled_from(["model", "h", "0", "1", "weight", "module", "x"])
+
+
+@given(st.lists(st.lists(PARTS, min_size=1, max_size=5).map(".".join), max_size=12, unique=True))
+@settings(max_examples=200, deadline=None)
+def test_a_match_is_one_to_one_or_an_error(held: list[str]):
+    wanted = ["model.h.0.weight", "model.h.1.weight", "x.weight"]
+    try:
+        found = matched(slots(*wanted), held, (".*",))
+    except WeightsError:
+        return
+    assert sorted(found.names) == sorted(wanted)
+    assert len(set(found.names.values())) == len(wanted)
+    assert all(name.endswith(".weight") or name == "weight" for name in found.names.values())
