@@ -28,6 +28,7 @@ class Shape:
     softcap: float = 0.0
     alibi: bool = False
     sinks: bool = False
+    biased: bool = False
 
     @property
     def heads(self) -> int:
@@ -43,6 +44,11 @@ class Shape:
     def sink_logits(self) -> F32 | None:
         return np.linspace(-1, 2, self.heads).astype(np.float32) if self.sinks else None
 
+    def bias(self, positions: int) -> F32 | None:
+        """[heads, positions]"""
+        rng = np.random.default_rng(11)
+        return rng.normal(size=(self.heads, 400)).astype(np.float32)[:, :positions].copy() if self.biased else None
+
 
 @dataclass(frozen=True)
 class Sequence:
@@ -55,7 +61,10 @@ class Sequence:
     @staticmethod
     def make(shape: Shape, length: int, seed: int) -> Sequence:
         rng = np.random.default_rng(seed)
-        draw = lambda heads, dim: rng.normal(size=(length, heads, dim)).astype(np.float32)  # noqa: E731
+
+        def draw(heads: int, dim: int) -> F32:
+            return rng.normal(size=(length, heads, dim)).astype(np.float32)
+
         return Sequence(
             2 * draw(shape.heads, shape.dim), draw(shape.kv_heads, shape.dim), draw(shape.kv_heads, shape.v_dim)
         )
@@ -89,9 +98,13 @@ class Pages:
         tables = np.ascontiguousarray(self.tables[[index for index, *_ in chunks]])
         out = np.full((len(q), shape.heads, shape.v_dim), 77, np.float32)
         slopes, sinks = shape.slopes(), shape.sink_logits()
+        # As long as the longest sequence and no longer, so that reading past a row's own position is an error.
+        seen = int(positions.max()) + 1
+        bias = shape.bias(seen)
         self.library.run_attention(
             threads, shape.heads, shape.kv_heads, shape.dim, shape.v_dim, ctypes.c_float(shape.scale), shape.window,
-            ctypes.c_float(shape.softcap), pointer(slopes), pointer(sinks), ctypes.c_size_t(self.kv.shape[1]),
+            ctypes.c_float(shape.softcap), pointer(slopes), pointer(sinks), pointer(bias), seen,
+            ctypes.c_size_t(self.kv.shape[1]),
             ctypes.c_size_t((LAYERS - 1) * self.layer), pointer(self.kv), len(q), len(chunks), tables.shape[1],
             pointer(positions), pointer(starts), pointer(tables), pointer(q), pointer(k), pointer(v), pointer(out),
         )  # fmt: skip
@@ -109,6 +122,9 @@ def oracle(shape: Shape, s: Sequence) -> NDArray[np.float64]:
     slopes = shape.slopes()
     if slopes is not None:
         scores = scores + slopes.astype(np.float64)[:, None, None] * (j - i)
+    bias = shape.bias(length)
+    if bias is not None:
+        scores = scores + bias.astype(np.float64)[:, None, :]
     seen = (j <= i) & ((j > i - shape.window) if shape.window else True)
     scores = np.where(seen, scores, -np.inf)
     sinks = shape.sink_logits()
@@ -118,14 +134,15 @@ def oracle(shape: Shape, s: Sequence) -> NDArray[np.float64]:
     top = np.maximum(scores.max(-1, keepdims=True), extra)
     weights = np.exp(scores - top)
     share = weights / (weights.sum(-1, keepdims=True) + np.exp(extra - top))
-    return (share @ v).transpose(1, 0, 2)
+    output: NDArray[np.float64] = (share @ v).transpose(1, 0, 2)
+    return output
 
 
 shapes = st.builds(
     Shape,
     kv_heads=st.integers(1, 3), group=st.sampled_from([1, 2, 3, 7]), dim=st.sampled_from([1, 8, 20, 33, 64, 80]),
     v_dim=st.sampled_from([1, 8, 20, 64, 96]), window=st.sampled_from([0, 0, 1, 5, 32, 50]),
-    softcap=st.sampled_from([0.0, 0.0, 3.0]), alibi=st.booleans(), sinks=st.booleans(),
+    softcap=st.sampled_from([0.0, 0.0, 3.0]), alibi=st.booleans(), sinks=st.booleans(), biased=st.booleans(),
 )  # fmt: skip
 
 

@@ -81,8 +81,9 @@ def test_products_are_near_float64_for_any_shape(
     on_every_build: Libraries, rows: int, n: int, k: int, extra: int, threads: int, bf16: bool, seed: int
 ) -> None:
     x, w = make(seed, rows, n, k, extra)
-    packed = truncate(w) if bf16 else w
-    exact = widen(packed) if isinstance(packed, np.ndarray) and packed.dtype == np.uint16 else w
+    halves = truncate(w)
+    packed: np.ndarray = halves if bf16 else w
+    exact = widen(halves) if bf16 else w
     expected = x[:, :k].astype(np.float64) @ exact.astype(np.float64).T
     scale = np.abs(x[:, :k]).astype(np.float64) @ np.abs(exact).astype(np.float64).T
     portable, *others = (run(library, threads, x, packed) for library in on_every_build("linear"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 from collections.abc import Callable
 
 import numpy as np
@@ -14,8 +15,10 @@ Libraries = Callable[[str], list[ctypes.CDLL]]
 F32 = NDArray[np.float32]
 
 SPECIAL = np.array(
-    [0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, 0.5, -0.5, 1e-45, -1e-45, 1e-38, 1e-30, -1e-30, 3.4e38, -3.4e38]
-    + [88.7, 88.8, 89, 100, -87, -87.4, -103, -104, -110, 2.5, 3.5, -2.5, 0.625, 0.9, 4, -4, 16777216, 1e6, -1e6],
+    [
+        *(0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, 0.5, -0.5, 1e-45, -1e-45, 1e-38, 1e-30, -1e-30, 3.4e38, -3.4e38),
+        *(88.7, 88.8, 89, 100, -87, -87.4, -103, -104, -110, 2.5, 3.5, -2.5, 0.625, 0.9, 4, -4, 16777216, 1e6, -1e6),
+    ],
     dtype=np.float32,
 )
 
@@ -63,7 +66,7 @@ def logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 erf64 = vector(math.erf)
 
 # name: (oracle, range, relative tolerance, absolute tolerance). One ulp of a float is 6e-8 to 1.2e-7 of it.
-UNARY = {
+UNARY: dict[str, tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], tuple[float, float], float, float]] = {
     "exp": (np.exp, (-104, 89), 1.2e-7, 1.5e-45),
     "exp_nonpositive": (np.exp, (-87, 0), 1.2e-7, 0),
     "exp2": (np.exp2, (-150, 128), 2e-7, 1.5e-45),
@@ -253,8 +256,6 @@ def test_the_largest_and_smallest_lane_are_found_wherever_they_are(on_every_buil
 
 def test_partial_loads_and_stores_touch_only_their_lanes(on_every_build: Libraries) -> None:
     page = 4096
-    import mmap
-
     for library in on_every_build("math"):
         # The array ends where the mapping ends: reading past it would be a fault.
         mapping = mmap.mmap(-1, page)
@@ -264,7 +265,8 @@ def test_partial_loads_and_stores_touch_only_their_lanes(on_every_build: Librari
             x[:] = np.arange(n)
             y = np.full(n + 20, 9, np.float32)
             assert library.unary(b"negate", pointer(x), pointer(y), n) == 0
-            assert np.array_equal(y[:n], -np.arange(n)) and np.all(y[n:] == 9)
+            assert np.array_equal(y[:n], -np.arange(n))
+            assert np.all(y[n:] == 9)
 
 
 def test_masks_gathers_and_widening_handle_every_count(on_every_build: Libraries) -> None:
@@ -302,7 +304,9 @@ def test_embedding_rows_come_out_of_either_layout(rows: int, width: int, on_ever
             for token in {0, rows - 1, rows // 2}:
                 out = np.full(width + 3, 9, np.float32)
                 getattr(library, f"rows_{suffix}")(pointer(values), width, token, pointer(out))
-                assert np.array_equal(out[:width], table[token]) and np.all(out[width:] == 9)
+                assert np.array_equal(out[:width], table[token])
+                assert np.all(out[width:] == 9)
                 out[:] = 9
                 getattr(library, f"panels_{suffix}")(pointer(panels), width, token, pointer(out))
-                assert np.array_equal(out[:width], table[token]) and np.all(out[width:] == 9)
+                assert np.array_equal(out[:width], table[token])
+                assert np.all(out[width:] == 9)

@@ -65,7 +65,8 @@ def trace_model(model: torch.nn.Module, max_seq_length: int) -> Trace:
     Raises:
         CompileError: the export failed; the message has its first line.
     """
-    rows = Dim("T", min=2, max=max(max_seq_length, 3))
+    # Not the maximum itself: where T may equal the length of a mask buffer, the export would ask for a case of its own.
+    rows = Dim("T", min=2, max=max(max_seq_length - 1, 3))
     buffers = _to_meta(model)
     ids = torch.zeros(1, min(7, max_seq_length), dtype=torch.long, device="meta")
     with recorded_masks() as masks, quiet(), torch.no_grad():

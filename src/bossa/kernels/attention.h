@@ -23,8 +23,8 @@ struct AttentionShape {
   const float* sinks;   // [heads] one more logit in the softmax's denominator; null: none
   size_t page_floats;   // from one page to the next
   size_t layer_offset;  // of this layer's K and V in a page
-  const float* bias = nullptr;  // [heads][bias_stride] added to the scores of key position j; null: none
-  int bias_stride = 0;
+  const float* bias = nullptr;  // [heads][bias_stride] adds bias[head][j] to the scores of position j; null: none
+  int bias_stride = 0;          // at least as many as there are positions
 };
 
 // The rows of a step; see abi.h.
@@ -72,16 +72,19 @@ namespace detail {
 // Queries (a row and a head are one) that walk the pages together, and the floats of their q and output.
 constexpr int kMaxQueries = 64;
 constexpr int kQueryFloats = 16384;
-constexpr int kStreamingQueries = 8;  // up to here the next page is worth prefetching
 constexpr int kScorePanels = kPage / kLanes;
+
+// So few queries wait for K and V more than they compute with them: while they read K, V is prefetched, and the next
+// page's K while they read V. More queries pay for a page once and then have it in a cache.
+constexpr int kStreamingQueries = 8;
 
 // The state of the queries of one unit of work: rows first, the heads of a row side by side.
 struct QueryTile {
-  int heads;      // heads a row
-  int v_floats;   // padded_v_dim
+  int heads;           // heads a row
+  int v_floats;        // padded_v_dim
   const float* ahead;  // the keys of the next page
-  float* q;       // [queries][dim]
-  float* output;  // [queries][v_floats], not yet divided by total
+  float* q;            // [queries][dim]
+  float* output;       // [queries][v_floats], not yet divided by total
   alignas(64) float scores[kMaxQueries * kPage];
   alignas(64) float top[kMaxQueries];    // the largest score so far
   alignas(64) float base[kMaxQueries];   // what the current page's scores are reduced by
@@ -145,7 +148,9 @@ inline void weigh_rows(const float* weights, const float* decay, const float* va
   for (; v + NP * kLanes <= v_floats; v += NP * kLanes) {
     weigh_panels<MR, NP, kAhead>(weights, decay, values + v, v_floats, steps, output + v, ahead + v);
   }
-  for (; v < v_floats; v += kLanes) weigh_panels<MR, 1, kAhead>(weights, decay, values + v, v_floats, steps, output + v, ahead + v);
+  for (; v < v_floats; v += kLanes) {
+    weigh_panels<MR, 1, kAhead>(weights, decay, values + v, v_floats, steps, output + v, ahead + v);
+  }
 }
 
 // Calls f(row, MR) for tiles of MR rows, MR known to the compiler and as many as the registers hold.
@@ -187,7 +192,7 @@ inline void attend_page(const AttentionShape& shape, QueryTile& tile, int head, 
   const int first = first_row * tile.heads, last = last_row * tile.heads;
   in_tiles<kTileAccumulators / kScorePanels>(first, last, [&](int i, auto rows) {
     score_rows<decltype(rows)::value, kAhead>(tile.q + (size_t)i * (size_t)shape.dim, shape.dim, keys,
-                                      tile.scores + i * kPage, values);
+                                              tile.scores + i * kPage, values);
   });
 
   for (int row = first_row; row < last_row; row++) {
@@ -195,7 +200,8 @@ inline void attend_page(const AttentionShape& shape, QueryTile& tile, int head, 
     for (int h = 0; h < tile.heads; h++) {
       const int i = row * tile.heads + h;
       const float slope = shape.slopes ? shape.slopes[head + h] : 0.0f;
-      const float* bias = shape.bias ? shape.bias + (size_t)(head + h) * (size_t)shape.bias_stride + page_start : nullptr;
+      const float* bias =
+          shape.bias ? shape.bias + (size_t)(head + h) * (size_t)shape.bias_stride + page_start : nullptr;
       const float here = logits(shape, tile.scores + i * kPage, seen, slope, positions[row] - page_start, bias);
       const float top = here <= tile.top[i] ? tile.top[i] : here;
       // Where every score so far is -inf, -inf less itself must give weights of 0 and not NaN.
@@ -225,8 +231,9 @@ inline void attend_page(const AttentionShape& shape, QueryTile& tile, int head, 
     while (seen.all() && end < last_row && visible(shape, positions[end], page_start).all()) end++;
     in_tiles<kTileRows>(row * tile.heads, end * tile.heads, [&](int i, auto rows) {
       weigh_rows<decltype(rows)::value, kAhead>(tile.scores + i * kPage + seen.first, tile.decay + i,
-                                        values + (size_t)seen.first * (size_t)tile.v_floats, (size_t)tile.v_floats,
-                                        seen.last - seen.first, tile.output + (size_t)i * (size_t)tile.v_floats, tile.ahead);
+                                                values + (size_t)seen.first * (size_t)tile.v_floats,
+                                                (size_t)tile.v_floats, seen.last - seen.first,
+                                                tile.output + (size_t)i * (size_t)tile.v_floats, tile.ahead);
     });
     row = end;
   }
@@ -261,7 +268,6 @@ inline void attend(const AttentionShape& shape, float* kv, const int32_t* block_
     for (first = 0; visible(shape, positions[first], start).last <= 0;) first++;
     for (last = rows; last > first && visible(shape, positions[last - 1], start).none();) last--;
     if (first == last) continue;
-    // A few queries are done with a page before the next one's first lines have come from memory.
     const float* keys = key_block(shape, kv, block_table[page], kv_head);
     const float* values = value_block(shape, kv, block_table[page], kv_head);
     const int next = page < positions[rows - 1] / kPage ? page + 1 : page;

@@ -48,8 +48,8 @@ inline void add_block(const float* x, size_t ldx, const W* panels, size_t panel,
   }
 }
 
-// add_block over all rows, in tiles of MR rows and (where the rows do not divide) MR - 1. The tiles share the prefetching
-// of the k steps at `ahead`, so that memory is busy all the time and not in the first tile alone.
+// add_block over all rows, in tiles of MR rows and (where the rows do not divide) MR - 1. The tiles share the
+// prefetching of the k steps at `ahead`, so that memory is busy all the time and not in the first tile alone.
 template <int MR, int NP, class W>
 inline void add_rows(int rows, const float* x, size_t ldx, const W* panels, size_t panel, int k, bool first,
                      float* sums, const W* ahead) {

@@ -46,8 +46,8 @@ inline f16 exp(f16 x) {
   return detail::scale_by_pow2(detail::exp_reduced(r), n);
 }
 
-// exp for x <= 0 where results under 2^-126 may as well be 0, as in a softmax: -88 is where n becomes -127 and pow2 gives
-// 0, so the range needs no second look.
+// exp for x <= 0 where results under 2^-126 may as well be 0, as in a softmax: at -88, n is -127 and pow2 gives 0, so
+// the range needs no second look.
 inline f16 exp_nonpositive(f16 x) {
   f16 n;
   const f16 r = detail::exp_reduce(at_least(x, splat(-88.0f)), &n);

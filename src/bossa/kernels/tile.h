@@ -15,7 +15,8 @@ constexpr int kTileRows = 6;
 #endif
 
 // acc[r][p] = a[r][:] . b[:][p], one FMA chain over k, continued from what acc holds.
-//   a: rows lda floats apart, K floats each; b: [K] steps of b_step elements, panels of 16 lanes b_panel elements apart.
+//   a: rows lda floats apart, K floats each.
+//   b: K steps b_step elements apart, each with panels of 16 lanes b_panel elements apart.
 //   kAhead: prefetch memory that is read soon, at `ahead` (a pointer per panel, as b), ahead_step further every step.
 template <bool kAhead = false, int MR, int NP, class W>
 inline __attribute__((always_inline)) void tile(f16 (&acc)[MR][NP], const float* a, size_t lda, const W* b,

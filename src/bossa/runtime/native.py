@@ -40,6 +40,9 @@ def load_library(data: bytes | memoryview, where: str) -> ctypes.CDLL:
     Raises:
         PefError: it cannot be loaded here, or has another interface.
     """
+    key = hashlib.sha256(data).digest()
+    if key in _loaded:
+        return _loaded[key]
     try:
         library = _load(bytes(data))
     except OSError as error:
@@ -55,11 +58,20 @@ def load_library(data: bytes | memoryview, where: str) -> ctypes.CDLL:
     library.bossa_close.argtypes = [ctypes.c_void_p]
     if library.bossa_abi() != ABI:
         raise PefError(f"{where}: its program has interface {library.bossa_abi()}, this Bossa has {ABI}; compile it again")
+    _loaded[key] = library
     return library
 
 
+_loaded: dict[bytes, ctypes.CDLL] = {}
+"""Libraries by their SHA-256. They hold no state of their own, so that every program of one file shares them."""
+
+
 def _load(data: bytes) -> ctypes.CDLL:
-    """From an anonymous memory file where there are such, else from a file in a private folder."""
+    """From an anonymous memory file where there are such, else from a file in a private folder.
+
+    The memory file stays open: the dynamic loader knows libraries by path, and a later file under the same number
+    would be taken for this one.
+    """
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("bossa-program", 0)
         try:
@@ -67,9 +79,7 @@ def _load(data: bytes) -> ctypes.CDLL:
                 file.write(data)
             return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
         except OSError:
-            pass  # /proc or executable memory files may be forbidden: a plain file still works
-        finally:
-            os.close(descriptor)
+            os.close(descriptor)  # /proc or executable memory files may be forbidden: a plain file still works
     folder = Path(tempfile.mkdtemp(prefix="bossa-program-"))
     path = folder / f"{hashlib.sha256(data).hexdigest()[:16]}.so"
     try:

@@ -14,6 +14,8 @@ SHOWN = 8
 """Names that a message lists before it says how many more there are."""
 CANDIDATES = 12
 """Prefixes that are tried on either side; the ones that the most names share."""
+SAMPLE = 500
+"""Names on which the prefixes are tried first; those that fit half as many as the best does are tried on all."""
 DEPTH = 5
 """Components that a prefix may have."""
 
@@ -100,8 +102,10 @@ def _choose(sources: Mapping[str, Source], wanted: Mapping[str, Source], names: 
     if all(any(name in held for name in source.names) for source in sources.values()):
         return plain
     rules = [Renaming(strip, add) for strip in _prefixes(names) for add in _prefixes(wanted)]
-    scored = [(sum(1 for name in names if rule(name, wanted) in wanted), rule) for rule in rules]
-    scored = [(_score(rule, sources, wanted, names), rule) for score, rule in scored if score]
+    sample = names[:: -(-len(names) // SAMPLE)] if names else []
+    rough = [sum(rule(name, wanted) in wanted for name in sample) for rule in rules]
+    likely = [rule for rule, count in zip(rules, rough, strict=True) if 2 * count >= max(rough, default=0)]
+    scored = [(_score(rule, sources, wanted, names), rule) for rule in likely]
     best = max((score for score, _ in scored), default=0)
     if not best or best == _score(plain, sources, wanted, names):
         return plain
