@@ -37,12 +37,15 @@ class _Logits(torch.nn.Module):
         self.model = model
 
     def forward(self, input_ids):  # [1, T] -> [1, T, V]
-        with _ListsAsSlices():
+        with _KeepNumbers():
             return self.model(input_ids=input_ids, use_cache=False, return_dict=True).logits
 
 
-class _ListsAsSlices(TorchFunctionMode):
-    """Indexing by a list of numbers, as slices: on ``meta`` the list would become a tensor that has lost its values."""
+class _KeepNumbers(TorchFunctionMode):
+    """Numbers in a forward stay numbers in the graph: on ``meta`` a tensor made of them would have lost its values.
+
+    Indexing by a list becomes slices, ``torch.tensor`` of a number or a flat list becomes ``torch.full``.
+    """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.Tensor.__getitem__ and isinstance(args[1], (tuple, list)):
@@ -56,6 +59,14 @@ class _ListsAsSlices(TorchFunctionMode):
                 axis = sum(not isinstance(entry, int) and entry is not None for entry in before)
                 axis = tensor.ndim - (len(index) - at) if Ellipsis in before else axis
                 return parts[0] if len(parts) == 1 else torch.cat(parts, axis)
+        if function is torch.tensor and isinstance(args[0], (int, float, bool, list, tuple)):
+            data, options = args[0], {k: v for k, v in (kwargs or {}).items() if k in ("dtype", "device")}
+            if not isinstance(data, (list, tuple)):
+                return torch.full((), data, **options)
+            if data and all(isinstance(n, (int, float, bool)) for n in data):
+                if "dtype" not in options:
+                    options["dtype"] = torch.tensor(data).dtype
+                return torch.stack([torch.full((), n, **options) for n in data])
         return function(*args, **(kwargs or {}))
 
 
