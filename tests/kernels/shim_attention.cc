@@ -37,13 +37,13 @@ void run(Worker& worker, void* arg) {
 extern "C" size_t layer_floats(int kv_heads, int dim, int v_dim) { return kv_floats(kv_heads, dim, v_dim); }
 
 extern "C" void run_attention(int threads, int heads, int kv_heads, int dim, int v_dim, float scale, int window,
-                              float softcap, const float* slopes, const float* sinks, const float* bias,
-                              int bias_stride, size_t page_floats, size_t layer_offset, float* kv, int rows,
+                              float softcap, const float* bias, int bias_stride, const float* sinks,
+                              size_t page_floats, size_t layer_offset, float* kv, int rows,
                               int sequences, int max_blocks, const int32_t* positions, const int32_t* starts,
                               const int32_t* block_tables, const float* q, const float* k, const float* v,
                               float* out) {
-  Call call{{heads, kv_heads, dim, v_dim, scale, window, softcap, slopes, sinks, page_floats, layer_offset, bias,
-             bias_stride},
+  Call call{{heads, kv_heads, dim, v_dim, scale, window, softcap, bias, bias_stride, sinks, page_floats,
+             layer_offset},
             kv,
             {rows, sequences, max_blocks, positions, starts, block_tables},
             q,

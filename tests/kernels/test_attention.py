@@ -26,7 +26,6 @@ class Shape:
     v_dim: int = 8
     window: int = 0
     softcap: float = 0.0
-    alibi: bool = False
     sinks: bool = False
     biased: bool = False
 
@@ -37,9 +36,6 @@ class Shape:
     @property
     def scale(self) -> float:
         return float(np.float32(self.dim**-0.5))
-
-    def slopes(self) -> F32 | None:
-        return (2.0 ** -np.arange(1, self.heads + 1)).astype(np.float32) if self.alibi else None
 
     def sink_logits(self) -> F32 | None:
         return np.linspace(-1, 2, self.heads).astype(np.float32) if self.sinks else None
@@ -97,13 +93,13 @@ class Pages:
         starts = np.cumsum([0] + [b - a for _, _, a, b in chunks]).astype(np.int32)
         tables = np.ascontiguousarray(self.tables[[index for index, *_ in chunks]])
         out = np.full((len(q), shape.heads, shape.v_dim), 77, np.float32)
-        slopes, sinks = shape.slopes(), shape.sink_logits()
+        sinks = shape.sink_logits()
         # As long as the longest sequence and no longer, so that reading past a row's own position is an error.
         seen = int(positions.max()) + 1
         bias = shape.bias(seen)
         self.library.run_attention(
             threads, shape.heads, shape.kv_heads, shape.dim, shape.v_dim, ctypes.c_float(shape.scale), shape.window,
-            ctypes.c_float(shape.softcap), pointer(slopes), pointer(sinks), pointer(bias), seen,
+            ctypes.c_float(shape.softcap), pointer(bias), seen, pointer(sinks),
             ctypes.c_size_t(self.kv.shape[1]),
             ctypes.c_size_t((LAYERS - 1) * self.layer), pointer(self.kv), len(q), len(chunks), tables.shape[1],
             pointer(positions), pointer(starts), pointer(tables), pointer(q), pointer(k), pointer(v), pointer(out),
@@ -119,9 +115,6 @@ def oracle(shape: Shape, s: Sequence) -> NDArray[np.float64]:
     if shape.softcap:
         scores = shape.softcap * np.tanh(scores / shape.softcap)
     i, j = np.arange(length)[:, None], np.arange(length)[None, :]
-    slopes = shape.slopes()
-    if slopes is not None:
-        scores = scores + slopes.astype(np.float64)[:, None, None] * (j - i)
     bias = shape.bias(length)
     if bias is not None:
         scores = scores + bias.astype(np.float64)[:, None, :]
@@ -142,7 +135,7 @@ shapes = st.builds(
     Shape,
     kv_heads=st.integers(1, 3), group=st.sampled_from([1, 2, 3, 7]), dim=st.sampled_from([1, 8, 20, 33, 64, 80]),
     v_dim=st.sampled_from([1, 8, 20, 64, 96]), window=st.sampled_from([0, 0, 1, 5, 32, 50]),
-    softcap=st.sampled_from([0.0, 0.0, 3.0]), alibi=st.booleans(), sinks=st.booleans(), biased=st.booleans(),
+    softcap=st.sampled_from([0.0, 0.0, 3.0]), sinks=st.booleans(), biased=st.booleans(),
 )  # fmt: skip
 
 
@@ -208,7 +201,7 @@ def test_many_query_heads_share_one_kv_head(on_every_build: Libraries) -> None:
 
 
 def test_what_later_tokens_hold_never_reaches_an_earlier_row(on_every_build: Libraries) -> None:
-    for shape in (Shape(), Shape(window=5, softcap=2.0, alibi=True), Shape(group=3, sinks=True)):
+    for shape in (Shape(), Shape(window=5, softcap=2.0, biased=True), Shape(group=3, sinks=True)):
         clean = Sequence.make(shape, 80, 1)
         k, v = clean.k.copy(), clean.v.copy()
         k[41:], v[41:] = np.nan, np.inf

@@ -361,7 +361,7 @@ class SectionWriter:
         sinks = "nullptr" if op.sinks is None else self.slot(op.sinks, "float")
         return (
             f"AttentionShape{{{op.q.shape[0]}, {op.k.shape[0]}, {op.k.shape[1]}, {op.v.shape[1]}, {number(op.scale)},"
-            f" {op.window}, {number(op.softcap)}, nullptr, {sinks}, kPageFloats, {offset}, {bias}, {bias_stride}}}"
+            f" {op.window}, {number(op.softcap)}, {bias}, {bias_stride}, {sinks}, kPageFloats, {offset}}}"
         )
 
     def attend(self, op: Attention) -> None:

@@ -87,7 +87,7 @@ def build_library(source: str, target: str) -> bytes:
     if known is None:
         raise ToolchainError(f"unknown target {target!r}: choose from {', '.join(TARGETS)}")
     command = find_compiler()
-    flags = [*FLAGS, *known.flags, f"-I{KERNELS}"]
+    flags = [*FLAGS, *known.flags, "-iquote", str(KERNELS)]
     if known.machine is not None and known.machine != platform.machine():
         if "ziglang" not in command:
             raise ToolchainError(

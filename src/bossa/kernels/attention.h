@@ -19,12 +19,11 @@ struct AttentionShape {
   float scale;
   int window;           // row i sees j in (i - window, i]; 0: all j <= i
   float softcap;        // scores become softcap * tanh(score / softcap); 0: none
-  const float* slopes;  // [heads] ALiBi: adds slope * (j - i); null: none
+  const float* bias;    // [heads][bias_stride], added to the scores of key position j (ALiBi is one); null: none
+  int bias_stride;
   const float* sinks;   // [heads] one more logit in the softmax's denominator; null: none
   size_t page_floats;   // from one page to the next
   size_t layer_offset;  // of this layer's K and V in a page
-  const float* bias = nullptr;  // [heads][bias_stride] adds bias[head][j] to the scores of position j; null: none
-  int bias_stride = 0;          // at least as many as there are positions
 };
 
 // The rows of a step; see abi.h.
@@ -168,13 +167,11 @@ inline void in_tiles(int first, int last, F&& f) {
 }
 
 // Turns one query's scores into logits, those out of sight to -inf, and returns the largest.
-inline float logits(const AttentionShape& shape, float* scores, Visible seen, float slope, int distance,
-                    const float* bias) {
+inline float logits(const AttentionShape& shape, float* scores, Visible seen, const float* bias) {
   f16 largest = splat(-kInfinity);
   for (int p = 0; p < kPage; p += kLanes) {
     f16 s = load(scores + p) * splat(shape.scale);
     if (shape.softcap > 0.0f) s = splat(shape.softcap) * tanh(s / splat(shape.softcap));
-    if (slope != 0.0f) s = fma(splat(slope), lane_index() + splat((float)(p - distance)), s);
     if (bias) s = s + load_n(bias + p, seen.last - p);
     if (!seen.all()) {
       s = where(lane_mask_n(seen.last - p) - lane_mask_n(seen.first - p), s, splat(-kInfinity));
@@ -199,10 +196,9 @@ inline void attend_page(const AttentionShape& shape, QueryTile& tile, int head, 
     const Visible seen = visible(shape, positions[row], page_start);
     for (int h = 0; h < tile.heads; h++) {
       const int i = row * tile.heads + h;
-      const float slope = shape.slopes ? shape.slopes[head + h] : 0.0f;
       const float* bias =
           shape.bias ? shape.bias + (size_t)(head + h) * (size_t)shape.bias_stride + page_start : nullptr;
-      const float here = logits(shape, tile.scores + i * kPage, seen, slope, positions[row] - page_start, bias);
+      const float here = logits(shape, tile.scores + i * kPage, seen, bias);
       const float top = here <= tile.top[i] ? tile.top[i] : here;
       // Where every score so far is -inf, -inf less itself must give weights of 0 and not NaN.
       tile.base[i] = top == -kInfinity ? 0.0f : top;

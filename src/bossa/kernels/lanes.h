@@ -73,12 +73,6 @@ inline f16 lane_mask_n(int n) {
   return load(window + kLanes - detail::clip_lanes(n));
 }
 
-// 0.0, 1.0, ... 15.0.
-inline f16 lane_index() {
-  static const float index[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return load(index);
-}
-
 // The tree of maximum: negation is exact, and swaps max's choice among equals and NaNs in no way.
 inline float minimum(f16 x) { return -maximum(-x); }
 
