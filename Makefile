@@ -1,6 +1,7 @@
 # make demo   compile a real model and run 20 movie reviews through it
 # make test   everything that must pass: linter, formatter, types, tests
 # make lint   the first three of those
+# make format what the linter and the formatter can put right themselves
 # make clean  removes what the others made, the virtual environment and the fetched model included
 #
 # PYTHON=…    the interpreter to make .venv from (3.11 or later)
@@ -10,7 +11,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
+
+# What pip leaves uncompiled (most of torch is never imported) is compiled at its first import, and kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format clean
@@ -22,13 +28,17 @@ help:
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bossa needs Python 3.11 or later: make PYTHON=…")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[compile,dev]'
+	$(PIP) -e '.[compile]'
+	@touch $@
+
+$(TOOLS): $(INSTALLED)
+	$(PIP) -e '.[compile,dev]'
 	@touch $@
 
 demo: $(INSTALLED)
 	@$(BIN)/python scripts/demo.py
 
-lint: $(INSTALLED)
+lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,7 +47,7 @@ lint: $(INSTALLED)
 test: lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
-format: $(INSTALLED)
+format: $(TOOLS)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -16,8 +16,8 @@ SOURCE = Path(bossa.__file__).parent
 
 RUN_PATH = ["program", "pef", "weights", "runtime", "engine", "dataset", "cli.run"]
 
-EVERYONE = {"errors", "version", "weights.slot"}
-"""Words that all parts speak: the errors, the version, and what a packed weight is."""
+EVERYONE = {"errors", "version", "weights.slot", "runtime.cpu"}
+"""Words that all parts speak: the errors, the version, what a packed weight is, and what this machine's CPU runs."""
 
 PARTS: dict[str, set[str]] = {
     "frontend": {"program"},

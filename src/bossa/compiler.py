@@ -9,13 +9,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bossa.codegen.plan import Plan, make_plan, pack_constants
-from bossa.codegen.source import generate
-from bossa.codegen.toolchain import TARGETS, build_library, host_target
+from bossa.assemble import native_fields, native_members
+from bossa.codegen.plan import Plan, make_plan
+from bossa.codegen.toolchain import TARGETS, host_target
 from bossa.errors import CompileError, ModelError
 from bossa.passes import optimize
 from bossa.pef import Pef
-from bossa.program.text import print_program
 from bossa.version import __version__
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ Progress = Callable[[str], None]
 PRECISIONS = ("fp32", "bf16")
 
 
-def compile(
+def compile(  # noqa: A001 - bossa.compile reads as it should
     model: str | PathLike[str] | PretrainedConfig | None = None,
     *,
     config_name: str | None = None,
@@ -92,20 +91,11 @@ def compile(
     )
     tell("optimize")
     program = optimize(imported.program)
-    tell("generate")
     plan = make_plan(program)
-    text = generate(plan)
-    members: dict[str, Any] = {}
-    for target in dict.fromkeys(chosen):
-        tell(f"compile {target}")
-        members[f"program.{target}.so"] = build_library(text, target)
+    chosen = list(dict.fromkeys(chosen))
+    members: dict[str, Any] = dict(native_members(plan, chosen, tell))
     tell("assemble")
-    members |= {
-        "program.json": json.dumps({"format": 1, "program": print_program(program).splitlines()}, indent=1).encode(),
-        "program.cc": text.encode(),
-        "constants.bin": pack_constants(program),
-        "config.json": json.dumps(source.config.to_dict(), indent=1, default=str).encode(),
-    }
+    members["config.json"] = json.dumps(source.config.to_dict(), indent=1, default=str).encode()
     if source.generation_config is not None:
         members["generation_config.json"] = json.dumps(source.generation_config, indent=1, default=str).encode()
     with tempfile.TemporaryDirectory(prefix="bossa-") as folder:
@@ -113,7 +103,7 @@ def compile(
     if bundle:
         tell("pack")
         members["weights.bin"] = _packed(program, imported.ignored, model, cache_dir)
-    return Pef.build(_manifest(plan, imported, source, precision, batch_size, list(dict.fromkeys(chosen))), members)
+    return Pef.build(_manifest(plan, imported, source, precision, batch_size, chosen), members)
 
 
 def _packed(program: Any, ignored: tuple[str, ...], model: Any, cache_dir: Any) -> memoryview:
@@ -133,34 +123,16 @@ def _manifest(
     import torch
     import transformers
 
-    program = plan.program
     return {
+        **native_fields(plan, targets),
         "bossa_version": __version__,
-        "name": program.name,
+        "name": plan.program.name,
         "architecture": imported.architecture,
         "model_type": source.config.model_type or imported.architecture,
         "precision": precision,
-        "max_seq_length": program.max_seq_length,
         "batch_size": batch_size,
-        "vocab_size": program.vocab_size,
-        "page_size": 32,
-        "page_bytes": plan.page_floats * 4,
-        "arena_bytes_per_row": plan.floats_per_row * 4,
-        "targets": targets,
-        "slots": [slot.to_json() for slot in program.slots.values()],
-        "constants": [
-            {
-                "name": table,
-                "dtype": array.dtype.name,
-                "shape": list(array.shape),
-                "offset": plan.constants[table] * 4,
-                "bytes": array.nbytes,
-            }
-            for table, array in program.tables.items()
-        ],
         "ignored_tensors": list(imported.ignored),
         "parameters": imported.parameters,
-        "sections": plan.describe(),
         "torch_version": torch.__version__,
         "transformers_version": transformers.__version__,
     }

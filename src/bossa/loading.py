@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from bossa.errors import RequestError, TokenizerError, WeightsError
-from bossa.language_model import LanguageModel
-from bossa.pef import Pef
-from bossa.runtime.program import Program
-from bossa.weights.bind import BoundWeights, Progress, bind, bind_blob
-from bossa.weights.cache import WeightCache
-from bossa.weights.slot import Slot
-from bossa.weights.source import open_weights
+from bossa.errors import PefError, RequestError, TokenizerError, WeightsError
+from bossa.pef import Manifest, Pef
+from bossa.runtime.cpu import best_target
 
 if TYPE_CHECKING:
+    from bossa.language_model import LanguageModel
     from bossa.tokenizer import Tokenizer
+    from bossa.weights.bind import BoundWeights, Progress
+
+T = TypeVar("T")
+Location = str | PathLike[str]
 
 ROWS_OF_A_STEP = 512
 """Packed rows of a step at most: long enough for full tiles, short enough that others need not wait."""
 
 
 def load(
-    pef: str | PathLike[str] | Pef,
+    pef: Location | Pef,
     *,
-    weights: str | PathLike[str] | None = None,
-    checkpoint: str | PathLike[str] | None = None,
+    weights: Location | None = None,
+    checkpoint: Location | None = None,
     threads: int | None = None,
     memory: int | None = None,
     max_seq_length: int | None = None,
     batch_size: int | None = None,
-    tokenizer: str | PathLike[str] | None = None,
-    cache_dir: str | PathLike[str] | None = None,
+    tokenizer: Location | None = None,
+    cache_dir: Location | None = None,
+    rebuild: bool = False,
     progress: Progress | None = None,
 ) -> LanguageModel:
     """Load a program file and bind weights to it.
@@ -51,76 +53,126 @@ def load(
         batch_size: the most sequences at once; the file's own by default.
         tokenizer: a directory with a tokenizer, instead of the file's.
         cache_dir: where models from the hub are kept.
+        rebuild: compile the native code anew from the row program in the file, and leave the libraries in it alone.
         progress: called as weights are packed.
 
     Raises:
         PefError: the file is damaged, missing or for another machine.
+        ModelError: there are no such weights.
         WeightsError: there are no weights, or they do not fit the program.
+        TokenizerError: the tokenizer cannot be read.
         RequestError: a setting is out of range.
+        ToolchainError: `rebuild` found no C++ compiler, or it failed.
     """
     program_file = pef if isinstance(pef, Pef) else Pef.open(pef)
-    manifest = program_file.manifest
+    sequences, length = _limits(program_file.manifest, batch_size, max_seq_length)
+    if rebuild:
+        from bossa.assemble import rebuild as build_anew
+
+        program_file = build_anew(program_file)
+    _refuse_other_cpus(program_file)
+    place = (
+        _find(weights, cache_dir) if weights is not None and _is_needed(program_file, checkpoint, tokenizer) else None
+    )
+    # Built beside the rest: it takes as long as all of it, and leaves the interpreter free.
+    chosen = _Later(lambda: _tokenizer(program_file, tokenizer, place))
+    try:
+        from bossa.language_model import LanguageModel
+        from bossa.runtime.program import Program
+
+        bound = _bind(program_file, place, checkpoint, cache_dir, progress)
+        try:
+            program = Program(
+                program_file,
+                bound,
+                threads=threads,
+                pages=_pages(program_file.manifest, sequences, length, memory),
+                max_rows=max(ROWS_OF_A_STEP, sequences),
+            )
+        except BaseException:
+            bound.close()
+            raise
+    except BaseException:
+        chosen.forget()
+        raise
+    try:
+        config, generation = program_file.config(), program_file.generation_config()
+        return LanguageModel(
+            program,
+            chosen.get(),
+            config=config,
+            generation_config=generation,
+            eos_token_ids=_eos(generation, config, chosen.get()),
+            batch_size=sequences,
+            max_seq_length=length,
+        )
+    except BaseException:
+        program.close()
+        raise
+
+
+def _limits(manifest: Manifest, batch_size: int | None, max_seq_length: int | None) -> tuple[int, int]:
+    """Sequences at once and the longest sequence: what is asked, else the file's own."""
     sequences = manifest.batch_size if batch_size is None else batch_size
     if sequences < 1:
         raise RequestError(f"batch_size is {sequences}; it must be 1 or more")
     length = manifest.max_seq_length
-    if max_seq_length not in (None, -1):
-        assert max_seq_length is not None
-        if not 1 <= max_seq_length <= length:
-            raise RequestError(f"max_seq_length is {max_seq_length}; this program runs 1 to {length} tokens")
-        length = max_seq_length
-    chosen = _tokenizer(program_file, tokenizer, weights, cache_dir)
-    bound = _bind(program_file, weights, checkpoint, cache_dir, progress)
-    try:
-        program = Program(
-            program_file,
-            bound,
-            threads=threads,
-            pages=_pages(manifest.page_bytes, manifest.page_size, sequences, length, memory),
-            max_rows=max(ROWS_OF_A_STEP, sequences),
+    if max_seq_length is None or max_seq_length == -1:
+        return sequences, length
+    if not 1 <= max_seq_length <= length:
+        raise RequestError(f"max_seq_length is {max_seq_length}; this program runs 1 to {length} tokens")
+    return sequences, max_seq_length
+
+
+def _refuse_other_cpus(pef: Pef) -> None:
+    if best_target(list(pef.manifest.targets)) is None:
+        held = ", ".join(pef.manifest.targets) or "no CPU at all"
+        raise PefError(
+            f"{pef.where}: compiled for {held}, which this CPU does not run: compile the model here or with --target"
+            " portable, or run it with --rebuild"
         )
-    except BaseException:
-        bound.close()
-        raise
-    config, generation = program_file.config(), program_file.generation_config()
-    return LanguageModel(
-        program,
-        chosen,
-        config=config,
-        generation_config=generation,
-        eos_token_ids=_eos(generation, config, chosen),
-        batch_size=sequences,
-        max_seq_length=length,
-    )
+
+
+def _is_needed(pef: Pef, checkpoint: Location | None, tokenizer: Location | None) -> bool:
+    """Whether anything is to come from the model: its weights, or its tokenizer."""
+    has_tokenizer = tokenizer is not None or any(name.startswith("tokenizer/") for name in pef.names())
+    return not has_tokenizer or (checkpoint is None and pef.weights() is None)
+
+
+def _find(weights: Location, cache_dir: Location | None) -> Path:
+    """Where the weights lie on this machine, fetched from the hub if they are nowhere else."""
+    place = Path(weights)
+    if place.exists():
+        return place
+    from bossa.weights.hub import find_model
+
+    return find_model(str(weights), cache_dir)
 
 
 def _bind(
-    pef: Pef,
-    weights: str | PathLike[str] | None,
-    checkpoint: str | PathLike[str] | None,
-    cache_dir: str | PathLike[str] | None,
-    progress: Progress | None,
+    pef: Pef, weights: Path | None, checkpoint: Location | None, cache_dir: Location | None, progress: Progress | None
 ) -> BoundWeights:
+    from bossa.weights.bind import bind, bind_blob
+    from bossa.weights.slot import Slot
+
     slots = [Slot.from_json(dict(slot)) for slot in pef.manifest.slots]
     bundled = pef.weights()
     given = checkpoint or weights
-    if given is None:
-        if bundled is None:
-            raise WeightsError(
-                f"{pef.where}: has no weights in it: pass --model_name_or_path or --checkpoint_name (in Python weights"
-                " or checkpoint), or compile with --bundle"
-            )
+    if checkpoint is None and bundled is not None:
         return bind_blob(slots, bundled)
+    if given is None:
+        raise WeightsError(
+            f"{pef.where}: has no weights in it: pass --model_name_or_path or --checkpoint_name (in Python weights"
+            " or checkpoint), or compile with --bundle"
+        )
+    from bossa.weights.cache import WeightCache
+    from bossa.weights.source import open_weights
+
     source = open_weights(given, cache_dir=cache_dir)
     return bind(slots, source, ignored=pef.manifest.ignored_tensors, cache=WeightCache(), progress=progress)
 
 
-def _tokenizer(
-    pef: Pef,
-    tokenizer: str | PathLike[str] | None,
-    weights: str | PathLike[str] | None,
-    cache_dir: str | PathLike[str] | None,
-) -> Tokenizer | None:
+def _tokenizer(pef: Pef, tokenizer: Location | None, weights: Path | None) -> Tokenizer | None:
     """The one that is named, the file's own, or the one beside the weights; None where there is none."""
     from bossa.tokenizer import Tokenizer
 
@@ -128,33 +180,59 @@ def _tokenizer(
         return Tokenizer.from_directory(Path(tokenizer))
     files = pef.tokenizer_files()
     if files:
-        return Tokenizer.from_files(files)
+        return Tokenizer.from_files(files, pef.where)
     if weights is not None:
-        folder = Path(weights)
-        if not folder.exists():
-            from bossa.weights.hub import find_model
-
-            folder = find_model(str(weights), cache_dir)
         try:
-            return Tokenizer.from_directory(folder if folder.is_dir() else folder.parent)
+            return Tokenizer.from_directory(weights if weights.is_dir() else weights.parent)
         except TokenizerError:
             return None
     return None
 
 
-def _pages(page_bytes: int, page_size: int, sequences: int, length: int, memory: int | None) -> int:
+class _Later(Generic[T]):
+    """What a thread of its own makes."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._made: list[T] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="bossa-tokenizer")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._made.append(self._make())
+        except BaseException as error:
+            self._error = error
+
+    def get(self) -> T:
+        """It, or the error that it ended with."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._made[0]
+
+    def forget(self) -> None:
+        """Wait until it is made, and let go of it."""
+        self._thread.join()
+
+
+def _pages(manifest: Manifest, sequences: int, length: int, memory: int | None) -> int:
     """KV pages for the memory there is.
 
     Raises:
         RequestError: not even one page fits.
     """
-    wanted = sequences * -(-length // page_size)
+    page_bytes = manifest.page_bytes
+    wanted = sequences * -(-length // manifest.page_size)
     if not page_bytes:
         return wanted
     budget = memory if memory is not None else _free_memory() // 2
     pages = min(wanted, budget // page_bytes)
     if pages < 1:
-        raise RequestError(f"{budget:,} bytes do not hold one page of keys and values ({page_bytes:,} bytes): allow more")
+        raise RequestError(
+            f"{budget:,} bytes do not hold one page of keys and values ({page_bytes:,} bytes): allow more"
+        )
     return int(pages)
 
 

@@ -1,4 +1,4 @@
-"""A command line to call in this process, and a toy model in place of a compiled one."""
+"""A command line to call in this process; a toy model in place of a compiled one; and a small one, really compiled."""
 
 from __future__ import annotations
 
@@ -138,3 +138,38 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     fake.compile = compile_model
     monkeypatch.setitem(sys.modules, "bossa.compiler", fake)
     return fake
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 of two layers with random weights, 257 tokens, 128 positions, and a tokenizer whose tokens are bytes."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-gpt2")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate([*alphabet, "<|endoftext|>"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(folder)
+    torch.manual_seed(5)
+    ids = {"bos_token_id": 256, "eos_token_id": 256}
+    config = GPT2Config(vocab_size=257, n_positions=128, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3, **ids)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pef(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program of ``tiny_model``, for three sequences at once, without weights."""
+    from bossa.compiler import compile as compile_model
+
+    return compile_model(tiny_model, batch_size=3, name="tiny").save(tmp_path_factory.mktemp("tiny") / "tiny.pef")
+
+
+@pytest.fixture(scope="session")
+def weight_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests of one process keep packed weights."""
+    return tmp_path_factory.mktemp("cache")

@@ -92,7 +92,7 @@ def test_a_failed_compilation_leaves_nothing(bossa, compiling, tmp_path):
     result = bossa("compile", "gpt2", "--output-folder", tmp_path / "out")
     assert result.code == 2
     assert result.err.splitlines()[-1] == "bossa: aten.frobnicate in model.layers.0 is not supported"
-    assert re.fullmatch(r"  trace +failed", result.err.splitlines()[0])
+    assert "trace" not in result.err  # a stage that fails has no line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,7 +104,7 @@ def test_a_program_that_cannot_be_written_leaves_nothing(bossa, compiling, tmp_p
         return type("Pef", (), {"save": staticmethod(save)})
 
     monkeypatch.setattr(compiling, "compile", full)
-    result = bossa("compile", "gpt2", "--output-folder", tmp_path, "--pef-name", "gpt")
+    result = bossa("compile", "gpt2", "--output-folder", tmp_path / "a" / "b", "--pef-name", "gpt")
     assert result.code == 2
     assert "No space left on device" in result.err
     assert list(tmp_path.iterdir()) == []

@@ -33,24 +33,8 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    """A GPT-2 of two layers with random weights, and a tokenizer whose tokens are bytes."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("tiny-gpt2")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: number for number, letter in enumerate([*alphabet, "<|endoftext|>"])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(folder)
-    torch.manual_seed(5)
-    ids = {"bos_token_id": 256, "eos_token_id": 256}
-    config = GPT2Config(vocab_size=257, n_positions=128, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3, **ids)
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    return folder
+def model(tiny_model) -> Path:
+    return tiny_model
 
 
 @pytest.fixture(scope="module")

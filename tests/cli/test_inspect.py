@@ -25,11 +25,14 @@ def pef(tmp_path):
         **{"model_type": "tiny", "precision": "fp32", "max_seq_length": 100, "batch_size": 4, "vocab_size": 100},
         **{"page_size": 32, "page_bytes": 8192, "arena_bytes_per_row": 512, "targets": ["portable"]},
         **{"slots": [slot.to_json() for slot in slots], "constants": [], "ignored_tensors": [], "parameters": 3136},
-        "sections": [{"name": "layer", "kind": "loop", "text": ""}, {"name": "head", "kind": "once", "text": ""}],
+        "sections": [
+            {"name": "layer", "kind": "loop", "text": "2 times:" + "." * 90},
+            {"name": "head", "kind": "once", "text": ""},
+        ],
         **{"torch_version": "2.13.0", "transformers_version": "5.23.0"},
     }
     members = {
-        "program.json": b'{"ops": []}',
+        "program.json": b'{"format": 1, "program": ["program \\"tiny\\"", "  %a = select %b"]}',
         "program.cc": b"int main() {}\n",
         "program.portable.so": b"\x7fELF",
         "constants.bin": b"",
@@ -55,7 +58,7 @@ def test_the_summary_has_the_facts_sections_slots_arena_and_kv_sizes(bossa, pef)
         "KV, a sequence of full length 32.8 KB",
         "KV, 4 of them 131.1 KB",
         "2 sections",
-        "layer loop",
+        "layer loop 2 times:" + "." * 71 + "…",
         "3 weight slots",
         "embed rows fp32 100×16 6.4 KB wte.weight",
         "2 × layers.*.qkv panels fp32 48×16 3.1 KB h.*.qkv.weight",
@@ -68,8 +71,8 @@ def test_the_source_is_printed_as_it_is(bossa, pef):
     assert bossa("inspect", pef, "--source").out == "int main() {}\n"
 
 
-def test_the_program_is_printed_with_a_newline(bossa, pef):
-    assert bossa("inspect", pef, "--program").out == '{"ops": []}\n'
+def test_the_row_program_is_printed_line_by_line(bossa, pef):
+    assert bossa("inspect", pef, "--program").out == 'program "tiny"\n  %a = select %b\n'
 
 
 def test_the_manifest_is_printed_as_json(bossa, pef):

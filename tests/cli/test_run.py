@@ -43,6 +43,7 @@ def test_the_seeds_arguments_go_to_the_loader(bossa, loading, reviews, tmp_path)
     )
     assert result.code == 0
     assert str(loading.pef) == "x.pef"
+    assert loading.options.pop("progress") is not None
     assert loading.options == {
         "weights": "gpt2",
         "checkpoint": "w.pt",
@@ -51,6 +52,7 @@ def test_the_seeds_arguments_go_to_the_loader(bossa, loading, reviews, tmp_path)
         "max_seq_length": 24,
         "batch_size": 3,
         "cache_dir": tmp_path,
+        "rebuild": False,
     }
 
 

@@ -13,7 +13,7 @@ from bossa.cli import options
 from bossa.cli.progress import Stages
 from bossa.errors import CompileError, PefError
 
-OPTIONAL_PACKAGES = ("torch", "transformers", "gguf")
+OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
 
 
 @click.command("compile", short_help="Compile a model into a program file.")
@@ -107,12 +107,14 @@ def command(
             ) from error
         stage("write")
         path = folder / f"{name}.pef"
+        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             pef.save(path)
         except BaseException:
             with suppress(OSError):
-                folder.rmdir()  # only if it is empty
+                for parent in made:
+                    parent.rmdir()  # only if it is empty
             raise
     click.echo(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,9 @@ from bossa.cli.text import size, table
 
 if TYPE_CHECKING:
     from bossa.pef import Manifest, Pef
+
+WIDEST = 80
+"""Letters of a section's text that are shown; ``--program`` has it whole."""
 
 _NUMBER = re.compile(r"\d+")
 
@@ -33,12 +37,21 @@ def command(pef: Path, show: str | None) -> None:
         case "source":
             text = opened.source()
         case "program":
-            text = opened.program_json()
+            text = _program(opened)
         case "json":
             text = opened.manifest.encode().decode()
         case _:
             text = summary(opened)
     click.echo(text, nl=not text.endswith("\n"))
+
+
+def _program(pef: Pef) -> str:
+    """The row program's own text; what is in the file as it is where that cannot be read."""
+    text = pef.program_json()
+    try:
+        return "\n".join(json.loads(text)["program"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return text
 
 
 def summary(pef: Pef) -> str:
@@ -94,8 +107,12 @@ def _sizes(manifest: Manifest) -> str:
 
 
 def _sections(manifest: Manifest) -> str:
-    rows = [(section.name, section.kind) for section in manifest.sections]
+    rows = [(section.name, section.kind, _short(section.text)) for section in manifest.sections]
     return f"{len(rows)} sections\n" + table(rows, indent=2)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
 
 
 def _slots(manifest: Manifest) -> str:

@@ -1,4 +1,4 @@
-"""How work in progress is shown: stages of a compilation, and a bar over prompts. Always on stderr."""
+"""How work in progress is shown: stages of a compilation, packing, and a bar over prompts. Always on stderr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from typing import Any, Self, TextIO
 
 
 class Stages:
-    """One line a stage with the seconds it took: written when it ends, and on a terminal also while it runs."""
+    """One line a stage with the seconds it took: written when it ends, and on a terminal also while it runs.
+
+    A stage that fails has no line: the error says it.
+    """
 
     def __init__(self) -> None:
         self._name: str | None = None
@@ -36,9 +39,30 @@ class Stages:
         if self._name is None:
             return
         start = "\r\x1b[2K" if sys.stderr.isatty() else ""
-        took = "failed" if failed else f"{time.perf_counter() - self._started:.1f} s"
-        print(f"{start}  {self._name:<40} {took:>8}", file=sys.stderr, flush=True)
+        seconds = time.perf_counter() - self._started
+        line = "" if failed else f"  {self._name:<40} {seconds:6.1f} s\n"
+        print(start + line, end="", file=sys.stderr, flush=True)
         self._name = None
+
+
+class Packing:
+    """How far the packing of weights has come, which happens once a program and checkpoint: on a terminal alone."""
+
+    def __init__(self) -> None:
+        self._shown = -1
+
+    def __call__(self, done: int, total: int) -> None:
+        percent = 100 * done // max(total, 1)
+        if percent != self._shown and sys.stderr.isatty():
+            self._shown = percent
+            print(f"\r\x1b[2Kpacking weights: {percent} %", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._shown >= 0:
+            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 
 class Bar:

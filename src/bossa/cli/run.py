@@ -13,7 +13,8 @@ import click
 
 from bossa.cli import options
 from bossa.cli.app import ExitCode
-from bossa.cli.progress import Bar
+from bossa.cli.progress import Bar, Packing
+from bossa.errors import TokenizerError
 
 if TYPE_CHECKING:
     from bossa.dataset.truncation import Truncation
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: one a core]")
 @click.option("--memory", type=options.Size(), metavar="SIZE", help="The most that keys and values may take, as 2GB.")
 @options.cache_dir()
+@click.option("--rebuild", is_flag=True, help="Compile the file's row program here instead of running its native code.")
 @click.option("--config_name", expose_value=False, help="Accepted as in compile: the file has its architecture.")
 @options.INFERENCE
 @options.DEBUG
@@ -79,6 +81,7 @@ def command(
     threads: int | None,
     memory: int | None,
     cache_dir: Path | None,
+    rebuild: bool,
     **sampling: Any,
 ) -> int:
     """Generate from the program file given by --pef: for the prompts of --data_dir, or for one --prompt.
@@ -104,8 +107,8 @@ def command(
 
     started = time.perf_counter()
     with ExitStack() as stack:
-        model = stack.enter_context(
-            load(
+        with Packing() as packing:
+            model = load(
                 pef,
                 weights=model_name_or_path,
                 checkpoint=checkpoint_name or None,
@@ -114,8 +117,15 @@ def command(
                 max_seq_length=max_seq_length,
                 batch_size=batch_size,
                 cache_dir=cache_dir,
+                rebuild=rebuild,
+                progress=packing,
             )
-        )
+        stack.enter_context(model)
+        if model.tokenizer is None:
+            raise TokenizerError(
+                f"{pef}: has no tokenizer in it, and there is none beside the weights: give --model_name_or_path a"
+                " model that has a tokenizer.json"
+            )
         loaded = time.perf_counter() - started
         if records is None:
             assert prompt is not None

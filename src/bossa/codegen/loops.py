@@ -22,12 +22,19 @@ class Box:
 def boxes(expr: Expr, domain: Shape) -> Iterator[Box]:
     """Cut the domain at the joints of every `Cat`."""
     strides = contiguous_strides(domain)
+    for starts, shape, part in pieces(expr, domain, len(domain)):
+        offset = sum(start * stride for start, stride in zip(starts, strides, strict=True))
+        yield _merged(Box(shape, offset, strides, part))
 
-    def cut(e: Expr, shape: Shape, starts: Shape) -> Iterator[Box]:
-        joint = _first_cat(e)
+
+def pieces(expr: Expr, domain: Shape, axes: int) -> Iterator[tuple[Shape, Shape, Expr]]:
+    """Cut the domain at the joints along its first `axes` axes: where each piece starts, its extents, and the
+    expression over it."""
+
+    def cut(e: Expr, shape: Shape, starts: Shape) -> Iterator[tuple[Shape, Shape, Expr]]:
+        joint = _first_cat(e, axes)
         if joint is None:
-            offset = sum(start * stride for start, stride in zip(starts, strides, strict=True))
-            yield _merged(Box(shape, offset, strides, e))
+            yield starts, shape, e
             return
         at = 0
         for size in joint.sizes:
@@ -40,12 +47,13 @@ def boxes(expr: Expr, domain: Shape) -> Iterator[Box]:
     yield from cut(expr, domain, (0,) * len(domain))
 
 
-def _first_cat(expr: Expr) -> Cat | None:
+def _first_cat(expr: Expr, axes: int) -> Cat | None:
+    """A join along one of the first `axes` axes."""
     match expr:
-        case Cat():
+        case Cat() if expr.axis < axes:
             return expr
-        case Apply():
-            return next((cat for arg in expr.args if (cat := _first_cat(arg)) is not None), None)
+        case Cat(parts=inner) | Apply(args=inner):
+            return next((cat for part in inner if (cat := _first_cat(part, axes)) is not None), None)
         case _:
             return None
 

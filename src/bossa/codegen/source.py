@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from bossa.codegen.plan import Attend, Matmul, Plan, Repeat, Rows, Section
-from bossa.codegen.sections import SectionWriter
+import re
+
+from bossa.codegen.cut import Attend, Matmul, Repeat, Rows, Section, Store, ops_of
+from bossa.codegen.linear import write_attention, write_linear
+from bossa.codegen.names import Names
+from bossa.codegen.plan import PAGE, Plan
+from bossa.codegen.rows import write_rows
 from bossa.program.ir import Loop, weights_of
+from bossa.program.text import show
 
 
 def generate(plan: Plan) -> str:
     """The program's source. It needs only the kernel headers and a C++17 compiler."""
     program = plan.program
-    writer = SectionWriter(plan)
+    slot_index = {name: i for i, name in enumerate(program.slots)}
     functions: list[str] = []
 
     def write(sections: tuple[Section, ...], loop: Loop | None) -> None:
         for section in sections:
             if isinstance(section, Repeat):
-                functions.append(_slot_table(section, writer))
+                functions.append(_slot_table(section, slot_index))
                 write(section.sections, section.loop)
             else:
-                functions.append(writer.section(section, loop))
+                selected = not isinstance(section, Attend) and section.selected
+                functions.append(_function(section, Names(plan, loop, selected, slot_index)))
 
     write(plan.sections, None)
     layers = len(plan.kv_offsets)
@@ -41,12 +48,12 @@ def generate(plan: Plan) -> str:
         "using namespace bossa;",
         "",
         f"constexpr int kVocabulary = {program.vocab_size};",
-        f"constexpr size_t kPageFloats = {plan.page_floats};  // keys and values of {32} positions, all layers",
+        f"constexpr size_t kPageFloats = {plan.page_floats};  // keys and values of {PAGE} positions, all layers",
         f"constexpr size_t kArenaFloats = {plan.floats_per_row};  // activations of one row",
         "",
         _PROGRAM,
         *functions,
-        _run(plan, writer),
+        _run(plan),
         "}  // namespace",
         "",
         _EXPORTS,
@@ -141,23 +148,64 @@ extern "C" int32_t bossa_step_run(void* program, const bossa_step* step) {
 """
 
 
-def _slot_table(section: Repeat, writer: SectionWriter) -> str:
+def _function(section: Rows | Matmul | Attend, names: Names) -> str:
+    """The function of a section, its ops above it; in a loop it takes the iteration's slots and its number."""
+    match section:
+        case Rows():
+            body = write_rows(names, section)
+        case Matmul():
+            body = write_linear(names, section.op)
+        case Attend():
+            body = write_attention(names, section.op)
+    comments = []
+    for op in ops_of(section):
+        if isinstance(op, Store):
+            comments.append(f"// store %{op.attention.k.name}, %{op.attention.v.name} in the KV pages")
+        else:
+            comments.append(f"// {show(op)}")
+    extra = "" if names.loop is None else ", const int* slots, int i"
+    unused = [name for name in ("slots", "i") if extra and not re.search(rf"\b{name}\b", "\n".join(body))]
+    ignored = [f"  (void){name};" for name in unused]
+    return "\n".join([*comments, f"void {section.name}(Program& p, Worker& w{extra}) {{", *ignored, *body, "}\n"])
+
+
+def _table_name(section: Repeat) -> str:
+    return "k" + section.name.title().replace("_", "")
+
+
+def _slot_table(section: Repeat, slot_index: dict[str, int]) -> str:
     """Which slot each weight of a loop's body is, iteration by iteration."""
     loop = section.loop
     formal = dict(loop.weights)
     names = weights_of(loop)
     lines = [
-        f"// The slots of {section.name}: {', '.join(names)}.",
-        f"constexpr int k{section.name.title().replace('_', '')}[{loop.count}][{len(names) or 1}] = {{",
+        *(f"// slots[{position}]: {name}" for position, name in enumerate(names)),
+        f"constexpr int {_table_name(section)}[{loop.count}][{len(names) or 1}] = {{",
     ]
     for i in range(loop.count):
-        slots = [writer.slot_index[formal[name][i] if name in formal else name] for name in names]
-        lines.append("    {" + ", ".join(str(s) for s in slots) + "},")
-    lines.append("};\n")
-    return "\n".join(lines)
+        slots = [slot_index[formal[name][i] if name in formal else name] for name in names]
+        lines.append("    {" + ", ".join(str(slot) for slot in slots) + "},")
+    return "\n".join([*lines, "};\n"])
 
 
-def _run(plan: Plan, writer: SectionWriter) -> str:
+def _copies(plan: Plan, loop: Loop, *, first: bool) -> list[str]:
+    """What starts a loop (`first`) or ends an iteration: carried values that are not in place yet are copied."""
+    lines: list[str] = []
+    for carried in loop.carried:
+        source = plan.places[carried.init if first else carried.step]
+        target = plan.places[carried.inner.name]
+        if source != target:
+            lines += [
+                "for (int t = share_of(w, p.step->rows).begin; t < share_of(w, p.step->rows).end; t++) {",
+                f"  memcpy(row(p, {target.offset}, {target.stride}, t), row(p, {source.offset}, {source.stride}, t),",
+                f"         {carried.inner.size} * sizeof(float));",
+                "}",
+                "w.barrier();",
+            ]
+    return lines
+
+
+def _run(plan: Plan) -> str:
     lines = [
         f"constexpr int kSlots = {len(plan.program.slots)};",
         "",
@@ -166,25 +214,17 @@ def _run(plan: Plan, writer: SectionWriter) -> str:
         "  Program& p = *(Program*)arg;",
     ]
     selecting = False
-
-    def call(section: Rows | Matmul | Attend, indent: str, loop: Repeat | None) -> None:
-        extra = "" if loop is None else f", k{loop.name.title().replace('_', '')}[i], i"
-        lines.append(f"{indent}{section.name}(p, w{extra});")
-        lines.append(f"{indent}w.barrier();")
-
     for section in plan.sections:
         if isinstance(section, Repeat):
-            lines += [f"  {line}" for line in writer.copies(section.loop, first=True)]
+            lines += [f"  {line}" for line in _copies(plan, section.loop, first=True)]
             lines.append(f"  for (int i = 0; i < {section.loop.count}; i++) {{")
             for inner in section.sections:
-                assert not isinstance(inner, Repeat)
-                call(inner, "    ", section)
-            lines += [f"    {line}" for line in writer.copies(section.loop, first=False)]
+                lines += [f"    {inner.name}(p, w, {_table_name(section)}[i], i);", "    w.barrier();"]
+            lines += [f"    {line}" for line in _copies(plan, section.loop, first=False)]
             lines.append("  }")
             continue
-        if getattr(section, "selected", False) and not selecting:
+        if not isinstance(section, Attend) and section.selected and not selecting:
             selecting = True
             lines.append("  if (p.step->logit_count == 0) return;")
-        call(section, "  ", None)
-    lines.append("}\n")
-    return "\n".join(lines)
+        lines += [f"  {section.name}(p, w);", "  w.barrier();"]
+    return "\n".join([*lines, "}\n"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,7 +18,7 @@ LONGEST_BY_DEFAULT = 32768
 
 
 @contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Third-party warnings and logs off."""
     logger = logging.getLogger("transformers")
     level = logger.level
@@ -58,7 +59,8 @@ def build_model(config: PretrainedConfig, implementation: str, *, trust_remote_c
         first = (str(error).splitlines() or [type(error).__name__])[0]
         if "trust_remote_code" in first:
             raise ModelError(f"{kind}: the model needs its own code; --trust-remote-code allows it") from error
-        raise ModelError(f"{kind}: transformers cannot build a causal language model of it ({type(error).__name__}: {first[:200]})") from error
+        cause = f"{type(error).__name__}: {first[:200]}"
+        raise ModelError(f"{kind}: transformers cannot build a causal language model of it ({cause})") from error
     _compute_buffers(model)
     return model
 
@@ -70,20 +72,27 @@ def _compute_buffers(model: torch.nn.Module) -> None:
         names = [name for name in names if module._buffers[name] is not None and module._buffers[name].is_meta]
         if not names:
             continue
-        for name in names:
-            buffer = module._buffers[name]
-            fill = float("nan") if buffer.is_floating_point() else 0
-            module._buffers[name] = torch.full(buffer.shape, fill, dtype=buffer.dtype, device="cpu")
         owner = _initializer(model, path)
-        with torch.no_grad():
-            owner._init_weights(module)
+        first = _initialized(owner, module, names, 0)
+        second = _initialized(owner, module, names, 1)
         for name in names:
-            buffer = module._buffers[name]
-            if buffer.is_floating_point() and bool(torch.isnan(buffer).any()):
+            if not torch.equal(first[name], second[name]):  # what it was filled with is still there
                 raise CompileError(
                     f"{path}.{name}: a buffer of {type(module).__name__} that is computed in __init__ and not again by"
                     " _init_weights; Bossa cannot know its values without allocating the model"
                 )
+
+
+def _initialized(
+    owner: torch.nn.Module, module: torch.nn.Module, names: list[str], fill: int
+) -> dict[str, torch.Tensor]:
+    """The buffers of a module after `_init_weights`, having been full of `fill` before."""
+    for name in names:
+        buffer = module._buffers[name]
+        module._buffers[name] = torch.full(buffer.shape, fill, dtype=buffer.dtype, device="cpu")
+    with torch.no_grad():
+        owner._init_weights(module)
+    return {name: module._buffers[name] for name in names}
 
 
 def _initializer(model: torch.nn.Module, path: str) -> torch.nn.Module:

@@ -20,6 +20,9 @@ from bossa.weights.slot import DType
 IMPLEMENTATIONS = (IMPLEMENTATION, "eager", "sdpa")
 """Tried in this order: attention through the interface, or written out and recognised by what it computes."""
 
+_OLD_BUFFERS = (r"rotary_emb\.inv_freq$", r"\.attn(\.attention)?\.(masked_)?bias$", r"attention\.(masked_)?bias$")
+"""What earlier transformers saved with a checkpoint although it is computed."""
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -84,4 +87,4 @@ def _ignored_by_transformers(model: Any) -> list[str]:
     patterns: list[str] = []
     for module in model.modules():
         patterns += getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ()
-    return [*patterns, r"rotary_emb\.inv_freq$", r"\.attn(\.attention)?\.(masked_)?bias$", r"attention\.(masked_)?bias$"]
+    return [*patterns, *_OLD_BUFFERS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import prod
 
 from bossa.program.ir import Space, View, contiguous_strides
@@ -59,15 +60,11 @@ def narrow(x: Operand, axis: int, start: int, length: int, step: int = 1) -> Ope
 
 
 def drop(x: Operand, axis: int) -> Operand:
-    return replace(
-        x, shape=x.shape[:axis] + x.shape[axis + 1 :], strides=x.strides[:axis] + x.strides[axis + 1 :]
-    )
+    return replace(x, shape=x.shape[:axis] + x.shape[axis + 1 :], strides=x.strides[:axis] + x.strides[axis + 1 :])
 
 
 def insert(x: Operand, axis: int) -> Operand:
-    return replace(
-        x, shape=(*x.shape[:axis], 1, *x.shape[axis:]), strides=(*x.strides[:axis], 0, *x.strides[axis:])
-    )
+    return replace(x, shape=(*x.shape[:axis], 1, *x.shape[axis:]), strides=(*x.strides[:axis], 0, *x.strides[axis:]))
 
 
 def broadcast(x: Operand, shape: Dims) -> Operand | None:
@@ -144,7 +141,7 @@ def _reshape_strides(old: Dims, strides: tuple[int, ...], new: Dims) -> tuple[in
                     return None
                 news.append(j)
                 right *= want[j]
-        for (_, outer), (extent, inner) in zip(olds, olds[1:], strict=False):
+        for (_, outer), (extent, inner) in pairwise(olds):
             if outer != inner * extent:
                 return None
         stride = olds[-1][1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from bossa.program.ir import Apply, Const, Expr
@@ -48,10 +48,10 @@ def _scaled(function: str) -> Callable[..., Expr]:
     return build
 
 
-def _clamp(x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
-    if low is not None:
-        x = call("max", x, low)
-    return x if high is None else call("min", x, high)
+def _clamp(x: Expr, min: Expr | None = None, max: Expr | None = None) -> Expr:  # noqa: A002  PyTorch's names
+    if min is not None:
+        x = call("max", x, min)
+    return x if max is None else call("min", x, max)
 
 
 def _gelu(x: Expr, approximate: Any = "none") -> Expr:
@@ -91,9 +91,10 @@ def _simple(function: str) -> Callable[..., Expr]:
     return lambda *args: call(function, *args)
 
 
-_UNARY = (
-    "neg abs sqrt rsqrt reciprocal floor exp log sin cos tanh sigmoid erf relu silu"
-).split()  # fmt: skip
+_UNARY = "neg abs sqrt rsqrt reciprocal floor exp log sin cos tanh sigmoid erf relu silu".split()
+
+NAMED = frozenset("alpha approximate beta threshold min max".split())
+"""Keyword arguments that say what an operator computes; the others say how."""
 
 POINTWISE: dict[str, Callable[..., Expr]] = {name: _simple(name) for name in _UNARY} | {
     "add": _scaled("add"),
@@ -153,12 +154,3 @@ def rms_norm(x: Expr, mean_square: Expr, eps: float, weight: Expr | None) -> Exp
 def softmax(x: Expr, top: Expr) -> Expr:
     """exp(x - max), before the division by its sum."""
     return call("exp", call("sub", x, top))
-
-
-def known(name: str) -> bool:
-    return name in POINTWISE
-
-
-def arguments(values: Sequence[Any]) -> list[Any]:
-    """Numbers as constants; what is already an expression, a string or None as it is."""
-    return [number(v) if isinstance(v, (int, float, bool)) and not isinstance(v, str) else v for v in values]

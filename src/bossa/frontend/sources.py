@@ -85,7 +85,7 @@ def _location(model: str, cache_dir: Any, trust_remote_code: bool) -> tuple[str,
         try:
             import gguf  # noqa: F401  transformers needs it, and says so less clearly
         except ImportError as error:
-            raise ModelError(f"{model}: reading GGUF files needs the package gguf: pip install 'bossa[compile]'") from error
+            raise ModelError(f"{model}: GGUF files are read with the package gguf: pip install gguf") from error
         return str(path.parent), arguments | {"gguf_file": path.name}
     if path.is_dir():
         if not (path / "config.json").is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.export import Dim, ExportedProgram
@@ -13,9 +14,9 @@ from bossa.frontend.build import quiet
 from bossa.frontend.operators import MaskLog, recorded_masks
 
 KEPT = (
-    "linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "layer_norm", "softmax", "_softmax", "embedding", "gelu", "silu",
-    "scaled_dot_product_attention", "softplus", "rms_norm", "split", "split_with_sizes", "chunk", "unbind", "stack",
-    "repeat", "repeat_interleave", "masked_fill", "where", "t", "transpose", "slice", "select", "cat", "clamp", "rsub",
+    "linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "layer_norm", "softmax", "_softmax", "embedding", "gelu",
+    "silu", "scaled_dot_product_attention", "softplus", "rms_norm", "split", "split_with_sizes", "chunk", "unbind",
+    "stack", "repeat", "repeat_interleave", "masked_fill", "where", "t", "transpose", "slice", "select", "cat", "clamp", "rsub",
     "cumsum", "diff", "gather", "index", "arange", "full", "zeros", "ones", "triu", "tril", "pow",
 )  # fmt: skip
 """Operators that lowering knows, or that only ever work on positions: not decomposed further."""
@@ -36,7 +37,7 @@ class _Logits(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids):  # [1, T] -> [1, T, V]
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:  # [1, T] -> [1, T, V]
         with _KeepNumbers():
             return self.model(input_ids=input_ids, use_cache=False, return_dict=True).logits
 
@@ -47,7 +48,7 @@ class _KeepNumbers(TorchFunctionMode):
     Indexing by a list becomes slices, ``torch.tensor`` of a number or a flat list becomes ``torch.full``.
     """
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.Tensor.__getitem__ and isinstance(args[1], (tuple, list)):
             tensor, index = args
             index = index if isinstance(index, tuple) else (index,)
@@ -102,6 +103,6 @@ def _to_meta(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return values
 
 
-def _decompositions():
+def _decompositions() -> dict[Any, Any]:
     table = torch.export.default_decompositions()
     return {op: rule for op, rule in table.items() if op.name().split("::")[1].split(".")[0] not in KEPT}

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bossa.passes.activations import name_activations
 from bossa.passes.canonical import canonical
 from bossa.passes.fuse import fuse_epilogues, inline_maps, merge_linears
 from bossa.passes.rewrite import keep_used
 from bossa.passes.roll import roll_layers
 from bossa.passes.select import select_rows
 from bossa.program.ir import Program
+from bossa.program.verify import verify
 
 Pass = Callable[[Program], Program]
 
 PASSES: tuple[Pass, ...] = (
     canonical,
     inline_maps,
+    name_activations,
     fuse_epilogues,
     merge_linears,
     keep_used,
@@ -25,9 +28,15 @@ PASSES: tuple[Pass, ...] = (
 
 
 def optimize(program: Program) -> Program:
-    """Run every pass."""
+    """Run every pass, and verify the program before the first and after each.
+
+    Raises:
+        ProgramError: the program, or what a pass made of it, is malformed.
+    """
+    verify(program)
     for run in PASSES:
         program = run(program)
+        verify(program)
     return program
 
 

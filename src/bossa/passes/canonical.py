@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bossa.passes.rewrite import drop_dead, map_operands
+from bossa.passes.rewrite import drop_dead, map_operands, row_ops
 from bossa.program.ir import (
     Apply,
     Attention,
@@ -25,7 +25,7 @@ from bossa.program.ir import (
 def squeeze(program: Program) -> Program:
     """Drop the axes of length one from every value and domain."""
     body: list[Op] = []
-    for op in program.body:
+    for op in row_ops(program):
         match op:
             case Map():
                 expr = _squeeze_expr(op.expr, op.out.shape)
@@ -39,7 +39,7 @@ def squeeze(program: Program) -> Program:
                     domain = tuple(extent for extent in op.domain if extent != 1)
                     body.append(Reduce(_squeezed(op.out), op.kind, domain, axes, expr))
             case Linear():
-                body.append(replace(op, out=_squeezed(op.out), x=_squeeze_view(op.x, op.x.shape)))
+                body.append(replace(op, out=_squeezed(op.out), x=_squeeze_view(op.x, (*op.x.shape[:-1], 0))))
             case Embed():
                 body.append(replace(op, out=_squeezed(op.out)))
             case _:
@@ -52,10 +52,9 @@ def _squeezed(value: Value) -> Value:
 
 
 def _squeeze_view(view: View, domain: Shape) -> View:
+    """The view without the axes that have length one in `domain`."""
     kept = [axis for axis, extent in enumerate(domain) if extent != 1]
-    return replace(
-        view, shape=tuple(view.shape[a] for a in kept), strides=tuple(view.strides[a] for a in kept)
-    )
+    return replace(view, shape=tuple(view.shape[a] for a in kept), strides=tuple(view.strides[a] for a in kept))
 
 
 def _squeeze_expr(expr: Expr, domain: Shape) -> Expr:
@@ -76,18 +75,20 @@ def _squeeze_expr(expr: Expr, domain: Shape) -> Expr:
 def drop_copies(program: Program) -> Program:
     """Read through maps that only copy a whole value."""
     source: dict[str, str] = {}
+    values: dict[str, Value] = {}
     body: list[Op] = []
 
     def through(view: View) -> View:
         return replace(view, name=source.get(view.name, view.name)) if view.space == "value" else view
 
-    for op in program.body:
+    for op in row_ops(program):
         op = map_operands(op, through)
         if isinstance(op, Map) and isinstance(op.expr, View) and op.expr.space == "value":
-            base = next(o.out for o in body if not hasattr(o, "body") and o.out.name == op.expr.name)  # type: ignore[union-attr]
+            base = values[op.expr.name]
             if op.expr.identity_of(base.size):
                 source[op.out.name] = base.name
                 continue
+        values[op.out.name] = op.out
         body.append(op)
     output = source.get(program.output, program.output)
     return drop_dead(replace(program, body=tuple(body), output=output))
@@ -95,9 +96,9 @@ def drop_copies(program: Program) -> Program:
 
 def share_heads(program: Program) -> Program:
     """Keys and values that were repeated for each query head of a group: attend to them once a group."""
-    made = {op.out.name: op for op in program.body if isinstance(op, Map)}
+    made = {op.out.name: op for op in row_ops(program) if isinstance(op, Map)}
     body: list[Op] = []
-    for op in program.body:
+    for op in row_ops(program):
         if isinstance(op, Attention):
             k, v = _grouped(op.k, made), _grouped(op.v, made)
             if k is not None and v is not None and k.shape[0] == v.shape[0]:

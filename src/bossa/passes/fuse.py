@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bossa.passes.rewrite import map_operands, map_views, uses
+from bossa.passes.rewrite import map_operands, map_views, row_ops, uses
 from bossa.program.ir import Apply, Cat, Expr, Linear, Map, Op, Program, Reduce, Shape, Value, View, expressions, views
 from bossa.weights.slot import PANEL, Slot
 
@@ -40,7 +40,7 @@ def inline_maps(program: Program) -> Program:
                 if view.space == "value" and view.name in pending and not fits.get(view.name, False):
                     body.append(pending.pop(view.name))
 
-    for op in program.body:
+    for op in row_ops(program):
         flush(op)
         match op:
             case Map():
@@ -86,7 +86,7 @@ def fuse_epilogues(program: Program) -> Program:
     slots = dict(program.slots)
     defined: dict[str, int] = {}
     body: list[Op | None] = []
-    for op in program.body:
+    for op in row_ops(program):
         index = len(body)
         fused = _as_epilogue(op, body, defined, counts, slots) if isinstance(op, Map) else None
         if fused is not None:
@@ -95,7 +95,6 @@ def fuse_epilogues(program: Program) -> Program:
                 body[at] = None
             op = linear
         body.append(op)
-        assert hasattr(op, "out")
         defined[op.out.name] = index
     return replace(program, body=tuple(op for op in body if op is not None), slots=slots)
 
@@ -113,9 +112,9 @@ def _as_epilogue(
     linears: list[tuple[int, Linear]] = []
     for name in dict.fromkeys(view.name for view in reads if view.space == "value"):
         made = body[defined[name]]
-        if isinstance(made, Linear) and counts[name] == 1 and made.epilogue is None and made.parts == 1:
+        if isinstance(made, Linear) and counts[name] == 1 and _plain(made):
             whole = all(v.identity_of(made.out.size) for v in reads if v.space == "value" and v.name == name)
-            if whole and len(made.out.shape) == 1:
+            if whole:
                 linears.append((defined[name], made))
     if not linears or len(op.out.shape) != 1:
         return None
@@ -126,6 +125,11 @@ def _as_epilogue(
         return _gated(op, linears, slots)
     at, linear = linears[-1]  # the last: what the epilogue adds to it is there by then
     return replace(linear, out=op.out, epilogue=_accumulate(op.expr, {linear.out.name: 0})), [at]
+
+
+def _plain(op: Linear) -> bool:
+    """Whether a linear is of one row vector, with nothing fused to it."""
+    return op.epilogue is None and op.parts == 1 and len(op.x.shape) == len(op.out.shape) == 1
 
 
 def _gate(a: Linear, b: Linear) -> bool:
@@ -174,10 +178,9 @@ def _parts(expr: Expr) -> list[Expr]:
 def merge_linears(program: Program) -> Program:
     """Linears of one input with nothing fused to them become one, its outputs side by side (q, k and v)."""
     groups: dict[tuple[View, bool], list[Linear]] = {}
-    for op in program.body:
-        if isinstance(op, Linear) and op.epilogue is None and op.parts == 1 and len(op.out.shape) == 1:
-            if op.out.name != program.output:
-                groups.setdefault((op.x, op.bias is None), []).append(op)
+    for op in row_ops(program):
+        if isinstance(op, Linear) and _plain(op) and op.out.name != program.output:
+            groups.setdefault((op.x, op.bias is None), []).append(op)
     slots = dict(program.slots)
     merged: dict[str, tuple[Value, int]] = {}  # old output -> new value, offset
     at_first: dict[str, Linear] = {}
@@ -215,7 +218,7 @@ def merge_linears(program: Program) -> Program:
         return view
 
     body: list[Op] = []
-    for op in program.body:
+    for op in row_ops(program):
         if isinstance(op, Linear) and op.out.name in merged:
             if op.out.name in at_first:
                 body.append(map_operands(at_first[op.out.name], moved))

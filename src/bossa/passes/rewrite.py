@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import count
 
 from bossa.program.ir import (
     Apply,
     Attention,
     Cat,
+    Embed,
     Expr,
     Linear,
     Loop,
@@ -17,8 +19,8 @@ from bossa.program.ir import (
     Op,
     Program,
     Reduce,
+    RowOp,
     Select,
-    Value,
     View,
     expressions,
     tables_of,
@@ -40,7 +42,7 @@ def map_views(expr: Expr, change: Callable[[View], Expr]) -> Expr:
             return expr
 
 
-def map_operands(op: Op, change: Callable[[View], View]) -> Op:
+def map_operands(op: RowOp, change: Callable[[View], View]) -> RowOp:
     """The op with every view that it reads replaced by another view."""
 
     def inside(expr: Expr) -> Expr:
@@ -62,13 +64,14 @@ def map_operands(op: Op, change: Callable[[View], View]) -> Op:
             return op
 
 
-def with_out(op: Op, out: Value) -> Op:
-    """The op under another output."""
-    assert not isinstance(op, Loop)
-    return replace(op, out=out)
+def row_ops(program: Program) -> tuple[RowOp, ...]:
+    """The ops of a program that has no loop yet."""
+    ops = tuple(op for op in program.body if not isinstance(op, Loop))
+    assert len(ops) == len(program.body), "this pass runs before layers are rolled"
+    return ops
 
 
-def with_weights(op: Op, name: Callable[[str], str]) -> Op:
+def with_weights(op: RowOp, name: Callable[[str], str]) -> RowOp:
     """The op with its weights renamed."""
     op = map_operands(op, lambda view: replace(view, name=name(view.name)) if view.space == "weight" else view)
     match op:
@@ -76,7 +79,7 @@ def with_weights(op: Op, name: Callable[[str], str]) -> Op:
             return replace(op, weight=name(op.weight), bias=None if op.bias is None else name(op.bias))
         case Attention() if op.sinks is not None:
             return replace(op, sinks=name(op.sinks))
-        case _ if hasattr(op, "weight"):
+        case Embed():
             return replace(op, weight=name(op.weight))
         case _:
             return op
@@ -91,15 +94,16 @@ def uses(ops: Iterable[Op], output: str) -> Counter[str]:
 
 
 def drop_dead(program: Program) -> Program:
-    """Remove ops whose result nothing reads, and slots and tables that no op reads."""
+    """Remove ops whose result nothing reads, and slots and tables that no op reads; number the layers that are left."""
     needed = {program.output}
     kept: list[Op] = []
-    for op in reversed(program.body):
-        assert not isinstance(op, Loop)
+    for op in reversed(row_ops(program)):
         if op.out.name in needed:
             kept.append(op)
             needed |= {view.name for expr in expressions(op) for view in views(expr) if view.space == "value"}
-    return keep_used(replace(program, body=tuple(reversed(kept))))
+    layers = count()
+    body = (replace(op, layer=next(layers)) if isinstance(op, Attention) else op for op in reversed(kept))
+    return keep_used(replace(program, body=tuple(body)))
 
 
 def keep_used(program: Program) -> Program:

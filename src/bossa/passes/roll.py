@@ -4,11 +4,70 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bossa.passes.rewrite import keep_used, map_operands, with_out, with_weights
-from bossa.program.ir import Attention, Carried, Loop, Op, Program, Value, expressions, outputs, reads, views, weights_of
+from bossa.passes.rewrite import keep_used, map_operands, row_ops, with_weights
+from bossa.program.ir import Attention, Carried, Loop, Op, Program, RowOp, Value, View, expressions, views, weights_of
 
 LONGEST_PERIOD = 8
 """Layers of one iteration at most (layers often alternate between two or a few kinds of attention)."""
+
+
+def roll_layers(program: Program) -> Program:
+    """Replace the longest run of like segments by a loop.
+
+    Two segments are alike when their ops are, each reading the segment's own values, the same values from before the
+    run, or the same values of the segment before. Weights may differ in name, not in shape, layout or type.
+    """
+    body = _Body(program)
+    run = _best_run(body)
+    if run is None:
+        return program
+    segments = [body.ops[run.start + i * run.period :][: run.period] for i in range(run.count)]
+    carried: list[Carried] = []
+    inner: dict[str, str] = {}
+    for first, last_at in body.carried(run.start, run.period).items():
+        value, result = body.ops[last_at].out, body.ops[last_at + (run.count - 1) * run.period].out
+        init = body.ops[first].out.name
+        inner[init] = f"{value.name}_in"
+        carried.append(Carried(init, replace(value, name=inner[init]), value.name, result))
+
+    used = [[weight for op in segment for weight in weights_of(op)] for segment in segments]
+    formal: dict[str, str] = {}
+    weights: list[tuple[str, tuple[str, ...]]] = []
+    taken = set(program.slots)
+    together = list(dict.fromkeys(zip(*used, strict=False)))
+    if len({len(names) for names in used}) > 1 or len({actual[0] for actual in together}) < len(together):
+        return program  # one weight in one layer, several in its place in another
+    for actual in together:
+        if len(set(actual)) > 1:
+            name = _formal_name(actual)
+            while name in taken:
+                name += "'"
+            taken.add(name)
+            formal[actual[0]] = name
+            weights.append((name, actual))
+
+    def moved(view: View) -> View:
+        return replace(view, name=inner.get(view.name, view.name)) if view.space == "value" else view
+
+    looped = tuple(with_weights(map_operands(op, moved), lambda name: formal.get(name, name)) for op in segments[0])
+    loop = Loop(run.count, run.layers, tuple(carried), tuple(weights), looped)
+    rolled: tuple[Op, ...] = (*body.ops[: run.start], loop, *body.ops[run.start + run.count * run.period :])
+    return keep_used(replace(program, body=rolled))
+
+
+def _formal_name(actual: tuple[str, ...]) -> str:
+    """One name for the weights of all iterations: the layer's number as ``*``, or as ``1+2*`` where it steps."""
+    names = [name.split(".") for name in actual]
+    if len({len(parts) for parts in names}) > 1:
+        return f"{actual[0]}*"
+    return ".".join(part[0] if len(set(part)) == 1 else _star(part) for part in zip(*names, strict=True))
+
+
+def _star(parts: tuple[str, ...]) -> str:
+    if not all(part.isdigit() for part in parts):
+        return f"{parts[0]}*"
+    step = int(parts[1]) - int(parts[0])
+    return "*" if step == 1 else f"{parts[0]}+{step}*"
 
 
 @dataclass(frozen=True)
@@ -20,72 +79,80 @@ class _Run:
     count: int
     layers: int  # attention layers a segment
 
-
-def roll_layers(program: Program) -> Program:
-    """Replace the longest run of like segments by a loop.
-
-    Two segments are alike when their ops are, each reading the segment's own values, the same values from before the
-    run, or the same values of the segment before. Weights may differ in name, not in shape, layout or type.
-    """
-    run = _best_run(program)
-    if run is None:
-        return program
-    body = list(program.body)
-    first = body[run.start : run.start + run.period]
-    segments = [body[run.start + i * run.period :][: run.period] for i in range(run.count)]
-    names = [[op.out.name for op in segment if not isinstance(op, Loop)] for segment in segments]
-
-    # A value of the segment before: what it was in the first iteration, and which op of a segment makes it.
-    carried: list[Carried] = []
-    inner: dict[str, str] = {}
-    for a, b in zip(segments[0], segments[1], strict=True):
-        for read_a, read_b in zip(_reads(a), _reads(b), strict=True):
-            if read_b in names[0] and read_a not in inner:
-                at = names[0].index(read_b)
-                value = first[at].out  # type: ignore[union-attr]
-                inner[read_a] = f"{value.name}_in"
-                last = segments[-1][at].out  # type: ignore[union-attr]
-                carried.append(Carried(read_a, replace(value, name=inner[read_a]), value.name, last))
-
-    weights: list[tuple[str, tuple[str, ...]]] = []
-    formal: dict[str, str] = {}
-    per_segment = [[w for op in segment for w in weights_of(op)] for segment in segments]
-    for position, weight in enumerate(per_segment[0]):
-        actual = tuple(segment[position] for segment in per_segment)
-        if len(set(actual)) > 1 and weight not in formal:
-            formal[weight] = _formal_name(actual)
-            weights.append((formal[weight], actual))
-
-    looped: list[Op] = []
-    for op in first:
-        op = map_operands(op, lambda v: replace(v, name=inner.get(v.name, v.name)) if v.space == "value" else v)
-        looped.append(with_weights(op, lambda name: formal.get(name, name)))
-    loop = Loop(run.count, run.layers, tuple(carried), tuple(weights), tuple(looped))
-    after = body[run.start + run.count * run.period :]
-    return keep_used(replace(program, body=(*body[: run.start], loop, *after)))
+    @property
+    def covered(self) -> int:
+        return self.count * self.period
 
 
-def _formal_name(actual: tuple[str, ...]) -> str:
-    """One name for the weights of all iterations: the layer's number as ``*``."""
-    names = [name.split(".") for name in actual]
-    if len({len(parts) for parts in names}) > 1:
-        return f"{actual[0]}*"
-    return ".".join(part[0] if len(set(part)) == 1 else _star(part) for part in zip(*names, strict=True))
+class _Body:
+    """The ops of a program, with what comparing them takes."""
+
+    def __init__(self, program: Program) -> None:
+        self.ops = row_ops(program)
+        self.forms = [_form(program, op) for op in self.ops]
+        at = {op.out.name: i for i, op in enumerate(self.ops)}
+        self.reads = [[at[view.name] for view in _values(op)] for op in self.ops]  # where each operand was made
+        self.attentions = [i for i, op in enumerate(self.ops) if isinstance(op, Attention)]
+        self.output = at[program.output]
+
+    def repeats(self, start: int, period: int) -> int:
+        """How many segments from `start` on are alike, at most; 1 where not even two are."""
+        count = 1
+        while start + (count + 1) * period <= len(self.ops) and self.alike(start, period, count):
+            count += 1
+        while count > 1 and not self.closed(start, period, count):
+            count -= 1
+        return count
+
+    def alike(self, start: int, period: int, count: int) -> bool:
+        """Whether the segment after `count` alike ones is like them too."""
+        a_start = start + (count - 1) * period
+        b_start = a_start + period
+        shift = sum(a_start <= i < b_start for i in self.attentions)
+        for a in range(a_start, b_start):
+            b = a + period
+            if self.forms[a] != self.forms[b] or _layer(self.ops[b]) - _layer(self.ops[a]) not in (0, shift):
+                return False
+            for from_a, from_b in zip(self.reads[a], self.reads[b], strict=True):
+                if from_a >= a_start or from_b >= b_start:  # of the segment itself
+                    good = from_b - from_a == period
+                elif from_b >= a_start:  # of the segment before
+                    good = from_b - from_a == period if count > 1 else from_a < start
+                else:  # of before the run
+                    good = from_a == from_b and from_a < start
+                if not good:
+                    return False
+        return count > 1 or self.carries(start, period)
+
+    def carried(self, start: int, period: int) -> dict[int, int]:
+        """What the first segment reads of before it where the second reads of the first, and what that is then."""
+        found: dict[int, int] = {}
+        for a in range(start, start + period):
+            for from_a, from_b in zip(self.reads[a], self.reads[a + period], strict=True):
+                if start <= from_b < start + period and from_a < start:
+                    found[from_a] = from_b
+        return found
+
+    def carries(self, start: int, period: int) -> bool:
+        """Whether each carried value has one origin and one successor, and is read as carried everywhere."""
+        found = self.carried(start, period)
+        same_shape = all(self.ops[a].out.shape == self.ops[b].out.shape for a, b in found.items())
+        for a in range(start, start + period):
+            for from_a, from_b in zip(self.reads[a], self.reads[a + period], strict=True):
+                if from_a in found and found[from_a] != from_b:
+                    return False
+        return same_shape and len(set(found.values())) == len(found)
+
+    def closed(self, start: int, period: int, count: int) -> bool:
+        """Whether what follows reads nothing of the run but what the last segment carries on."""
+        end = start + count * period
+        after = {made for reads in self.reads[end:] for made in reads} | {self.output}
+        allowed = {made + (count - 1) * period for made in self.carried(start, period).values()}
+        return {made for made in after if start <= made < end} <= allowed
 
 
-def _star(parts: tuple[str, ...]) -> str:
-    if all(part.isdigit() for part in parts):
-        return "*"
-    return parts[0] + "*"
-
-
-def _reads(op: Op) -> list[str]:
-    return [view.name for expr in expressions(op) for view in views(expr) if view.space == "value"]
-
-
-def _best_run(program: Program) -> _Run | None:
-    body = program.body
-    attentions = [i for i, op in enumerate(body) if isinstance(op, Attention)]
+def _best_run(body: _Body) -> _Run | None:
+    attentions = body.attentions
     best: _Run | None = None
     for layers in range(1, min(LONGEST_PERIOD, len(attentions) // 2) + 1):
         period = attentions[layers] - attentions[0]
@@ -94,94 +161,31 @@ def _best_run(program: Program) -> _Run | None:
                 continue
             previous = attentions[anchor - 1] + 1 if anchor else 0
             for start in range(max(0, attentions[anchor] - period + 1, previous), attentions[anchor] + 1):
-                count = _repeats(program, start, period)
-                if count < 2:
-                    continue
-                run = _Run(start, period, count, layers)
-                if best is None or count * period > best.count * best.period:
+                run = _Run(start, period, body.repeats(start, period), layers)
+                if run.count > 1 and (best is None or run.covered > best.covered):
                     best = run
-            if best is not None and best.count * best.period > len(body) // 2:
+            if best is not None and best.covered > len(body.ops) // 2:
                 break
-        if best is not None and best.layers == layers and best.count * best.layers >= len(attentions) - 2 * layers:
+        if best is not None and best.layers == layers and best.count * layers >= len(attentions) - 2 * layers:
             break
     return best
 
 
-def _repeats(program: Program, start: int, period: int) -> int:
-    """How many segments from `start` on are alike, at most; 1 where not even two are."""
-    body = program.body
-    count = 1
-    while start + (count + 1) * period <= len(body) and _alike(program, start, period, count):
-        count += 1
-    while count > 1 and not _closed(program, start, period, count):
-        count -= 1
-    return count
-
-
-def _alike(program: Program, start: int, period: int, count: int) -> bool:
-    """Whether the segment after `count` alike ones is like them too."""
-    body = program.body
-    a = body[start + (count - 1) * period :][:period]
-    b = body[start + count * period :][:period]
-    if any(isinstance(op, Loop) for op in (*a, *b)):
-        return False
-    index_a = {op.out.name: i for i, op in enumerate(a)}  # type: ignore[union-attr]
-    index_b = {op.out.name: i for i, op in enumerate(b)}  # type: ignore[union-attr]
-    before = {value.name for op in body[:start] for value in outputs(op)}
-    shift = sum(isinstance(op, Attention) for op in a)
-    earlier: dict[str, str] = {}
-    for op_a, op_b in zip(a, b, strict=True):
-        if _shape_of(program, op_a, 0) != _shape_of(program, op_b, shift):
-            return False
-        for read_a, read_b in zip(_reads(op_a), _reads(op_b), strict=True):
-            if read_a in index_a or read_b in index_b:
-                if index_a.get(read_a) != index_b.get(read_b):
-                    return False
-            elif read_b in index_a:  # of the segment before
-                if count > 1:
-                    previous = body[start + (count - 2) * period :][:period]
-                    if read_a != previous[index_a[read_b]].out.name:  # type: ignore[union-attr]
-                        return False
-                elif earlier.setdefault(read_a, read_b) != read_b or read_a not in before:
-                    return False
-                elif [o.out.shape for o in a if o.out.name == read_b] != _shape_before(body[:start], read_a):  # type: ignore[union-attr]
-                    return False
-            elif read_a != read_b or read_a not in before:
-                return False
-    if count == 1:  # a carried value must be read as carried everywhere
-        fixed = {r for op_b in b for r in _reads(op_b) if r in before}
-        if fixed & set(earlier):
-            return False
-    return True
-
-
-def _shape_before(ops: tuple[Op, ...], name: str) -> list[tuple[int, ...]]:
-    return [value.shape for op in ops for value in outputs(op) if value.name == name]
-
-
-def _closed(program: Program, start: int, period: int, count: int) -> bool:
-    """Whether what follows reads nothing of the run but what the last segment carries on."""
-    body = program.body
-    end = start + count * period
-    inside = {value.name for op in body[start:end] for value in outputs(op)}
-    last = body[end - period : end]
-    after = {name for op in body[end:] for name in reads(op)} | {program.output}
-    carried_at = set()
-    first_names = [op.out.name for op in body[start : start + period]]  # type: ignore[union-attr]
-    for op in body[start + period : start + 2 * period]:
-        carried_at |= {first_names.index(name) for name in _reads(op) if name in first_names}
-    allowed = {last[at].out.name for at in carried_at}  # type: ignore[union-attr]
-    return (after & inside) <= allowed
-
-
-def _shape_of(program: Program, op: Op, shift: int) -> object:
+def _form(program: Program, op: RowOp) -> RowOp:
     """The op without names: what two alike ops have in common."""
 
     def slot(name: str) -> str:
         s = program.slots[name]
         return f"{s.layout} {s.shape} {s.dtype} {s.interleave} {[x.transpose for x in s.sources]}"
 
-    assert not isinstance(op, Loop)
     op = map_operands(op, lambda view: replace(view, name="") if view.space == "value" else view)
-    op = with_out(with_weights(op, slot), Value("", op.out.shape))
-    return replace(op, layer=op.layer - shift) if isinstance(op, Attention) else op
+    op = replace(with_weights(op, slot), out=Value("", op.out.shape))
+    return replace(op, layer=0) if isinstance(op, Attention) else op
+
+
+def _layer(op: RowOp) -> int:
+    return op.layer if isinstance(op, Attention) else 0
+
+
+def _values(op: RowOp) -> list[View]:
+    return [view for expr in expressions(op) for view in views(expr) if view.space == "value"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bossa.passes.rewrite import map_operands
+from bossa.passes.rewrite import map_operands, row_ops
 from bossa.program.ir import Attention, Op, Program, Select, Value, View, outputs, reads, whole
 
 
@@ -13,7 +13,7 @@ def select_rows(program: Program) -> Program:
 
     It goes just before the final norm: after the last residual sum, so that the layers stay alike and roll into a loop.
     """
-    body = list(program.body)
+    body = list(row_ops(program))
     last = max((i for i, op in enumerate(body) if isinstance(op, Attention)), default=-1)
     candidates: list[tuple[int, str, bool]] = []  # where, what is alive there, whether several ops read it
     for cut in range(last + 1, len(body)):
@@ -34,4 +34,3 @@ def select_rows(program: Program) -> Program:
 
     after: list[Op] = [map_operands(op, moved) for op in body[cut:]]
     return replace(program, body=(*body[:cut], Select(chosen, whole(value)), *after))
-

@@ -26,7 +26,7 @@ _erf = np.vectorize(erf, otypes=[np.float64])
 
 def _sigmoid(x: Array) -> Array:
     with np.errstate(over="ignore"):
-        return 1.0 / (1.0 + np.exp(-x))
+        return np.asarray(1.0 / (1.0 + np.exp(-x)))
 
 
 def _softplus(x: Array) -> Array:
@@ -34,11 +34,16 @@ def _softplus(x: Array) -> Array:
 
 
 def _gelu(x: Array) -> Array:
-    return (0.5 * x * (1.0 + _erf(x / sqrt(2.0)))).astype(x.dtype)
+    return np.asarray((0.5 * x * (1.0 + _erf(x / sqrt(2.0)))).astype(x.dtype))
 
 
 def _gelu_tanh(x: Array) -> Array:
-    return 0.5 * x * (1.0 + np.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+    inner = 0.7978845608028654 * (x + 0.044715 * x * x * x)
+    return np.asarray(0.5 * x * (1.0 + np.tanh(inner)))
+
+
+def _where(condition: Array, a: Array, b: Array) -> Array:
+    return np.where(condition != 0, a, b)
 
 
 def _truth(test: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
@@ -77,5 +82,5 @@ FUNCTIONS: dict[str, Function] = {
     "ge": Function(2, _truth(np.greater_equal)),
     "eq": Function(2, _truth(np.equal)),
     "ne": Function(2, _truth(np.not_equal)),
-    "where": Function(3, lambda c, a, b: np.where(c != 0, a, b)),
+    "where": Function(3, _where),
 }

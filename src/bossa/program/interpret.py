@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +32,7 @@ from bossa.weights.slot import PANEL
 
 Array = NDArray[Any]
 
-_REDUCTIONS = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}
+_REDUCTIONS: dict[str, Callable[..., Array]] = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}
 
 
 def interpret(
@@ -92,8 +92,7 @@ class _Run:
     def execute(self, op: Op) -> None:
         match op:
             case Embed():
-                index = self.tokens if op.index == "tokens" else self.program.tables[op.index][self.positions].reshape(-1)
-                self.values[op.out.name] = self.weights[op.weight][index].reshape(-1, *op.out.shape)
+                self.values[op.out.name] = self.weights[op.weight][self.index(op)].reshape(-1, *op.out.shape)
             case Linear():
                 self.values[op.out.name] = self.linear(op)
             case Map():
@@ -109,6 +108,12 @@ class _Run:
                 self.row_positions = self.positions[self.selected]
             case Loop():
                 self.loop(op)
+
+    def index(self, op: Embed) -> Array:
+        """Which row of its weight an embedding takes for each packed row."""
+        if op.index == "tokens":
+            return self.tokens
+        return np.asarray(self.program.tables[op.index].reshape(-1))[self.row_positions]
 
     def loop(self, op: Loop) -> None:
         for carried in op.carried:
@@ -147,11 +152,11 @@ class _Run:
         """The expression over ``[T, shape...]``."""
         match expr:
             case Const():
-                return np.full((1,) * (len(shape) + 1), expr.value, self.dtype)
+                out = np.full((1,) * (len(shape) + 1), expr.value, self.dtype)
             case View(space="acc"):
-                return accumulators[int(expr.name)].reshape(-1, *shape)
+                out = accumulators[int(expr.name)].reshape(-1, *shape)
             case View():
-                return self.look(expr)
+                out = self.look(expr)
             case Apply():
                 args = [self.evaluate(arg, shape, accumulators) for arg in expr.args]
                 with np.errstate(all="ignore"):

@@ -183,7 +183,9 @@ class Loop:
     body: tuple[Op, ...]
 
 
-Op = Embed | Linear | Map | Reduce | Attention | Select | Loop
+RowOp = Embed | Linear | Map | Reduce | Attention | Select
+"""The ops that define one value."""
+Op = RowOp | Loop
 
 
 @dataclass(frozen=True)

@@ -352,7 +352,8 @@ def _op(line: _Line) -> Op:
         line.take("softcap")
         softcap = line.real()
         bias = line.name("!") if line.accept("bias") else None
-        op = Attention(out, q, k, v, layer, scale, window, softcap, bias, line.name("$") if line.accept("sinks") else None)
+        sinks = line.name("$") if line.accept("sinks") else None
+        op = Attention(out, q, k, v, layer, scale, window, softcap, bias, sinks)
     elif kind == "select":
         op = Select(out, line.view())
     else:

@@ -46,7 +46,9 @@ def load_library(data: bytes | memoryview, where: str) -> ctypes.CDLL:
     try:
         library = _load(bytes(data))
     except OSError as error:
-        raise PefError(f"{where}: its program does not load on this machine ({error}); --rebuild compiles it anew") from error
+        raise PefError(
+            f"{where}: its program does not load on this machine ({error}); --rebuild compiles it anew"
+        ) from error
     library.bossa_abi.restype = ctypes.c_int32
     library.bossa_open.restype = ctypes.c_void_p
     library.bossa_open.argtypes = [
@@ -57,7 +59,9 @@ def load_library(data: bytes | memoryview, where: str) -> ctypes.CDLL:
     library.bossa_close.restype = None
     library.bossa_close.argtypes = [ctypes.c_void_p]
     if library.bossa_abi() != ABI:
-        raise PefError(f"{where}: its program has interface {library.bossa_abi()}, this Bossa has {ABI}; compile it again")
+        raise PefError(
+            f"{where}: its program has interface {library.bossa_abi()}, this Bossa has {ABI}; compile it again"
+        )
     _loaded[key] = library
     return library
 

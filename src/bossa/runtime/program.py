@@ -47,8 +47,8 @@ class Program:
         target = best_target(list(manifest.targets))
         if target is None:
             raise PefError(
-                f"{pef.where}: compiled for {', '.join(manifest.targets)}, which this CPU does not run; compile it here,"
-                " or with --target portable"
+                f"{pef.where}: compiled for {', '.join(manifest.targets)}, which this CPU does not run; compile the"
+                " model here, or run with --rebuild"
             )
         if threads is not None and threads < 1:
             raise RequestError(f"threads is {threads}; it must be 1 or more")
@@ -64,9 +64,11 @@ class Program:
         self._constants = np.frombuffer(bytes(pef.constants()) or bytes(64), np.uint8)
         self._constants = _aligned_copy(self._constants)
         try:
-            self._kv = mmap.mmap(-1, max(pages * manifest.page_bytes, mmap.PAGESIZE))  # zeroed, taken as it is touched
+            self._kv = mmap.mmap(-1, max(pages * manifest.page_bytes, mmap.PAGESIZE))  # zeroed when touched
         except (OSError, ValueError) as error:
-            raise RequestError(f"{pages * manifest.page_bytes:,} bytes of KV pages cannot be had: lower --memory") from error
+            raise RequestError(
+                f"{pages * manifest.page_bytes:,} bytes of KV pages cannot be had: lower --memory"
+            ) from error
         self._kv_view = np.frombuffer(self._kv, np.uint8)
         addresses = weights.addresses()
         slots = (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
@@ -99,7 +101,7 @@ class Program:
             positions.ctypes.data, starts.ctypes.data, block_tables.ctypes.data, logit_rows.ctypes.data,
             logits.ctypes.data,
         )  # fmt: skip
-        if len(tokens) and not (0 <= int(tokens.min()) and int(tokens.max()) < self.vocab_size):
+        if len(tokens) and not (int(tokens.min()) >= 0 and int(tokens.max()) < self.vocab_size):
             bad = tokens[(tokens < 0) | (tokens >= self.vocab_size)][0]
             raise RequestError(f"token id {bad} is outside the vocabulary of {self.vocab_size}")
         with self._lock:

@@ -7,9 +7,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,9 @@ from bossa.weights.names import Match, match
 from bossa.weights.pack import Tensor, pack
 from bossa.weights.slot import ALIGNMENT, Slot
 from bossa.weights.source import WeightSource
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Progress = Callable[[int, int], None]
 """Called with the bytes packed so far and all of them; from the caller's thread."""
@@ -169,6 +171,8 @@ def _pack_all(
     progress: Progress | None,
     threads: int,
 ) -> None:
+    from concurrent.futures import ThreadPoolExecutor  # slow to import, and packed weights are mapped without it
+
     offsets, total = blob_layout(slots)
     where = source.describe()
     stop = threading.Event()

@@ -1,0 +1,128 @@
+"""Native programs from memory: several row programs built into one library, with weights given as arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bossa.codegen.plan import PAGE, Plan, make_plan, pack_constants
+from bossa.codegen.source import generate
+from bossa.codegen.toolchain import FLAGS, KERNELS, TARGETS, find_compiler
+from bossa.program.ir import Program
+from bossa.runtime.native import Step
+from bossa.weights.bind import blob_layout
+from bossa.weights.pack import to_bf16
+
+
+class Native:
+    """One program of a library."""
+
+    def __init__(self, library: ctypes.CDLL, number: int, plan: Plan) -> None:
+        self.plan = plan
+        self._open = library[f"bossa_open_{number}"]
+        self._open.restype = ctypes.c_void_p
+        self._run = library[f"bossa_step_run_{number}"]
+        self._close = library[f"bossa_close_{number}"]
+
+    def run(
+        self,
+        weights: dict[str, NDArray[np.float32]],
+        sequences: Sequence[Sequence[int]],
+        *,
+        threads: int = 2,
+        chunks: Sequence[Sequence[int]] | None = None,
+    ) -> NDArray[np.float32]:
+        """Logits ``[n, V]`` of all rows of packed sequences; `chunks` says how many rows of each go into each step."""
+        program = self.plan.program
+        blob = _aligned(_pack(program, weights))
+        offsets, _ = blob_layout(list(program.slots.values()))
+        slots = (ctypes.c_void_p * (len(offsets) + 1))(*(blob.ctypes.data + offset for offset in offsets))
+        constants = _aligned(pack_constants(program) or bytes(64))
+        blocks = -(-max(map(len, sequences)) // PAGE)
+        tables = np.arange(len(sequences) * blocks, dtype=np.int32)[::-1].reshape(len(sequences), blocks).copy()
+        kv = _aligned(bytes(max(4 * self.plan.page_floats * tables.size, 64)))
+        most = sum(map(len, sequences))
+        handle = ctypes.c_void_p(
+            self._open(threads, most, slots, ctypes.c_void_p(constants.ctypes.data), ctypes.c_void_p(kv.ctypes.data))
+        )
+        assert handle
+        done = [0] * len(sequences)
+        parts: list[list[NDArray[np.float32]]] = [[] for _ in sequences]
+        for step in chunks if chunks is not None else [[len(s) for s in sequences]]:
+            chosen = [i for i, count in enumerate(step) if count]
+            tokens = np.concatenate([np.asarray(sequences[i][done[i] : done[i] + step[i]], np.int32) for i in chosen])
+            positions = np.concatenate([np.arange(done[i], done[i] + step[i], dtype=np.int32) for i in chosen])
+            starts = np.concatenate([[0], np.cumsum([step[i] for i in chosen])]).astype(np.int32)
+            rows = np.arange(len(tokens), dtype=np.int32)
+            logits = np.empty((len(tokens), program.vocab_size), np.float32)
+            table = tables[chosen].copy()
+            arrays = (tokens, positions, starts, table, rows, logits)
+            data = Step(len(tokens), len(chosen), blocks, len(rows), *(array.ctypes.data for array in arrays))
+            assert self._run(handle, ctypes.byref(data)) == 0
+            for place, i in enumerate(chosen):
+                parts[i].append(logits[starts[place] : starts[place + 1]])
+                done[i] += step[i]
+        self._close(handle)
+        return np.concatenate([np.concatenate(part) for part in parts])
+
+
+def build(programs: Sequence[Program], folder: Path, target: str, *, optimize: str = "-O1") -> list[Native]:
+    """One library of several programs. Bits do not depend on how the compiler optimizes, so it hardly does."""
+    plans = [make_plan(program) for program in programs]
+    sources = [generate(plan) for plan in plans]
+    includes = dict.fromkeys(line for source in sources for line in source.splitlines() if line.startswith("#include"))
+    parts = []
+    for number, source in enumerate(sources):
+        text = "\n".join(line for line in source.splitlines() if not line.startswith("#include"))
+        text = re.sub(r"\b(bossa_abi|bossa_open|bossa_step_run|bossa_close)\b", rf"\1_{number}", text)
+        parts.append(f"namespace program_{number} {{\n{text}\n}}\n")
+    path, library = folder / f"programs-{target}.cc", folder / f"programs-{target}.so"
+    path.write_text("\n".join([*includes, *parts]))
+    flags = [optimize if flag == "-O3" else flag for flag in FLAGS]
+    exported = "-fvisibility=default"
+    command = [
+        *find_compiler(),
+        *flags,
+        exported,
+        *TARGETS[target].flags,
+        f"-I{KERNELS}",
+        str(path),
+        "-o",
+        str(library),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[:3000]
+    loaded = ctypes.CDLL(str(library))
+    return [Native(loaded, number, plan) for number, plan in enumerate(plans)]
+
+
+def _pack(program: Program, weights: dict[str, NDArray[np.float32]]) -> bytes:
+    """The blob of packed weights, by the definition of the layouts."""
+    slots = list(program.slots.values())
+    offsets, total = blob_layout(slots)
+    blob = np.zeros(total, np.uint8)
+    for slot, offset in zip(slots, offsets, strict=True):
+        array: NDArray[Any] = np.asarray(weights[slot.name], np.float32).reshape(slot.shape)
+        if slot.layout == "panels":
+            n, k = slot.shape
+            padded = np.zeros((-(-n // 16) * 16, k), np.float32)
+            padded[:n] = array
+            array = padded.reshape(-1, 16, k).transpose(0, 2, 1)
+        stored = to_bf16(np.ascontiguousarray(array)) if slot.dtype == "bf16" else np.ascontiguousarray(array)
+        data = np.frombuffer(stored.tobytes(), np.uint8)
+        blob[offset : offset + len(data)] = data
+    return blob.tobytes()
+
+
+def _aligned(data: bytes) -> NDArray[np.uint8]:
+    room = np.zeros(len(data) + 128, np.uint8)
+    start = -room.ctypes.data % 64
+    room[start : start + len(data)] = np.frombuffer(data, np.uint8)
+    return room[start : start + len(data)]
