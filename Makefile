@@ -45,7 +45,7 @@ lint: $(TOOLS)
 
 # One thread for each of torch's and numpy's own pools: the tests already run side by side.
 test: lint
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 format: $(TOOLS)
 	$(BIN)/ruff check --fix .

@@ -3,7 +3,8 @@
 Each engine runs from an environment of its own; one that is not given is left out, and said. For example:
 
     python benchmarks/compare.py --pef gpt2.pef --model gpt2/ --parameters 124439808 --head 38597376 \\
-        --vocabulary 50257 --llamacpp llamacpp-env/bin/python gpt2-f32.gguf --openvino openvino-env/bin/python gpt2-openvino/
+        --vocabulary 50257 --llamacpp llamacpp-env/bin/python gpt2-f32.gguf \\
+        --openvino openvino-env/bin/python gpt2-openvino/
 """
 
 from __future__ import annotations

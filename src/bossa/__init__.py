@@ -12,7 +12,7 @@ from bossa.errors import BossaError
 from bossa.version import __version__
 
 if TYPE_CHECKING:
-    from bossa.compiler import compile
+    from bossa.compiler import compile  # noqa: A004  the verb people look for, always used as bossa.compile
     from bossa.engine.request import Completion
     from bossa.language_model import LanguageModel
     from bossa.loading import load

@@ -15,7 +15,8 @@ from bossa.codegen.toolchain import build_library, host_target
 from bossa.errors import PefError, ProgramError
 from bossa.pef import Manifest, Pef
 from bossa.program.ir import Attention, Loop, Op, Program
-from bossa.program.text import parse_program, print_program
+from bossa.program.parse import parse_program
+from bossa.program.text import print_program
 from bossa.program.verify import verify
 
 TEXT_FORMAT = 1

@@ -9,9 +9,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from bossa.cpu import best_target
 from bossa.errors import PefError, RequestError, TokenizerError, WeightsError
 from bossa.pef import Manifest, Pef
-from bossa.runtime.cpu import best_target
 
 if TYPE_CHECKING:
     from bossa.language_model import LanguageModel

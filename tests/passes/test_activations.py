@@ -6,7 +6,8 @@ import pytest
 
 from bossa.passes.activations import name_activations
 from bossa.program.ir import Map, Program
-from bossa.program.text import parse_program, show_expr
+from bossa.program.parse import parse_program
+from bossa.program.text import show_expr
 
 X = "%x[8]"
 CUBE = f"mul(mul({X}, {X}), {X})"

@@ -18,7 +18,8 @@ from bossa.passes.roll import roll_layers
 from bossa.passes.select import select_rows
 from bossa.program.interpret import interpret
 from bossa.program.ir import Linear, Loop, Map, Program, Reduce, Select
-from bossa.program.text import parse_program, print_program
+from bossa.program.parse import parse_program
+from bossa.program.text import print_program
 from bossa.program.verify import verify
 from support.programs import joined, random_program, random_weights
 

@@ -10,7 +10,8 @@ import pytest
 from bossa.passes.roll import roll_layers
 from bossa.program.interpret import interpret
 from bossa.program.ir import Attention, Loop, Program
-from bossa.program.text import parse_program, print_program
+from bossa.program.parse import parse_program
+from bossa.program.text import print_program
 from bossa.program.verify import verify
 
 

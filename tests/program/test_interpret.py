@@ -7,7 +7,7 @@ import pytest
 
 from bossa.program.interpret import interpret
 from bossa.program.ir import Program
-from bossa.program.text import parse_program
+from bossa.program.parse import parse_program
 
 RNG = np.random.default_rng(0)
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}

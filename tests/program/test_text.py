@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bossa.errors import ProgramError
 from bossa.passes import optimize
 from bossa.program.ir import Map, Program, Value, View
-from bossa.program.text import parse_program, print_program
+from bossa.program.parse import parse_program
+from bossa.program.text import print_program
 from support.programs import random_program
 
 SMALL = """program "small" vocabulary 3 positions 8 output %y

@@ -11,7 +11,7 @@ import pytest
 
 from bossa.errors import ProgramError
 from bossa.program.ir import Apply, Const, Map, Value
-from bossa.program.text import parse_program
+from bossa.program.parse import parse_program
 from bossa.program.verify import verify
 
 

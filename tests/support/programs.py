@@ -33,7 +33,7 @@ from bossa.weights.slot import Slot, Source
 
 _UNARY = ("neg", "abs", "tanh", "sigmoid", "relu", "silu", "gelu", "gelu_tanh", "cos", "softplus")
 _BINARY = ("add", "sub", "mul", "min", "max")
-_OPS = ("map", "map", "reduce", "linear", "groups", "attention", "gate")
+_OPS = ("map", "map", "reduce", "reduce", "linear", "groups", "attention", "attention", "gate")
 LENGTH = 40
 
 
@@ -98,7 +98,7 @@ class _Builder:
             self.tables["places"] = np.asarray([self.chance.randrange(5) for _ in range(LENGTH)], np.int32)
             place = self.define((self.width,))
             self.ops.append(Embed(place, self.slot("positions", "rows", (5, self.width)), "places"))
-        if self.chance.random() < 0.3:  # a second value that goes from layer to layer
+        if self.chance.random() < 0.5:  # a second value that goes from layer to layer
             self.second = self.define((self.width,))
             self.ops.append(Map(self.second, Apply("cos", (whole(stream),))))
         kinds = [self.chance.getrandbits(30) for _ in range(self.chance.choice((1, 1, 2)))]
@@ -118,11 +118,16 @@ class _Builder:
         """Ops on the residual stream; the same ones for the same state of `chance`, with weights of their own."""
         outer, self.chance = self.chance, chance
         self.values = [stream] if self.second is None else [stream, self.second]
-        for step in range(chance.randint(1, 5)):
+        for step in range(chance.randint(2, 5)):
             getattr(self, chance.choice(("map", "map", "reduce", "linear", "groups", "attention", "gate")))(
                 f"{name}.{step}"
             )
-        last = self.values[-1]
+        made = self.values[-3:]
+        last = made[-1]
+        if len(made) > 1 and chance.random() < 0.7:  # so that the passes find little that is dead
+            last = self.define((sum(value.size for value in made),))
+            parts = tuple(flat(value) for value in made)
+            self.ops.append(Map(last, Cat(0, tuple(value.size for value in made), parts)))
         out = self.define((self.width,))
         self.ops.append(Linear(out, flat(last), self.slot(f"{name}.out", "panels", (self.width, last.size))))
         result = self.define(stream.shape)

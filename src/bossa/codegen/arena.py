@@ -82,7 +82,7 @@ class _Lifetimes:
         self.made: dict[str, int] = {}
         self.last: dict[str, int] = {}
         self.readers: Counter[tuple[int, str]] = Counter()
-        self.inits: set[str] = set()
+        self.inits: dict[str, int] = {}  # what a loop starts from, and where that begins
         self._number(sections, 0)
 
     def _number(self, sections: tuple[Section, ...], at: int) -> int:
@@ -101,7 +101,7 @@ class _Lifetimes:
 
     def _loop(self, section: Repeat, first: int) -> int:
         for carried in section.loop.carried:
-            self.inits.add(carried.init)
+            self.inits[carried.init] = first
             self.last.setdefault(carried.init, first - 1)
             self.made[carried.inner.name] = first
         end = self._number(section.sections, first)
@@ -164,7 +164,7 @@ class _Arena:
             buffer = self.buffers.get(name)
             if buffer is None or self.lives.last[name] != at or self.lives.readers[at, name] != 1:
                 continue
-            if buffer.round is None and buffer.last > at:
+            if buffer.round is None and (buffer.last > at or at < self.lives.inits.get(name, 0)):
                 continue
             if buffer.round is not None and self._goes_elsewhere(op.out.name, buffer.round):
                 continue

@@ -13,8 +13,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bossa.cpu import host_features, supports
 from bossa.errors import ToolchainError
-from bossa.runtime.cpu import host_features, supports
 
 KERNELS = Path(__file__).parent.parent / "kernels"
 

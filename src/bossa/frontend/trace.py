@@ -16,8 +16,8 @@ from bossa.frontend.operators import MaskLog, recorded_masks
 KEPT = (
     "linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "layer_norm", "softmax", "_softmax", "embedding", "gelu",
     "silu", "scaled_dot_product_attention", "softplus", "rms_norm", "split", "split_with_sizes", "chunk", "unbind",
-    "stack", "repeat", "repeat_interleave", "masked_fill", "where", "t", "transpose", "slice", "select", "cat", "clamp", "rsub",
-    "cumsum", "diff", "gather", "index", "arange", "full", "zeros", "ones", "triu", "tril", "pow",
+    "stack", "repeat", "repeat_interleave", "masked_fill", "where", "t", "transpose", "slice", "select", "cat",
+    "clamp", "rsub", "cumsum", "diff", "gather", "index", "arange", "full", "zeros", "ones", "triu", "tril", "pow",
 )  # fmt: skip
 """Operators that lowering knows, or that only ever work on positions: not decomposed further."""
 
@@ -88,7 +88,10 @@ def trace_model(model: torch.nn.Module, max_seq_length: int) -> Trace:
         except CompileError:
             raise
         except Exception as error:  # whatever export raises, the user gets one line
-            cause = str(error).strip().split("\n")[0][:300]
+            lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            if lines[0].startswith("Constraints violated"):
+                lines = [f"its graph is not the same for every length: {' '.join(lines[1:2])}"]
+            cause = lines[0][:300]
             raise CompileError(f"{type(model).__name__} cannot be traced: {cause}") from error
     return Trace(exported, model, buffers, masks)
 

@@ -108,7 +108,8 @@ class _Scope:
                 self.need(not self.selected, "rows are selected twice")
                 x = self.value(op.x)
                 self.need(
-                    op.x.identity_of(x.size) and op.out.size == x.size, "a selection of something else than a whole value"
+                    op.x.identity_of(x.size) and op.out.size == x.size,
+                    "a selection of something else than a whole value",
                 )
                 self.selected = True
                 self.values.clear()  # what follows has other rows

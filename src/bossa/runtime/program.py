@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bossa.cpu import best_target
 from bossa.errors import PefError, RequestError, RuntimeFailure
 from bossa.pef import Pef
-from bossa.runtime.cpu import best_target
 from bossa.runtime.native import Step, check, load_library
 from bossa.weights.bind import BoundWeights
 

@@ -1,0 +1,116 @@
+"""The generated native programs against the interpreter, on random programs with awkward shapes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bossa.codegen.toolchain import host_target
+from bossa.passes import optimize
+from bossa.passes.rewrite import drop_dead
+from bossa.program.interpret import interpret
+from bossa.program.ir import Cat, Linear, Loop, Op, Program, Reduce, expressions, views
+from support.native import Native, build
+from support.programs import joined, random_program, random_weights
+
+pytestmark = pytest.mark.end_to_end
+
+SEEDS = (*range(24), 33, 39, 51, 59, 87, 93, 151, 189, 200, 203)
+"""The later ones have what is rare: loops of two values, gates, joins outside the axes of a reduction."""
+TOLERANCE = 2e-6
+"""Of 1 or the largest logit: values inside are of the order of 1, and sums of at most a hundred fp32 products are taken
+in another order than NumPy's."""
+LENGTHS = (1, 7, 35)
+
+
+def _originals() -> list[Program]:
+    return [random_program(random.Random(seed), layers=(1, 3, 2, 4)[seed % 4]) for seed in SEEDS]
+
+
+def _programs() -> list[Program]:
+    """Half of them as they come, so that what passes would simplify reaches the code generator too."""
+    return [optimize(p) if seed % 2 else drop_dead(p) for seed, p in zip(SEEDS, _originals(), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def natives(tmp_path_factory: pytest.TempPathFactory) -> list[Native]:
+    return build(_programs(), tmp_path_factory.mktemp("native"), host_target())
+
+
+def _inputs(seed: int, program: Program) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, program.vocab_size, length).tolist() for length in LENGTHS]
+
+
+def test_native_programs_match_the_interpreter(natives: list[Native]) -> None:
+    for seed, original, native in zip(SEEDS, _originals(), natives, strict=True):
+        program = native.plan.program
+        weights = joined(original, program, random_weights(original, seed))
+        sequences = _inputs(seed, program)
+        expected = interpret(program, weights, sequences, dtype=np.float64)
+        got = native.run(weights, sequences)
+        error = np.abs(got - expected).max() / max(1.0, np.abs(expected).max())
+        assert error < TOLERANCE, f"program {seed}: {error:.1e}"
+
+
+def test_chunks_threads_and_company_do_not_change_a_bit(natives: list[Native]) -> None:
+    for seed, original, native in zip(SEEDS, _originals(), natives, strict=True):
+        weights = joined(original, native.plan.program, random_weights(original, seed))
+        sequences = _inputs(seed, native.plan.program)
+        together = native.run(weights, sequences, threads=2)
+        alone = np.concatenate([native.run(weights, [sequence], threads=1) for sequence in sequences])
+        chunked = native.run(weights, sequences, threads=3, chunks=[(0, 3, 10), (1, 0, 22), (0, 4, 1), (0, 0, 2)])
+        np.testing.assert_array_equal(together, alone, err_msg=f"program {seed}")
+        np.testing.assert_array_equal(together, chunked, err_msg=f"program {seed}")
+
+
+def test_the_random_programs_have_what_is_awkward() -> None:
+    """What the two tests above rest on."""
+    found: set[str] = set()
+
+    def look(op: Op) -> None:
+        if isinstance(op, Loop):
+            found.add(f"loop of {len(op.carried)}")
+            for inner in op.body:
+                look(inner)
+            return
+        for expr in expressions(op):
+            for view in views(expr):
+                if not view.contiguous and 0 not in view.strides:
+                    found.add("strided")
+            if "Cat(" in repr(expr):
+                found.add("join")
+        if isinstance(op, Linear):
+            found.add("groups" if len(op.x.shape) > 1 and op.x.shape[0] > 1 else "linear")
+            found.update({"parts"} if op.parts > 1 else ())
+            found.update({"odd width"} if op.out.size % 16 else ())
+        if isinstance(op, Reduce):
+            found.update({"several axes"} if op.axes > 1 else ())
+            found.update({"join outside the reduced axes"} if _joins(op.expr, len(op.domain) - op.axes) else ())
+
+    for program in _programs():
+        for op in program.body:
+            look(op)
+    assert found >= {
+        "loop of 1", "loop of 2", "strided", "join", "groups", "parts", "odd width", "several axes",
+        "join outside the reduced axes",
+    }  # fmt: skip
+
+
+def _joins(expr: object, before: int) -> bool:
+    if isinstance(expr, Cat):
+        return expr.axis < before or any(_joins(part, before) for part in expr.parts)
+    return any(_joins(arg, before) for arg in getattr(expr, "args", ()))
+
+
+def test_the_portable_program_has_the_bits_of_the_hosts(natives: list[Native], tmp_path: Path) -> None:
+    chosen = (1, 4, 7)
+    portable = build([natives[i].plan.program for i in chosen], tmp_path, "portable")
+    for i, other in zip(chosen, portable, strict=True):
+        original = _originals()[i]
+        weights = joined(original, other.plan.program, random_weights(original, i))
+        sequences = _inputs(i, original)
+        np.testing.assert_array_equal(natives[i].run(weights, sequences), other.run(weights, sequences))

@@ -1,0 +1,174 @@
+"""From a model to a row program: what is refused and how, and what compiling costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
+
+from bossa.errors import BossaError, CompileError, ModelError
+from bossa.frontend.build import build_model, sequence_limit
+from bossa.frontend.importer import import_model
+from support import zoo
+
+
+class _Config(PretrainedConfig):
+    model_type = "bossa-test"
+
+    def __init__(self, kind: str = "plain", **rest: object) -> None:
+        self.kind = kind
+        self.hidden_size = 8
+        self.vocab_size = 11
+        self.max_position_embeddings = 16
+        super().__init__(**rest)
+
+
+class _Mixer(nn.Module):
+    """One thing that a model may do to its rows, by name."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.convolution = nn.Conv1d(8, 8, 3, padding=2, groups=8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        match self.kind:
+            case "cumsum":
+                return x.cumsum(1)
+            case "roll":
+                return x.roll(1, 1)
+            case "shift":
+                return torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1)
+            case "convolution":
+                return self.convolution(x.transpose(1, 2))[:, :, : x.shape[1]].transpose(1, 2)
+            case "mean":
+                return x + x.mean(1, keepdim=True)
+            case "softmax":
+                return x.softmax(1)
+            case "length":
+                return x * (x.shape[1] ** -0.5)
+            case "transpose":
+                return (x.transpose(1, 2) @ x) @ x.transpose(1, 2)[:, :, :8] if False else x @ (x.transpose(1, 2) @ x)
+            case "both ways":
+                return nn.functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])[:, 0]
+            case "top":
+                return x.sort(-1).values
+            case _:
+                return torch.tanh(x)
+
+
+class _Model(PreTrainedModel, GenerationMixin):
+    config_class = _Config
+    _supports_sdpa = True
+
+    def __init__(self, config: _Config) -> None:
+        super().__init__(config)
+        self.embed = nn.Embedding(config.vocab_size, 8)
+        self.mixer = _Mixer(config.kind)
+        self.head = nn.Linear(8, config.vocab_size)
+        self.post_init()
+
+    def forward(self, input_ids: torch.Tensor, **_: object) -> CausalLMOutput:
+        return CausalLMOutput(logits=self.head(self.mixer(self.embed(input_ids))))
+
+
+AutoConfig.register("bossa-test", _Config, exist_ok=True)
+AutoModelForCausalLM.register(_Config, _Model, exist_ok=True)
+
+
+def _import(kind: str) -> object:
+    return import_model(_Config(kind), name=kind, max_seq_length=16, precision="fp32")
+
+
+def test_a_model_that_keeps_to_its_rows_is_imported() -> None:
+    assert [type(op).__name__ for op in _import("plain").program.body] == ["Embed", "Map", "Linear"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("cumsum", "aten.cumsum.* in mixer .*: it reads along the sequence"),
+        ("roll", "in mixer "),
+        ("shift", "_Model cannot be traced: its graph is not the same for every length: "),
+        ("convolution", "aten.conv.* in mixer.convolution .Conv1d.: no rule for this operator"),
+        ("mean", "aten.mean.* in mixer .*: it reads along the sequence"),
+        ("softmax", "softmax.* in mixer .*: it reads along the sequence"),
+        ("length", "depends on the length of the whole sequence|in mixer"),
+        ("transpose", "matmul.* in mixer|bmm.* in mixer"),
+        ("both ways", "scaled_dot_product_attention.* in mixer .*not causal"),
+        ("top", "aten.sort.* in mixer .*: no rule for this operator"),
+    ],
+)
+def test_what_is_not_local_to_its_row_or_not_known_is_refused_by_operator_and_module(kind: str, message: str) -> None:
+    with pytest.raises(CompileError, match=message) as caught:
+        _import(kind)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "mamba", "rwkv"])
+def test_architectures_of_another_kind_are_refused_in_one_line(kind: str) -> None:
+    config = zoo.Model(kind, kind, {"num_key_value_heads": 2, "state_size": 4}).config()
+    with pytest.raises(BossaError, match=r"\w+") as caught:
+        import_model(config, name=kind, max_seq_length=16, precision="fp32")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_that_transformers_cannot_build_is_a_model_error() -> None:
+    config = zoo.MODELS["llama"].config(num_key_value_heads=3)
+    with pytest.raises((ModelError, CompileError), match=r"llama|Llama"):
+        import_model(config, name="x", max_seq_length=16, precision="fp32")
+
+
+def test_the_length_is_the_one_asked_for_or_the_models_own() -> None:
+    config = zoo.MODELS["gpt2"].config()
+    assert sequence_limit(config, None) == sequence_limit(config, -1) == zoo.LENGTH
+    assert sequence_limit(config, 10) == 10
+    assert sequence_limit(zoo.MODELS["llama"].config(max_position_embeddings=1 << 20), None) == 32768
+    with pytest.raises(CompileError, match="max_seq_length is 1"):
+        sequence_limit(config, 1)
+
+
+def test_learned_positions_are_not_read_beyond_their_end() -> None:
+    config = zoo.MODELS["gpt2"].config()
+    with pytest.raises(CompileError, match="needs position 79, the model has 64: compile with a shorter"):
+        import_model(config, name="x", max_seq_length=80, precision="fp32")
+
+
+def test_parameters_stay_on_meta_and_computed_buffers_have_their_values() -> None:
+    model = build_model(zoo.MODELS["llama"].config(), "bossa")
+    assert all(parameter.is_meta for parameter in model.parameters())
+    buffers = dict(model.named_buffers())
+    assert buffers
+    assert all(not buffer.is_meta and bool(torch.isfinite(buffer).all()) for buffer in buffers.values())
+
+
+_SEVEN_BILLION = """
+import resource
+from transformers import LlamaConfig
+from bossa.frontend.importer import import_model
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+config = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_attention_heads=32, num_hidden_layers=4)
+config.num_hidden_layers = 4
+imported = import_model(config, name="x", max_seq_length=128, precision="fp32")
+print(imported.parameters, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_a_large_model_is_compiled_without_allocating_its_weights() -> None:
+    """Four layers of a 7B model are 4.3 GB in fp32; importing them may take a tenth."""
+    result = subprocess.run([sys.executable, "-c", _SEVEN_BILLION], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    parameters, megabytes = map(int, result.stdout.split())
+    assert parameters > 1_000_000_000
+    assert megabytes < 430
+
+
+def test_tied_weights_make_one_slot_read_by_either_name() -> None:
+    program = zoo.imported("gpt2")
+    names = {names for slot in program.slots.values() for source in slot.sources if len(names := source.names) > 1}
+    assert {"lm_head.weight", "transformer.wte.weight"} in [set(n) for n in names]

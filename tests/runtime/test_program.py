@@ -1,0 +1,107 @@
+"""A loaded program: what it checks, and what it gives back."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bossa
+from bossa import cpu
+from bossa.errors import PefError, RequestError, RuntimeFailure
+from bossa.pef import Pef
+from bossa.runtime.native import check, load_library
+from bossa.runtime.program import Program
+from bossa.weights.bind import bind
+from bossa.weights.slot import Slot
+from bossa.weights.source import open_weights
+from support import zoo
+
+pytestmark = pytest.mark.end_to_end
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pef, Path]:
+    folder = tmp_path_factory.mktemp("model")
+    config = zoo.MODELS["llama"].config(num_hidden_layers=1)
+    zoo.build(config).save_pretrained(folder)
+    return bossa.compile(config, max_seq_length=zoo.LENGTH), folder
+
+
+def _open(model: tuple[Pef, Path], **options: int) -> Program:
+    pef, folder = model
+    weights = bind([Slot.from_json(dict(slot)) for slot in pef.manifest.slots], open_weights(folder))
+    return Program(pef, weights, **{"threads": 1, "pages": 4, "max_rows": 8} | options)
+
+
+def _step(program: Program, tokens: list[int], positions: list[int], pages: list[int], rows: list[int]) -> np.ndarray:
+    arrays = (tokens, positions, [0, len(tokens)], [pages], rows)
+    return program.step(*(np.asarray(array, np.int32) for array in arrays))
+
+
+def test_pages_may_lie_anywhere_and_rows_be_chosen(model: tuple[Pef, Path]) -> None:
+    with _open(model) as program:
+        whole = _step(program, [3, 4, 5], [0, 1, 2], [0, 1], [0, 1, 2])
+        assert whole.shape == (3, zoo.VOCABULARY)
+        some = _step(program, [3, 4, 5], [0, 1, 2], [3, 2], [2, 0])
+        np.testing.assert_array_equal(some, whole[[2, 0]])
+        nothing = _step(program, [3, 4], [0, 1], [1, 2], [])
+        assert nothing.shape == (0, zoo.VOCABULARY)
+        np.testing.assert_array_equal(_step(program, [5], [2], [1, 2], [0])[0], whole[2])
+
+
+def test_token_ids_outside_the_vocabulary_are_refused(model: tuple[Pef, Path]) -> None:
+    with _open(model) as program:
+        for token in (-1, zoo.VOCABULARY):
+            with pytest.raises(RequestError, match=f"token id {token} is outside the vocabulary of {zoo.VOCABULARY}"):
+                _step(program, [3, token], [0, 1], [0], [1])
+
+
+def test_more_rows_than_it_was_opened_for_are_refused(model: tuple[Pef, Path]) -> None:
+    with _open(model, max_rows=2) as program, pytest.raises(RuntimeFailure, match="more rows than it was opened for"):
+        _step(program, [3, 4, 5], [0, 1, 2], [0], [2])
+    check(0)
+
+
+def test_a_closed_program_says_so_and_closes_twice(model: tuple[Pef, Path]) -> None:
+    program = _open(model)
+    program.close()
+    program.close()
+    with pytest.raises(RequestError, match="the program is closed"):
+        _step(program, [3], [0], [0], [0])
+
+
+def test_settings_out_of_range_are_refused(model: tuple[Pef, Path]) -> None:
+    with pytest.raises(RequestError, match="threads is 0"):
+        _open(model, threads=0)
+
+
+def test_a_program_for_another_cpu_is_refused_by_name(model: tuple[Pef, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bossa.runtime.program.best_target", lambda targets: None)
+    with pytest.raises(PefError, match=r"compiled for .*, which this CPU does not run; compile"):
+        _open(model)
+
+
+def test_what_is_no_library_is_refused() -> None:
+    with pytest.raises(PefError, match=r"^x\.pef: its program does not load on this machine"):
+        load_library(b"not a library", "x.pef")
+
+
+def test_one_library_is_loaded_once(model: tuple[Pef, Path]) -> None:
+    pef, _ = model
+    target = pef.manifest.targets[0]
+    assert load_library(pef.library(target), "a") is load_library(bytes(pef.library(target)), "b")
+
+
+def test_the_fastest_target_that_the_cpu_runs_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    v3 = frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe"})
+    monkeypatch.setattr(cpu, "host_features", lambda: v3)
+    assert cpu.best_target(["portable", "x86-64-v4", "x86-64-v3"]) == "x86-64-v3"
+    assert cpu.best_target(["x86-64-v4", "aarch64"]) is None
+    monkeypatch.setattr(cpu, "host_features", frozenset)
+    assert cpu.best_target(["portable", "x86-64-v3"]) == "portable"
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert cpu.best_target(["portable", "aarch64"]) == "aarch64"
