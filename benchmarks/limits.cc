@@ -24,7 +24,8 @@ static double seconds(int threads, const std::function<void(int)>& work) {
 int main(int argc, char** argv) {
   const int threads = argc > 1 ? atoi(argv[1]) : 1;
   const size_t floats = (size_t)1 << 27;  // 512 MB: no cache holds it
-  std::vector<float> data(floats, 1.0f);
+  std::vector<float> data(floats);
+  for (size_t i = 0; i < floats; i++) data[i] = 1.0f / (float)(2 + i % 61 + (size_t)argc);
   std::vector<float> sink((size_t)threads * 64);
 
   double read = 0, rate = 0;
@@ -44,8 +45,9 @@ int main(int argc, char** argv) {
   const int64_t steps = 20'000'000;
   for (int attempt = 0; attempt < 5; attempt++) {
     const double t = seconds(threads, [&](int id) {
-      f16 acc[6] = {splat(1), splat(2), splat(3), splat(4), splat(5), splat(6)};
-      const f16 a = splat(0.999f), b = splat(0.001f);
+      f16 acc[6];
+      for (int j = 0; j < 6; j++) acc[j] = load(data.data() + 16 * j);  // not known to the compiler, and not 1
+      const f16 a = load(data.data() + 128), b = load(data.data() + 256);
       for (int64_t i = 0; i < steps; i++) {
         for (int j = 0; j < 6; j++) acc[j] = fma(acc[j], a, b);
       }
