@@ -124,9 +124,9 @@ void rows_2(Program& p, Worker& w, const int* slots, int i) {
     f16 v5_lanes = splat(0.0f);
     {
       const f16 s0 = splat(*(v4));
-      const f16 s1 = splat(*(v4));
       for (int j = 0; j < 768; j += kLanes) {
-        v5_lanes = v5_lanes + ((load(v24_in + j) - s0) * (load(v24_in + j) - s1));
+        const f16 x1 = (load(v24_in + j) - s0);
+        v5_lanes = v5_lanes + (x1 * x1);
       }
     }
     v5[0] = sum(v5_lanes) / 768.0f;
@@ -209,9 +209,9 @@ void rows_7(Program& p, Worker& w, const int* slots, int i) {
     f16 v12_lanes = splat(0.0f);
     {
       const f16 s0 = splat(*(v11));
-      const f16 s1 = splat(*(v11));
       for (int j = 0; j < 768; j += kLanes) {
-        v12_lanes = v12_lanes + ((load(v10 + j) - s0) * (load(v10 + j) - s1));
+        const f16 x1 = (load(v10 + j) - s0);
+        v12_lanes = v12_lanes + (x1 * x1);
       }
     }
     v12[0] = sum(v12_lanes) / 768.0f;
@@ -276,9 +276,9 @@ void rows_10(Program& p, Worker& w) {
     f16 v257_lanes = splat(0.0f);
     {
       const f16 s0 = splat(*(v256));
-      const f16 s1 = splat(*(v256));
       for (int j = 0; j < 768; j += kLanes) {
-        v257_lanes = v257_lanes + ((load(v255_selected + j) - s0) * (load(v255_selected + j) - s1));
+        const f16 x1 = (load(v255_selected + j) - s0);
+        v257_lanes = v257_lanes + (x1 * x1);
       }
     }
     v257[0] = sum(v257_lanes) / 768.0f;

@@ -213,7 +213,7 @@ def _fix_outer(expr: Expr, indices: list[str], bases: dict[str, str]) -> Expr:
         case View():
             moved = address(indices, expr.strides[:count])
             base = " + ".join(part for part in (pointer(expr), moved) if part)
-            name = str(len(bases))
+            name = next((known for known, pointed in bases.items() if pointed == base), str(len(bases)))
             bases[name] = base
             return View(expr.space, name, expr.shape[count:], expr.strides[count:], expr.offset)
         case Apply():
