@@ -128,8 +128,8 @@ def main() -> None:
     print(f"{'':<32} said " + ", ".join(f"{word} {said[word]}" for word in (*LABELS, "neither")))
     print(f"{'':<32} labelled " + ", ".join(f"{label} {labels.count(label)}" for label in LABELS))
     print(
-        "The model was never tuned for this question. It goes on from the text instead of answering, or says\n"
-        "'positive' to nearly everything, so the agreement shows that the program runs, not that the model is good."
+        "The model was never tuned for this question and often goes on from the text instead of answering it:\n"
+        "the agreement shows that the program runs, not that the model is good."
     )
 
 
