@@ -16,7 +16,7 @@ SOURCE = Path(bossa.__file__).parent
 
 RUN_PATH = ["program", "pef", "weights", "runtime", "engine", "dataset", "cli.run"]
 
-EVERYONE = {"errors", "version", "weights.slot", "cpu"}
+EVERYONE = {"errors", "version", "weights.slot", "cpu", "signature"}
 """Words that all parts speak: the errors, the version, what a packed weight is, and what this machine's CPU runs."""
 
 PARTS: dict[str, set[str]] = {

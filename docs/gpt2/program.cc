@@ -15,6 +15,7 @@ namespace {
 using namespace bossa;
 
 constexpr int kVocabulary = 50257;
+constexpr const char* kSignature = "371876720c4acdc8a4200f86250cd576";  // of the memory layout in the manifest
 constexpr size_t kPageFloats = 589824;  // keys and values of 32 positions, all layers
 constexpr size_t kArenaFloats = 4608;  // activations of one row
 
@@ -340,6 +341,8 @@ void run(Worker& w, void* arg) {
 }  // namespace
 
 extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
+
+extern "C" const char* bossa_signature(void) { return kSignature; }
 
 extern "C" void bossa_close(void* program) {
   Program* p = (Program*)program;

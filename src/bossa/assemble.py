@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.codegen.plan import PAGE, Plan, make_plan, pack_constants
+from bossa.codegen.plan import Plan, make_plan, pack_constants
 from bossa.codegen.source import generate
 from bossa.codegen.toolchain import build_library, host_target
 from bossa.errors import PefError, ProgramError
@@ -49,25 +49,10 @@ def native_members(plan: Plan, targets: Sequence[str], tell: Progress) -> dict[s
 
 def native_fields(plan: Plan, targets: Sequence[str]) -> dict[str, Any]:
     """The fields of the manifest that follow from the program alone."""
-    program = plan.program
     return {
-        "max_seq_length": program.max_seq_length,
-        "vocab_size": program.vocab_size,
-        "page_size": PAGE,
-        "page_bytes": plan.page_floats * 4,
+        **plan.layout(),
         "arena_bytes_per_row": plan.floats_per_row * 4,
         "targets": list(targets),
-        "slots": [slot.to_json() for slot in program.slots.values()],
-        "constants": [
-            {
-                "name": table,
-                "dtype": array.dtype.name,
-                "shape": list(array.shape),
-                "offset": plan.constants[table] * 4,
-                "bytes": array.nbytes,
-            }
-            for table, array in program.tables.items()
-        ],
         "sections": plan.describe(),
     }
 

@@ -81,7 +81,7 @@ def build(programs: Sequence[Program], folder: Path, target: str, *, optimize: s
     parts = []
     for number, source in enumerate(sources):
         text = "\n".join(line for line in source.splitlines() if not line.startswith("#include"))
-        text = re.sub(r"\b(bossa_abi|bossa_open|bossa_step_run|bossa_close)\b", rf"\1_{number}", text)
+        text = re.sub(r"\b(bossa_abi|bossa_signature|bossa_open|bossa_step_run|bossa_close)\b", rf"\1_{number}", text)
         parts.append(f"namespace program_{number} {{\n{text}\n}}\n")
     path, library = folder / f"programs-{target}.cc", folder / f"programs-{target}.so"
     path.write_text("\n".join([*includes, *parts]))
@@ -92,7 +92,8 @@ def build(programs: Sequence[Program], folder: Path, target: str, *, optimize: s
         *flags,
         exported,
         *TARGETS[target].flags,
-        f"-I{KERNELS}",
+        "-iquote",
+        str(KERNELS),
         str(path),
         "-o",
         str(library),

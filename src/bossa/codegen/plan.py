@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 from bossa.codegen.arena import Place, place_values
 from bossa.codegen.cut import Section, cut, describe
@@ -34,6 +35,27 @@ class Plan:
     kv_offsets: tuple[int, ...]
     page_floats: int
     constants: dict[str, int]
+
+    def layout(self) -> dict[str, Any]:
+        """The fields of the manifest that say how memory is laid out."""
+        program = self.program
+        return {
+            "max_seq_length": program.max_seq_length,
+            "vocab_size": program.vocab_size,
+            "page_size": PAGE,
+            "page_bytes": self.page_floats * 4,
+            "slots": [slot.to_json() for slot in program.slots.values()],
+            "constants": [
+                {
+                    "name": table,
+                    "dtype": array.dtype.name,
+                    "shape": list(array.shape),
+                    "offset": self.constants[table] * 4,
+                    "bytes": array.nbytes,
+                }
+                for table, array in program.tables.items()
+            ],
+        }
 
     def describe(self) -> list[dict[str, str]]:
         """The sections as the manifest lists them."""

@@ -11,6 +11,7 @@ from bossa.codegen.plan import PAGE, Plan
 from bossa.codegen.rows import write_rows
 from bossa.program.ir import Loop, weights_of
 from bossa.program.text import show
+from bossa.signature import signature
 
 
 def generate(plan: Plan) -> str:
@@ -48,6 +49,7 @@ def generate(plan: Plan) -> str:
         "using namespace bossa;",
         "",
         f"constexpr int kVocabulary = {program.vocab_size};",
+        f'constexpr const char* kSignature = "{signature(plan.layout())}";  // of the memory layout in the manifest',
         f"constexpr size_t kPageFloats = {plan.page_floats};  // keys and values of {PAGE} positions, all layers",
         f"constexpr size_t kArenaFloats = {plan.floats_per_row};  // activations of one row",
         "",
@@ -102,6 +104,8 @@ inline Share share_of(const Worker& w, int rows) {
 """
 
 _EXPORTS = """extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
+
+extern "C" const char* bossa_signature(void) { return kSignature; }
 
 extern "C" void bossa_close(void* program) {
   Program* p = (Program*)program;

@@ -17,6 +17,10 @@ LONGEST_BY_DEFAULT = 32768
 """Where a model allows more, position tables this long are made unless a longer length is asked for."""
 
 
+LONGEST = 1 << 18
+"""The longest that a program can be compiled for: a table for each position is kept in the file and in memory."""
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Third-party warnings and logs off."""
@@ -42,6 +46,8 @@ def sequence_limit(config: PretrainedConfig, asked: int | None) -> int:
     if asked is not None and asked != -1:
         if asked < 2:
             raise CompileError(f"max_seq_length is {asked}; it must be 2 or more, or -1 for the model's own maximum")
+        if asked > LONGEST:
+            raise CompileError(f"max_seq_length is {asked:,}; position tables are made for {LONGEST:,} tokens at most")
         return asked
     return min(own or 2048, LONGEST_BY_DEFAULT)
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
+from bossa.errors import CompileError
+
 
 class Geometry:
     """Evaluates the nodes of a graph that depend on neither token ids nor weights, for sequences of a given length.
@@ -36,10 +38,21 @@ class Geometry:
         return known
 
     def value(self, node: Node, length: int) -> Any:
-        """The node's value for a sequence of `length` rows."""
+        """The node's value for a sequence of `length` rows.
+
+        Raises:
+            CompileError: it cannot be computed for that many.
+        """
         key = (node, length)
         if key not in self.memo:
-            self.memo[key] = self._compute(node, length)
+            try:
+                self.memo[key] = self._compute(node, length)
+            except (RuntimeError, IndexError) as error:
+                first = (str(error).splitlines() or [type(error).__name__])[0][:120]
+                raise CompileError(
+                    f"{node.target}: the model has no value for each of {length:,} positions ({first}): compile with a"
+                    " shorter max_seq_length"
+                ) from error
         return self.memo[key]
 
     def forget(self) -> None:

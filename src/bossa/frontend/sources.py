@@ -39,6 +39,8 @@ class ModelSource:
         try:
             with quiet():
                 tokenizer = AutoTokenizer.from_pretrained(place, **arguments)
+                if tokenizer.vocab_size <= len(tokenizer.all_special_ids):
+                    return {}  # made up from the config, where the model has no tokenizer's files
                 tokenizer.save_pretrained(folder)
         except Exception:  # a model without a tokenizer, or with one that transformers cannot read: run asks for one
             return {}

@@ -89,9 +89,12 @@ def trace_model(model: torch.nn.Module, max_seq_length: int) -> Trace:
             raise
         except Exception as error:  # whatever export raises, the user gets one line
             lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            if lines[0].startswith("Constraints violated"):
-                lines = [f"its graph is not the same for every length: {' '.join(lines[1:2])}"]
             cause = lines[0][:300]
+            if cause.startswith("Constraints violated"):
+                cause = (
+                    "its graph depends on the sequence's length, as that of recurrent models does, which are not"
+                    " supported"
+                )
             raise CompileError(f"{type(model).__name__} cannot be traced: {cause}") from error
     return Trace(exported, model, buffers, masks)
 

@@ -29,6 +29,9 @@ struct bossa_step {
 
 BOSSA_EXPORT int32_t bossa_abi(void);
 
+// Names the memory layout that the program was compiled for; the manifest's must have the same name.
+BOSSA_EXPORT const char* bossa_signature(void);
+
 // `slots` are the packed weights in slot order, `constants` the program's tables, `kv` zeroed pages; all three belong
 // to the caller and outlive the program. NULL when memory or threads cannot be had.
 BOSSA_EXPORT void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,

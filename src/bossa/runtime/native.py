@@ -49,7 +49,20 @@ def load_library(data: bytes | memoryview, where: str) -> ctypes.CDLL:
         raise PefError(
             f"{where}: its program does not load on this machine ({error}); --rebuild compiles it anew"
         ) from error
+    try:
+        _declare(library)
+    except AttributeError as error:
+        raise PefError(f"{where}: its program lacks a function of the interface ({error}); compile it again") from None
+    if library.bossa_abi() != ABI:
+        raise PefError(f"{where}: its program has interface {library.bossa_abi()}, not {ABI}; compile the model again")
+    _loaded[key] = library
+    return library
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """Tell ctypes the types of the interface."""
     library.bossa_abi.restype = ctypes.c_int32
+    library.bossa_signature.restype = ctypes.c_char_p
     library.bossa_open.restype = ctypes.c_void_p
     library.bossa_open.argtypes = [
         ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
@@ -58,12 +71,6 @@ def load_library(data: bytes | memoryview, where: str) -> ctypes.CDLL:
     library.bossa_step_run.argtypes = [ctypes.c_void_p, ctypes.POINTER(Step)]
     library.bossa_close.restype = None
     library.bossa_close.argtypes = [ctypes.c_void_p]
-    if library.bossa_abi() != ABI:
-        raise PefError(
-            f"{where}: its program has interface {library.bossa_abi()}, this Bossa has {ABI}; compile it again"
-        )
-    _loaded[key] = library
-    return library
 
 
 _loaded: dict[bytes, ctypes.CDLL] = {}

@@ -16,6 +16,7 @@ from bossa.cpu import best_target
 from bossa.errors import PefError, RequestError, RuntimeFailure
 from bossa.pef import Pef
 from bossa.runtime.native import Step, check, load_library
+from bossa.signature import signature
 from bossa.weights.bind import BoundWeights
 
 Int32 = NDArray[np.int32]
@@ -61,8 +62,8 @@ class Program:
         self.weights = weights
         self._lock = threading.Lock()
         self._library = load_library(pef.library(target), pef.where)
-        self._constants = np.frombuffer(bytes(pef.constants()) or bytes(64), np.uint8)
-        self._constants = _aligned_copy(self._constants)
+        _check_layout(pef, self._library)
+        self._constants = _aligned_copy(np.frombuffer(bytes(pef.constants()) or bytes(64), np.uint8))
         try:
             self._kv = mmap.mmap(-1, max(pages * manifest.page_bytes, mmap.PAGESIZE))  # zeroed when touched
         except (OSError, ValueError) as error:
@@ -127,6 +128,22 @@ class Program:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_layout(pef: Pef, library: ctypes.CDLL) -> None:
+    """Refuse a library that would read or write elsewhere than the manifest says.
+
+    Raises:
+        PefError: the two do not describe the same memory.
+    """
+    layout = pef.manifest.to_json()
+    held = len(pef.constants())
+    needed = max((constant.offset + constant.bytes for constant in pef.manifest.constants), default=0)
+    if library.bossa_signature().decode() != signature(layout) or held < needed:
+        raise PefError(
+            f"{pef.where}: its manifest and its program do not agree on how memory is laid out; compile the model"
+            " again, or run with --rebuild"
+        )
 
 
 def _aligned_copy(data: NDArray[Any]) -> NDArray[np.uint8]:
