@@ -24,6 +24,11 @@ Location = str | PathLike[str]
 ROWS_OF_A_STEP = 512
 """Packed rows of a step at most: long enough for full tiles, short enough that others need not wait."""
 
+MOST_ROWS = 4096
+"""Packed rows of a step at most, whatever the batch size: a larger batch has its sequences run in turn."""
+MOST_PAGES = 1 << 20
+"""KV pages at most: each one that is free is listed, even where its memory is not touched."""
+
 
 def load(
     pef: Location | Pef,
@@ -87,7 +92,7 @@ def load(
                 bound,
                 threads=threads,
                 pages=_pages(program_file.manifest, sequences, length, memory),
-                max_rows=max(ROWS_OF_A_STEP, sequences),
+                max_rows=max(ROWS_OF_A_STEP, min(sequences, MOST_ROWS)),
             )
         except BaseException:
             bound.close()
@@ -226,9 +231,9 @@ def _pages(manifest: Manifest, sequences: int, length: int, memory: int | None) 
     page_bytes = manifest.page_bytes
     wanted = sequences * -(-length // manifest.page_size)
     if not page_bytes:
-        return wanted
+        return min(wanted, MOST_PAGES)
     budget = memory if memory is not None else _free_memory() // 2
-    pages = min(wanted, budget // page_bytes)
+    pages = min(wanted, budget // page_bytes, MOST_PAGES)
     if pages < 1:
         raise RequestError(
             f"{budget:,} bytes do not hold one page of keys and values ({page_bytes:,} bytes): allow more"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bossa.dataset.predictions import InOrder, JsonlWriter, TextWriter, completion_fields, error_fields, write_text
-from bossa.dataset.prompts import BadRecord, Record
+from bossa.dataset.prompts import BadRecord, Record, read_records
 from bossa.errors import DatasetError, RuntimeFailure
 
 
@@ -180,3 +180,46 @@ def test_an_error_record_says_file_line_and_reason():
     assert error_fields(bad) == {"id": 5, "error": {"file": "a.jsonl", "line": 3, "reason": "it is wrong"}}
     long = Record(1, "a.jsonl", 4, {"prompt": "p"}, "p")
     assert error_fields(long, "too long")["error"] == {"file": "a.jsonl", "line": 4, "reason": "too long"}
+
+
+NUMBERS = (
+    f"{2**63}",
+    f"{2**64}",
+    f"-{2**63 + 1}",
+    "9" * 400,
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "0.1",
+    "1e-7",
+    "null",
+    '"NaN 12345678901234567890"',
+)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("name", ["in.jsonl", "in.json"])
+def test_fields_come_out_as_they_went_in(tmp_path, number, name):
+    text = '{"prompt":"é","id":[' + number + "]}"
+    (tmp_path / name).write_text(text if name == "in.jsonl" else f"[{text}]")
+    [record] = read_records(str(tmp_path / name))
+    path = tmp_path / "out.jsonl"
+    with JsonlWriter(str(path)) as writer:
+        writer.put(0, completion_fields(record, "x", [1], "length"))
+        writer.put(1, error_fields(record, "why"))
+    done, failed = path.read_text().splitlines()
+    assert done == text[:-1] + ',"completion":"x","token_ids":[1],"finish_reason":"length"}'
+    assert failed.startswith(text[:-1])
+
+
+def test_the_deepest_record_that_is_read_can_be_written(tmp_path):
+    for number in ("1", f"{2**70}"):
+        texts = [f'{{"prompt":"a","deep":{"[" * deep}{number}{"]" * deep}}}' for deep in range(230, 270)]
+        (tmp_path / "in.jsonl").write_text("\n".join(texts))
+        records = list(read_records(str(tmp_path / "in.jsonl")))
+        good = [record for record in records if isinstance(record, Record)]
+        assert 0 < len(good) < len(records)
+        with JsonlWriter(str(tmp_path / "out.jsonl")) as writer:
+            for record in good:
+                writer.put(record.index, record.fields)
+        assert (tmp_path / "out.jsonl").read_text().splitlines() == texts[: len(good)]

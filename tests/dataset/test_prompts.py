@@ -109,9 +109,11 @@ def test_lines_are_read_from_a_pipe_as_they_come(tmp_path):
         ('{"prompt": null}', 'the "prompt" is not a string but null'),
         ('{"prompt": ["x"]}', 'the "prompt" is not a string but a list'),
         ('{"prompt": ""}', 'the "prompt" is empty'),
-        ('{"prompt": " \\n"}', 'the "prompt" is empty'),
         ('{"prompt": "\\ud800"}', "not JSON: "),
-        ('{"prompt": NaN}', "not JSON: "),
+        ('{"prompt": NaN}', 'the "prompt" is not a string but a number'),
+        ('{"prompt": NaN, "x": "\\ud800"}', "not JSON: "),
+        ('{"prompt": "NaN",, "x": 1}', "not JSON: "),
+        ('{"prompt": "x", "n": ' + "9" * 5000 + "}", "not JSON: "),
         (b'{"prompt": "\xff"}', "not UTF-8: byte 13 of the line is 0xff"),
         ('{"prompt": "x", "deep": ' + "[" * 300 + "]" * 300 + "}", "the record is nested too deeply"),
         ("[" * 5000, "not JSON: "),
@@ -141,10 +143,32 @@ def test_a_bad_record_keeps_the_fields_that_it_has(tmp_path):
     assert bad.fields == {"id": 5, "prompt": ""}
 
 
-def test_json_lines_under_the_wrong_name_are_told_apart(tmp_path):
-    [bad] = read_records(write(tmp_path / "a.json", '{"prompt": "a"}\n{"prompt": "b"}\n'))
-    assert "name it .jsonl" in bad.reason
-    assert bad.line == 2
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.json", LINES, [(1, "one"), (3, "two")]),
+        ("a.jsonl", LIST, [(2, "one"), (4, "two")]),
+        ("a.jsonl", '[{"prompt": "one"}, {"prompt": "two"}]\n', [(1, "one"), (1, "two")]),
+        ("a.jsonl", '\ufeff{\n "prompt": "one"\n}', [(1, "one")]),
+        ("a.jsonl", '[1]\n{"prompt": "one"}\n', [(1, "not a JSON object but a list"), (2, "one")]),
+    ],
+)
+def test_a_file_is_read_as_what_it_holds_whatever_its_name_says(tmp_path, name, data, expected, packed):
+    assert summary(write(tmp_path / (name + packed), data)) == expected
+
+
+def test_a_damaged_line_of_lines_under_the_other_name_stops_no_other(tmp_path):
+    for bad in (0, 1, 2):
+        lines = [f'{{"prompt": "{i}"}}' if i != bad else '{"prompt": oh}' for i in range(3)]
+        found = summary(write(tmp_path / "a.json", "\n".join(lines)))
+        assert [text for i, (_, text) in enumerate(found) if i != bad] == [str(i) for i in range(3) if i != bad]
+        assert found[bad][0] == bad + 1
+        assert found[bad][1].startswith("not JSON: ")
+
+
+def test_a_prompt_of_white_space_is_a_prompt(tmp_path):
+    assert summary(write(tmp_path / "a.jsonl", '{"prompt": " \\n"}')) == [(1, " \n")]
 
 
 def test_an_empty_document_is_a_bad_record_and_an_empty_file_of_lines_has_none(tmp_path):

@@ -75,6 +75,39 @@ def test_tied_copies_must_be_equal(checkpoint: Any, arrays: Any):
         bind(SLOTS, checkpoint(arrays | {"head": arrays["e"] + 1}))
 
 
+HUGE = 1 << 60
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(
+    ("slot", "message"),
+    [
+        (Slot("fc", "panels", (HUGE, 5), "fp32", (Source(("w",), (20, 5)),)), "slot 'fc' has the shape"),
+        (Slot("fc", "panels", (20, HUGE), "fp32", (Source(("w",), (20, 5)),)), "slot 'fc' has the shape"),
+        (Slot("fc", "panels", (100,), "fp32", (Source(("w",), (20, 5)),)), "slot 'fc' has the shape"),
+        (Slot("fc", "panels", (-20, 5), "fp32", (Source(("w",), (-20, 5)),)), "slot 'fc' has the shape"),
+        (Slot("fc", "panels", (5, 20), "fp32", (Source(("w",), (20, 5)),)), "slot 'fc' has the shape"),
+        (Slot("fc", "rows", (HUGE, 5), "bf16", (Source(("w",), (20, 5)),)), "slot 'fc' has the shape"),
+        (Slot("fc", "flat", (HUGE,), "fp32", (Source(("b",), (3,)),)), "slot 'fc' has the shape"),
+        (Slot("fc", "panels", (HUGE, 5), "fp32", (Source(("w",), (HUGE, 5)),)), "of another shape: w"),
+        (Slot("fc", "panels", (HUGE, 5), "fp32", (Source(("none",), (HUGE, 5)),)), "are missing"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_made(
+    checkpoint: Any, arrays: Any, tmp_path: Path, slot: Slot, message: str, kept: bool
+):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(WeightsError, match=message):
+            bind([slot], checkpoint(arrays), ignored=[".*"], cache=WeightCache(tmp_path) if kept else None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_memory_than_there_is_is_one_line():
+    with pytest.raises(WeightsError, match=r"model: packed, the weights take .* bytes, which cannot be had here"):
+        cache.anonymous(1 << 62, "model")
+
+
 def test_progress_reaches_the_end(checkpoint: Any, arrays: Any):
     seen: list[tuple[int, int]] = []
     bind(SLOTS, checkpoint(arrays), progress=lambda done, total: seen.append((done, total)))

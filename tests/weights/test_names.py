@@ -96,6 +96,42 @@ def test_weights_of_another_architecture_are_called_that():
         matched(slots(*NAMES), [f"model.layers.{i}.q_proj.weight" for i in range(8)])
 
 
+GPT2 = [
+    *("transformer.wte.weight", "transformer.wpe.weight", "transformer.ln_f.weight", "transformer.ln_f.bias"),
+    *(
+        f"transformer.h.{i}.{part}.{kind}"
+        for i in range(2)
+        for part in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
+        for kind in ("weight", "bias")
+    ),
+]
+LLAMA = [
+    *("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"),
+    *(
+        f"model.layers.{i}.{part}.weight"
+        for i in range(2)
+        for part in ("self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm")
+    ),
+]
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "transformer."])
+@pytest.mark.parametrize(("wanted", "held"), [(LLAMA, GPT2), (GPT2, LLAMA)])
+def test_tensors_that_share_a_last_component_alone_are_another_architecture(
+    wanted: list[str], held: list[str], prefix: str
+):
+    names = [name.removeprefix(prefix) if prefix == "transformer." else prefix + name for name in held]
+    with pytest.raises(WeightsError, match=rf"another architecture: {len(wanted)} of {len(wanted)} .*more\)") as caught:
+        matched(slots(*wanted), names)
+    assert "more than one model" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "module._orig_mod.model."])
+def test_a_head_beside_a_model_is_found_under_nested_prefixes(prefix: str):
+    found = matched(slots(*LLAMA), [prefix + name for name in LLAMA]).names
+    assert found == {name: prefix + name for name in LLAMA}
+
+
 def test_two_models_in_one_file_are_refused():
     held = [prefix + name for prefix in ("student.", "teacher.") for name in NAMES]
     with pytest.raises(WeightsError, match="holds more than one model: both 'student"):

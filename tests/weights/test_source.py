@@ -245,5 +245,28 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path: Path):
     result = subprocess.run(
         [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True, env=environment
     )
-    assert result.stdout.startswith("someone/model: no such file or directory, and the hub cannot be reached")
+    assert result.stdout.startswith(
+        "someone/model: no such file or directory, and no such model could be fetched from the hub ("
+    )
     assert result.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no route\nto the hub"), type("ConnectError", (Exception,), {})()])
+def test_any_error_of_the_hub_s_client_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", fail)
+    reason = "no route" if str(error) else "ConnectError"
+    with pytest.raises(ModelError, match=rf"no such model could be fetched from the hub \({reason}\)") as caught:
+        open_weights("someone/model", cache_dir=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_stopping_a_fetch_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", stop)
+    with pytest.raises(KeyboardInterrupt):
+        open_weights("someone/model", cache_dir=tmp_path)

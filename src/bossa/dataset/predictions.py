@@ -10,8 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TextIO, TypeVar
 
-import orjson
-
+from bossa.dataset.json_text import dump
 from bossa.dataset.prompts import BadRecord, Record
 from bossa.errors import BossaError, DatasetError
 
@@ -162,7 +161,7 @@ class JsonlWriter:
 
     def _write(self, records: Iterable[Mapping[str, Any]]) -> None:
         for fields in records:
-            line = orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+            line = dump(fields)
             try:
                 self._write_line(line)
             except OSError as error:

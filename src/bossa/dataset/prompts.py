@@ -13,12 +13,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import orjson
 
+from bossa.dataset.json_text import is_deep, parse
 from bossa.errors import DatasetError
 
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
@@ -77,9 +78,9 @@ class _Value:
 def read_records(path: str) -> Iterator[Record | BadRecord]:
     """The records of a ``.json`` or ``.jsonl`` file, of a directory's, sorted by name, or of standard input (``-``).
 
-    A ``.json`` file holds one object or a list of them, a ``.jsonl`` file an object a line; each may be ``.gz``.
-    Standard input and pipes may be either, gzipped or not. JSON Lines are read as they come; a ``.json`` file is read
-    whole.
+    A file holds one object, a list of them, or an object a line, whichever of the two its name says; each may be
+    ``.gz``. Standard input and pipes may be any of these, gzipped or not. JSON Lines are read as they come, but a
+    ``.json`` file and a list are read whole.
 
     Raises:
         DatasetError: at once when there is nothing to read, later when a file cannot be read any more.
@@ -129,7 +130,7 @@ def _record(index: int, file: str, item: _Value) -> Record | BadRecord:
         reason = 'the record has no "prompt"'
     elif not isinstance(prompt, str):
         reason = f'the "prompt" is not a string but {_kind(prompt)}'
-    elif not prompt.strip():
+    elif not prompt:
         reason = 'the "prompt" is empty'
     else:
         return Record(index, file, item.line, fields, prompt)
@@ -170,10 +171,9 @@ def _unpacked(raw: BinaryIO) -> io.BufferedReader:
 
 
 def _is_document(file: str, stream: io.BufferedReader) -> bool:
-    """Whether it is one JSON text rather than a value a line; standard input and pipes show it by how they begin."""
-    name = file.removesuffix(".gz")
-    if name.endswith((".json", ".jsonl")):
-        return name.endswith(".json")
+    """Whether it may be one JSON text rather than a value a line: by its name, or by how it begins."""
+    if file.removesuffix(".gz").endswith(".json"):
+        return True
     return _DOCUMENT.match(stream.peek(1).removeprefix(_BOM)) is not None
 
 
@@ -197,7 +197,7 @@ def _lines(stream: BinaryIO) -> Iterator[_Value]:
 def _parse(data: bytes, line: int) -> _Value:
     """The JSON value in ``data``, which begins on ``line``."""
     try:
-        return _Value(line, orjson.loads(data.rstrip()))
+        return _Value(line, parse(data.rstrip()))
     except orjson.JSONDecodeError as error:
         return _not_json(data, line, error)
 
@@ -208,11 +208,7 @@ def _is_shallow(data: bytes) -> bool:
 
 def _writable(item: _Value) -> _Value:
     """The same, unless it is nested so deeply that it could not be written to the predictions."""
-    try:
-        orjson.dumps(item.value)
-    except TypeError:
-        return _Value(item.line, reason="the record is nested too deeply")
-    return item
+    return _Value(item.line, reason="the record is nested too deeply") if is_deep(item.value) else item
 
 
 def _not_json(data: bytes, line: int, error: orjson.JSONDecodeError) -> _Value:
@@ -232,13 +228,21 @@ def _document(data: bytes) -> Iterator[_Value]:
         return
     whole = _parse(data, 1)
     if whole.reason is not None:
-        hint = "" if data.count(b"\n") < 2 else "; if it holds an object a line, name it .jsonl"
-        yield _Value(whole.line, reason=whole.reason + hint)
+        yield from _lines(io.BytesIO(data)) if _holds_lines(data) else [whole]
     elif isinstance(whole.value, list):
         for value, line in zip(whole.value, _element_lines(data), strict=True):
             yield _writable(_Value(line, value))
     else:
         yield _writable(_Value(1 + data[: len(data) - len(data.lstrip())].count(b"\n"), whole.value))
+
+
+def _holds_lines(data: bytes) -> bool:
+    """Whether ``data``, which is not one JSON text, is a value a line: its first lines show it."""
+    lines = (line.strip() for line in io.BytesIO(data))
+    first, second, *_ = [*islice((line for line in lines if line), 2), b"", b""]
+    if not second:
+        return False
+    return (first.startswith(b"{") and second.startswith(b"{")) or _parse(first, 1).reason is None
 
 
 def _element_lines(data: bytes) -> Iterator[int]:

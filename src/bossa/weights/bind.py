@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from math import prod
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
-from bossa.weights.cache import WeightCache
+from bossa.weights.cache import WeightCache, anonymous
 from bossa.weights.names import Match, match
 from bossa.weights.pack import Tensor, pack
-from bossa.weights.slot import ALIGNMENT, Slot
+from bossa.weights.slot import ALIGNMENT, PANEL, Slot
 from bossa.weights.source import WeightSource
 
 if TYPE_CHECKING:
@@ -118,24 +119,29 @@ def bind(
         threads: that pack at the same time; as many as the process has cores when None.
 
     Raises:
-        WeightsError: tensors are missing, misshapen or unexpected, hold NaN or infinite numbers, or cannot be read.
+        WeightsError: tensors are missing, misshapen or unexpected, hold NaN or infinite numbers, or cannot be read;
+            or a slot has another size than its tensors.
     """
+    for slot in slots:
+        _check_size(slot)
     _, total = blob_layout(slots)
-    patterns = list(ignored)
+    key = "" if cache is None else cache.key([slot.to_json() for slot in slots], source.identity())
+    if cache is not None and (kept := cache.find(key, total)) is not None:
+        return BoundWeights(slots, *kept, cached=True)
+    # Before any file or memory is made, so that what does not fit is refused whatever size it claims.
+    found = match(slots, source.names(), source.shape, source.describe(), list(ignored))
 
     def fill(memory: Any, offset: int) -> None:
-        found = match(slots, source.names(), source.shape, source.describe(), patterns)
         out = np.frombuffer(memory, np.uint8, total, offset) if total else np.empty(0, np.uint8)
         _pack_all(slots, source, found, out, progress, threads or _cores())
         _check_tied(source, found)
 
     if cache is not None:
-        key = cache.key([slot.to_json() for slot in slots], source.identity())
         memory, offset, hit = cache.open_or_build(key, source.describe(), total, fill)
         return BoundWeights(slots, memory, offset, cached=hit)
-    anonymous = mmap.mmap(-1, max(total, 1))
-    fill(anonymous, 0)
-    return BoundWeights(slots, anonymous)
+    memory = anonymous(total, source.describe())
+    fill(memory, 0)
+    return BoundWeights(slots, memory)
 
 
 def bind_blob(slots: Sequence[Slot], blob: memoryview) -> BoundWeights:
@@ -155,6 +161,24 @@ def bind_blob(slots: Sequence[Slot], blob: memoryview) -> BoundWeights:
         aligned[:] = data
         return BoundWeights(slots, aligned)
     return BoundWeights(slots, data)
+
+
+def _check_size(slot: Slot) -> None:
+    """Refuses a slot that is not what its tensors make when they are joined."""
+    parts = [(source.shape[::-1] if source.transpose else source.shape) or (1,) for source in slot.sources]
+    height, *width = slot.shape or (1,)
+    fits = sum(part[0] for part in parts) == height
+    if slot.layout == "panels":
+        fits = fits and len(slot.shape) == 2 and all(list(part[1:]) == width for part in parts)
+    else:
+        fits = fits and all(prod(part[1:]) == prod(width) for part in parts)
+    if slot.interleave:
+        fits = fits and len(set(parts)) == 1 and parts[0][0] % PANEL == 0
+    if not fits or any(size < 0 for shape in (slot.shape, *parts) for size in shape):
+        raise WeightsError(
+            f"slot {slot.name!r} has the shape {list(slot.shape)}, which its tensors do not make"
+            f" ({', '.join(str(list(part)) for part in parts[:4])}): compile the model again"
+        )
 
 
 def _cores() -> int:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bossa.errors import WeightsError
+
 FORMAT = 1
 """Raised when the packed layout or the file changes; old entries are then built again."""
 MAGIC = b"BOSSAWTS"
@@ -45,6 +47,18 @@ class CacheEntry:
     path: Path
 
 
+def anonymous(size: int, source: str) -> mmap.mmap:
+    """Zeroed memory of its own, for weights that are packed from ``source``.
+
+    Raises:
+        WeightsError: there is not as much.
+    """
+    try:
+        return mmap.mmap(-1, max(size, 1))
+    except (OSError, OverflowError, ValueError):
+        raise WeightsError(f"{source}: packed, the weights take {size:,} bytes, which cannot be had here") from None
+
+
 def default_directory() -> Path:
     """``$BOSSA_CACHE``, else ``$XDG_CACHE_HOME/bossa``, else ``~/.cache/bossa``."""
     if value := os.environ.get("BOSSA_CACHE"):
@@ -67,6 +81,11 @@ class WeightCache:
         text = json.dumps([FORMAT, list(slots), identity], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
+    def find(self, key: str, total: int) -> tuple[Any, int] | None:
+        """The map of an entry and the offset of the blob in it, or None where it is to be made."""
+        memory = self._open(key, total)
+        return None if memory is None else (memory, HEADER)
+
     def open_or_build(self, key: str, source: str, total: int, fill: Fill) -> tuple[Any, int, bool]:
         """Maps an entry, making it first where needed.
 
@@ -85,7 +104,7 @@ class WeightCache:
                 " again each time: free some space there, or set BOSSA_CACHE to another directory",
                 stacklevel=3,
             )
-            memory = mmap.mmap(-1, HEADER + total)
+            memory = anonymous(HEADER + total, source)
             fill(memory, HEADER)
             return memory, HEADER, False
         try:

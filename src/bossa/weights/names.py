@@ -16,6 +16,8 @@ CANDIDATES = 12
 """Prefixes that are tried on either side; the ones that the most names share."""
 SAMPLE = 500
 """Names on which the prefixes are tried first; those that fit half as many as the best does are tried on all."""
+NEARLY_ALL = 0.9
+"""The share of the sources that each of two prefixes must find for the checkpoint to hold two models."""
 DEPTH = 5
 """Components that a prefix may have."""
 
@@ -96,7 +98,10 @@ def _found(source: Source, homes: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _choose(sources: Mapping[str, Source], wanted: Mapping[str, Source], names: Sequence[str], where: str) -> Renaming:
-    """The renaming under which the most sources are found."""
+    """The renaming under which the most sources are found; none where no prefix finds half of them.
+
+    A change of prefix that finds only a few is a coincidence of last components, such as ``weight``.
+    """
     plain = Renaming()
     held = set(names)
     if all(any(name in held for name in source.names) for source in sources.values()):
@@ -107,9 +112,11 @@ def _choose(sources: Mapping[str, Source], wanted: Mapping[str, Source], names: 
     likely = [rule for rule, count in zip(rules, rough, strict=True) if 2 * count >= max(rough, default=0)]
     scored = [(_score(rule, sources, wanted, names), rule) for rule in likely]
     best = max((score for score, _ in scored), default=0)
-    if not best or best == _score(plain, sources, wanted, names):
+    if 2 * best < len(sources) or best == _score(plain, sources, wanted, names):
         return plain
     top = sorted((rule for score, rule in scored if score == best), key=lambda rule: rule.length)
+    if best < NEARLY_ALL * len(sources):
+        return top[0]
     chosen = _mapping(top[0], wanted, names)
     for other in top[1:]:
         mapping = _mapping(other, wanted, names)
