@@ -6,7 +6,7 @@ from math import prod
 
 from bossa.codegen.expressions import Emitter
 from bossa.codegen.names import Names, identifier, pointer, store
-from bossa.program.ir import Apply, Attention, Expr, Linear, View, views
+from bossa.program.ir import Apply, Attention, Expr, Linear, View, map_views, views
 from bossa.weights.slot import PANEL
 
 
@@ -77,15 +77,7 @@ def _epilogue(op: Linear) -> Expr:
     if op.bias is None:
         return expr
     biased = Apply("add", (View("acc", "0", (width,), (1,)), View("weight", op.bias, (width,), (1,))))
-
-    def change(e: Expr) -> Expr:
-        if isinstance(e, View) and e.space == "acc":
-            return biased
-        if isinstance(e, Apply):
-            return Apply(e.function, tuple(change(arg) for arg in e.args))
-        return e
-
-    return change(expr)
+    return map_views(expr, lambda view: biased if view.space == "acc" else view)
 
 
 def write_attention(names: Names, op: Attention) -> list[str]:

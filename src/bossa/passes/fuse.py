@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bossa.passes.rewrite import map_operands, map_views, row_ops, uses
-from bossa.program.ir import Apply, Cat, Expr, Linear, Map, Op, Program, Reduce, Shape, Value, View, expressions, views
+from bossa.passes.rewrite import map_operands, row_ops, uses
+from bossa.program.ir import (
+    Apply,
+    Cat,
+    Expr,
+    Linear,
+    Map,
+    Op,
+    Program,
+    Reduce,
+    Shape,
+    Value,
+    View,
+    expressions,
+    map_views,
+    views,
+)
 from bossa.weights.slot import PANEL, Slot
 
 

@@ -8,9 +8,7 @@ from dataclasses import replace
 from itertools import count
 
 from bossa.program.ir import (
-    Apply,
     Attention,
-    Cat,
     Embed,
     Expr,
     Linear,
@@ -23,23 +21,11 @@ from bossa.program.ir import (
     Select,
     View,
     expressions,
+    map_views,
     tables_of,
     views,
     weights_of,
 )
-
-
-def map_views(expr: Expr, change: Callable[[View], Expr]) -> Expr:
-    """The expression with every view replaced."""
-    match expr:
-        case View():
-            return change(expr)
-        case Apply():
-            return replace(expr, args=tuple(map_views(arg, change) for arg in expr.args))
-        case Cat():
-            return replace(expr, parts=tuple(map_views(part, change) for part in expr.parts))
-        case _:
-            return expr
 
 
 def map_operands(op: RowOp, change: Callable[[View], View]) -> RowOp:

@@ -7,8 +7,8 @@ the only op that mixes rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
@@ -230,6 +230,19 @@ def views(expr: Expr) -> Iterator[View]:
     elif isinstance(expr, Cat):
         for part in expr.parts:
             yield from views(part)
+
+
+def map_views(expr: Expr, change: Callable[[View], Expr]) -> Expr:
+    """The expression with every view replaced."""
+    match expr:
+        case View():
+            return change(expr)
+        case Apply():
+            return replace(expr, args=tuple(map_views(arg, change) for arg in expr.args))
+        case Cat():
+            return replace(expr, parts=tuple(map_views(part, change) for part in expr.parts))
+        case _:
+            return expr
 
 
 def expressions(op: Op) -> tuple[Expr, ...]:
