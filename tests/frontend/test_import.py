@@ -44,6 +44,13 @@ class _Mixer(nn.Module):
                 return x.roll(1, 1)
             case "shift":
                 return torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1)
+            case "loop":
+                return torch.stack([x[:, i] for i in range(x.shape[1])], 1)
+            case "blocks":
+                padded = nn.functional.pad(x, (0, 0, 0, -x.shape[1] % 4))
+                return padded.reshape(1, -1, 4, 8).flip(1).reshape(1, -1, 8)[:, : x.shape[1]]
+            case "values":
+                return x if x.sum() > 0 else -x
             case "convolution":
                 return self.convolution(x.transpose(1, 2))[:, :, : x.shape[1]].transpose(1, 2)
             case "mean":
@@ -94,7 +101,10 @@ def test_a_model_that_keeps_to_its_rows_is_imported() -> None:
     [
         ("cumsum", "aten.cumsum.* in mixer .*: it reads along the sequence"),
         ("roll", "in mixer "),
-        ("shift", "_Model cannot be traced: its graph depends on the sequence's length"),
+        ("shift", "^__getitem__ in mixer ._Mixer.: _Model cannot be traced: its graph depends on the sequence's"),
+        ("loop", "^before __getitem__ in mixer ._Mixer.: _Model cannot be traced: its graph depends on the sequence's"),
+        ("blocks", "^reshape in mixer ._Mixer.: _Model cannot be traced: "),
+        ("values", "^__bool__ in mixer ._Mixer.: _Model cannot be traced: "),
         ("convolution", "aten.conv.* in mixer.convolution .Conv1d.: no rule for this operator"),
         ("mean", "aten.mean.* in mixer .*: it reads along the sequence"),
         ("softmax", "softmax.* in mixer .*: it reads along the sequence"),

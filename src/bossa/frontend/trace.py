@@ -10,6 +10,7 @@ from torch.export import Dim, ExportedProgram
 from torch.overrides import TorchFunctionMode
 
 from bossa.errors import CompileError
+from bossa.frontend.blame import Blame
 from bossa.frontend.build import quiet
 from bossa.frontend.operators import MaskLog, recorded_masks
 
@@ -33,12 +34,13 @@ class Trace:
 
 
 class _Logits(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, blame: Blame) -> None:
         super().__init__()
         self.model = model
+        self.blame = blame
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:  # [1, T] -> [1, T, V]
-        with _KeepNumbers():
+        with self.blame, _KeepNumbers():
             return self.model(input_ids=input_ids, use_cache=False, return_dict=True).logits
 
 
@@ -75,15 +77,17 @@ def trace_model(model: torch.nn.Module, max_seq_length: int) -> Trace:
     """Export ``model(input_ids[1, T])`` with T dynamic; parameters stay on ``meta``.
 
     Raises:
-        CompileError: the export failed; the message has its first line.
+        CompileError: the export failed; the message has the operator, the module and the first line of the cause.
     """
     # Not the maximum itself: where T may equal the length of a mask buffer, the export would ask for a case of its own.
-    rows = Dim("T", min=2, max=max(max_seq_length - 1, 3))
+    longest = max(max_seq_length - 1, 3)
+    rows = Dim("T", min=2, max=longest)
+    blame = Blame(model, range(2, longest + 1))
     buffers = _to_meta(model)
     ids = torch.zeros(1, min(7, max_seq_length), dtype=torch.long, device="meta")
     with recorded_masks() as masks, quiet(), torch.no_grad():
         try:
-            exported = torch.export.export(_Logits(model), (ids,), dynamic_shapes=({1: rows},), strict=False)
+            exported = torch.export.export(_Logits(model, blame), (ids,), dynamic_shapes=({1: rows},), strict=False)
             exported = exported.run_decompositions(_decompositions())
         except CompileError:
             raise
@@ -91,11 +95,8 @@ def trace_model(model: torch.nn.Module, max_seq_length: int) -> Trace:
             lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             cause = lines[0][:300]
             if cause.startswith("Constraints violated"):
-                cause = (
-                    "its graph depends on the sequence's length, as that of recurrent models does, which are not"
-                    " supported"
-                )
-            raise CompileError(f"{type(model).__name__} cannot be traced: {cause}") from error
+                cause = "its graph depends on the sequence's length, as in recurrent models, which are not supported"
+            raise CompileError(f"{blame.place}: {type(model).__name__} cannot be traced: {cause}") from error
     return Trace(exported, model, buffers, masks)
 
 
