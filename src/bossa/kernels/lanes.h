@@ -31,6 +31,10 @@ namespace detail {
 // The bits of 2/3: mantissas are split there, so that log's argument lies evenly about 1.
 constexpr int32_t kSplitBase = 0x3f2aaaab;
 
+constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+constexpr size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
 inline int clip_lanes(int n) { return n < 0 ? 0 : n > kLanes ? kLanes : n; }
 
 }  // namespace detail

@@ -106,8 +106,6 @@ inline void block_sums(int rows, const float* x, size_t ldx, const W* panels, in
   block_sums_of<MR>(rows, x, ldx, panels, count, K, sums);
 }
 
-inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
 // How the outputs of one linear are cut into units of work.
 struct LinearPlan {
   int block_rows, row_blocks;  // rows of a block (the last may have fewer), blocks
@@ -115,25 +113,41 @@ struct LinearPlan {
   int unit, units;             // panels of a unit (a multiple of chunk), units along N
 };
 
-inline LinearPlan plan_linear(int rows, int panels, int K, int group, size_t element, int workers) {
+// chunk: the panels that are best summed together; a multiple of what the epilogue needs together.
+inline LinearPlan plan_linear(int rows, int panels, int chunk, size_t panel_bytes, int workers) {
   LinearPlan plan;
   plan.row_blocks = ceil_div(rows, kBlockRows);
   plan.block_rows = ceil_div(ceil_div(rows, plan.row_blocks), kTileRows) * kTileRows;
   plan.row_blocks = ceil_div(rows, plan.block_rows);
-  if (rows < kStreamingRows) {
-    const int side_by_side = tile_panels(tile_height(rows), 4);
-    plan.chunk = side_by_side % group == 0 ? side_by_side : side_by_side * group;
-  } else {
-    plan.chunk = kBlockPanels;
-  }
+  plan.chunk = chunk;
   // A ticket costs about as much as reading a kilobyte; units of 64 KB make that nothing, if enough of them are left
   // for the slower worker not to hold up the others.
   const int chunks = ceil_div(panels, plan.chunk);
-  const int worthwhile = (int)(65536 / ((size_t)plan.chunk * (size_t)K * kLanes * element)) + 1;
+  const int worthwhile = (int)(65536 / ((size_t)plan.chunk * panel_bytes)) + 1;
   const int affordable = chunks / (4 * workers) + 1;
   plan.unit = plan.chunk * (worthwhile < affordable ? worthwhile : affordable);
   plan.units = ceil_div(panels, plan.unit);
   return plan;
+}
+
+// Draws units until there are none left. sum(row, rows, panel, n, sums) computes n panels for some rows, and each row of
+// them goes to the epilogue of `linear`.
+template <class Sum, class Epilogue>
+inline void each_unit(Worker& worker, const LinearPlan& plan, int rows, int panels, Sum&& sum, Epilogue&& epilogue) {
+  alignas(64) float sums[kBlockRows * kSumsStride];
+  const int tickets = plan.units * plan.row_blocks;
+  for (int ticket = worker.next(); ticket < tickets; ticket = worker.next()) {
+    // Row blocks change fastest, so that a unit's weights are still in a cache for the next block of rows.
+    const int row = ticket % plan.row_blocks * plan.block_rows;
+    const int n_rows = rows - row < plan.block_rows ? rows - row : plan.block_rows;
+    const int first = ticket / plan.row_blocks * plan.unit;
+    const int last = first + plan.unit < panels ? first + plan.unit : panels;
+    for (int p = first; p < last; p += plan.chunk) {
+      const int n = last - p < plan.chunk ? last - p : plan.chunk;
+      sum(row, n_rows, p, n, sums);
+      for (int r = 0; r < n_rows; r++) epilogue(row + r, p * kLanes, n * kLanes, sums + r * kSumsStride);
+    }
+  }
 }
 
 }  // namespace detail
@@ -147,21 +161,17 @@ template <class W, class Epilogue>
 inline void linear(Worker& worker, int rows, const float* x, size_t ldx, const W* panels, int N, int K, int group,
                    Epilogue&& epilogue) {
   const int count = detail::ceil_div(N, kLanes);
-  const detail::LinearPlan plan = detail::plan_linear(rows, count, K, group, sizeof(W), worker.count);
-  alignas(64) float sums[detail::kBlockRows * detail::kSumsStride];
-  const int tickets = plan.units * plan.row_blocks;
-  for (int ticket = worker.next(); ticket < tickets; ticket = worker.next()) {
-    // Row blocks change fastest, so that a unit's weights are still in a cache for the next block of rows.
-    const int row = ticket % plan.row_blocks * plan.block_rows;
-    const int n_rows = rows - row < plan.block_rows ? rows - row : plan.block_rows;
-    const int first = ticket / plan.row_blocks * plan.unit;
-    const int last = first + plan.unit < count ? first + plan.unit : count;
-    for (int p = first; p < last; p += plan.chunk) {
-      const int n = last - p < plan.chunk ? last - p : plan.chunk;
-      detail::block_sums(n_rows, x + (size_t)row * ldx, ldx, panels + (size_t)p * (size_t)K * kLanes, n, K, sums);
-      for (int r = 0; r < n_rows; r++) epilogue(row + r, p * kLanes, n * kLanes, sums + r * detail::kSumsStride);
-    }
+  const size_t panel = (size_t)K * kLanes;
+  int chunk = detail::kBlockPanels;
+  if (rows < detail::kStreamingRows) {
+    const int side_by_side = tile_panels(detail::tile_height(rows), 4);
+    chunk = side_by_side % group == 0 ? side_by_side : side_by_side * group;
   }
+  const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, panel * sizeof(W), worker.count);
+  const auto sum = [&](int row, int n_rows, int p, int n, float* sums) {
+    detail::block_sums(n_rows, x + (size_t)row * ldx, ldx, panels + (size_t)p * panel, n, K, sums);
+  };
+  detail::each_unit(worker, plan, rows, count, sum, epilogue);
 }
 
 }  // namespace bossa

@@ -1,7 +1,7 @@
 // Rows of an embedding table, in either layout that a table is stored in.
 #pragma once
 
-#include "lanes.h"
+#include "formats.h"
 
 namespace bossa {
 
@@ -30,6 +30,26 @@ template <class W>
 inline void embed_panels(const W* panels, int K, int token, float* out) {
   const W* column = panels + (size_t)(token / kLanes) * (size_t)K * kLanes + token % kLanes;
   for (int k = 0; k < K; k++) out[k] = detail::widen1(column[(size_t)k * kLanes]);
+}
+
+// The same over quantized panels.
+inline void embed_panels(const Int8* panels, int K, int token, float* out) {
+  for (int k = 0; k < K; k++) out[k] = Int8::weight((const char*)panels, K, token, k);
+}
+
+inline void embed_panels(const Int4* panels, int K, int token, float* out) {
+  for (int k = 0; k < K; k++) out[k] = Int4::weight((const char*)panels, K, token, k);
+}
+
+// Row `token` of a quantized table of V rows.
+inline void embed_rows(const Int8* table, int V, int D, int token, float* out) {
+  const f16 scale = splat(((const float*)table)[token]);
+  const int8_t* row = (const int8_t*)table + detail::round_up(sizeof(float) * (size_t)V, 64) + (size_t)token * (size_t)D;
+  for (int d = 0; d < D; d += kLanes) {
+    int8_t lanes[kLanes] = {};
+    memcpy(lanes, row + d, (size_t)(D - d < kLanes ? D - d : kLanes));
+    store_n(out + d, load_bytes(lanes) * scale, D - d);
+  }
 }
 
 }  // namespace bossa

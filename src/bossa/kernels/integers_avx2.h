@@ -1,0 +1,137 @@
+// Integer products in pairs of 256-bit registers (x86-64-v3). Included by integers.h.
+#pragma once
+
+namespace bossa {
+
+struct Quads {
+  __m256i lo, hi;
+};
+struct Pairs {
+  __m256i lo, hi;
+};
+// Two words for each output: steps 0 and 1 of the quads, and steps 2 and 3.
+struct Dots {
+  __m256i lo, hi;
+};
+struct Sums {
+  __m256i lo, hi;
+};
+
+namespace detail {
+
+// Compilers sum products as trees, with more values alive than there are registers: this keeps the chain as written.
+template <class T>
+inline void pin(T& x) {
+  asm("" : "+x"(x.lo), "+x"(x.hi));
+}
+
+}  // namespace detail
+
+inline Quads load_quads(const uint8_t* p) {
+  return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)(p + 32))};
+}
+
+inline void store_quads(uint8_t* p, Quads q) {
+  _mm256_storeu_si256((__m256i*)p, q.lo);
+  _mm256_storeu_si256((__m256i*)(p + 32), q.hi);
+}
+
+// The quads in the low and in the high halves of 64 bytes.
+inline Quads low_nibbles(Quads packed) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(packed.lo, mask), _mm256_and_si256(packed.hi, mask)};
+}
+
+inline Quads high_nibbles(Quads packed) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(_mm256_srli_epi16(packed.lo, 4), mask),
+          _mm256_and_si256(_mm256_srli_epi16(packed.hi, 4), mask)};
+}
+
+// Every output's dot starts at the two words of `start`.
+inline Dots start_dots(int32_t start) { return {_mm256_set1_epi32(start), _mm256_set1_epi32(start)}; }
+
+// dots += w . x, where x points at 4 signed bytes.
+inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
+  int32_t four;
+  memcpy(&four, x, sizeof four);
+  const __m256i spread = _mm256_set1_epi32(four);
+  dots.lo = _mm256_add_epi16(dots.lo, _mm256_maddubs_epi16(w.lo, spread));
+  dots.hi = _mm256_add_epi16(dots.hi, _mm256_maddubs_epi16(w.hi, spread));
+  detail::pin(dots);
+}
+
+// 16 bytes, one an output, as multipliers of dots.
+struct Scales {
+  __m256i lo, hi;
+};
+
+inline Scales load_scales(const uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
+  const __m256i lo = _mm256_cvtepu8_epi32(bytes), hi = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
+  return {_mm256_or_si256(lo, _mm256_slli_epi32(lo, 16)), _mm256_or_si256(hi, _mm256_slli_epi32(hi, 16))};
+}
+
+inline Scales load_scales(const int16_t* p) {
+  return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)(p + 16))};
+}
+
+// 32 words, from which load_scales is cheaper.
+inline void store_scales(int16_t* p, Scales scales) {
+  _mm256_storeu_si256((__m256i*)p, scales.lo);
+  _mm256_storeu_si256((__m256i*)(p + 16), scales.hi);
+}
+
+// sums += scales * dots
+inline void add_scaled(Sums& sums, Dots dots, Scales scales) {
+  sums.lo = _mm256_add_epi32(sums.lo, _mm256_madd_epi16(dots.lo, scales.lo));
+  sums.hi = _mm256_add_epi32(sums.hi, _mm256_madd_epi16(dots.hi, scales.hi));
+}
+
+inline Pairs load_pairs(const int16_t* p) {
+  return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)(p + 16))};
+}
+
+inline Pairs load_pairs(const int8_t* p) {
+  return {_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)),
+          _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)(p + 16)))};
+}
+
+inline void store_pairs(int16_t* p, Pairs w) {
+  _mm256_storeu_si256((__m256i*)p, w.lo);
+  _mm256_storeu_si256((__m256i*)(p + 16), w.hi);
+}
+
+inline Sums no_sums() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+
+// sums += w . x, where x points at 2 words.
+inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
+  int32_t two;
+  memcpy(&two, x, sizeof two);
+  const __m256i spread = _mm256_set1_epi32(two);
+  sums.lo = _mm256_add_epi32(sums.lo, _mm256_madd_epi16(w.lo, spread));
+  sums.hi = _mm256_add_epi32(sums.hi, _mm256_madd_epi16(w.hi, spread));
+  detail::pin(sums);
+}
+
+inline f16 to_float(Sums sums) { return {_mm256_cvtepi32_ps(sums.lo), _mm256_cvtepi32_ps(sums.hi)}; }
+
+// Rounds to the nearest integers, halves to even; |x| <= 127, as bytes, and |x| <= 32,767, as words.
+inline void store_bytes(int8_t* p, f16 x) {
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)), 0xd8);
+  _mm_storeu_si128((__m128i*)p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+
+inline void store_words(int16_t* p, f16 x) {
+  const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi));
+  _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(words, 0xd8));
+}
+
+// Signed bytes as floats.
+inline f16 load_bytes(const int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+}
+
+}  // namespace bossa

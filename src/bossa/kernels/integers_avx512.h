@@ -1,0 +1,114 @@
+// Integer products in 512-bit registers (x86-64-v4), with the dot-product instructions where there are any. Included by
+// integers.h.
+#pragma once
+
+namespace bossa {
+
+struct Quads {
+  __m512i all;
+};
+struct Pairs {
+  __m512i all;
+};
+// With VNNI one int32 for each output; without, the two words of the 256-bit version.
+struct Dots {
+  __m512i all;
+};
+struct Sums {
+  __m512i all;
+};
+
+inline Quads load_quads(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+inline void store_quads(uint8_t* p, Quads q) { _mm512_storeu_si512(p, q.all); }
+
+// The quads in the low and in the high halves of 64 bytes.
+inline Quads low_nibbles(Quads packed) { return {_mm512_and_si512(packed.all, _mm512_set1_epi8(15))}; }
+
+inline Quads high_nibbles(Quads packed) {
+  return {_mm512_and_si512(_mm512_srli_epi16(packed.all, 4), _mm512_set1_epi8(15))};
+}
+
+struct Scales {
+  __m512i all;
+};
+
+inline Scales load_scales(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
+
+// 32 words, from which load_scales is cheaper.
+inline void store_scales(int16_t* p, Scales scales) { _mm512_storeu_si512(p, scales.all); }
+
+#if defined(__AVX512VNNI__)
+
+// Every output's dot starts at the two words of `start`.
+inline Dots start_dots(int32_t start) { return {_mm512_set1_epi32((int16_t)start + (start >> 16))}; }
+
+// dots += w . x, where x points at 4 signed bytes.
+inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
+  int32_t four;
+  memcpy(&four, x, sizeof four);
+  dots.all = _mm512_dpbusd_epi32(dots.all, w.all, _mm512_set1_epi32(four));
+}
+
+// 16 bytes, one an output, as multipliers of dots.
+inline Scales load_scales(const uint8_t* p) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
+
+// sums += scales * dots
+inline void add_scaled(Sums& sums, Dots dots, Scales scales) {
+  sums.all = _mm512_add_epi32(sums.all, _mm512_mullo_epi32(dots.all, scales.all));
+}
+
+#else
+
+inline Dots start_dots(int32_t start) { return {_mm512_set1_epi32(start)}; }
+
+inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
+  int32_t four;
+  memcpy(&four, x, sizeof four);
+  dots.all = _mm512_add_epi16(dots.all, _mm512_maddubs_epi16(w.all, _mm512_set1_epi32(four)));
+}
+
+inline Scales load_scales(const uint8_t* p) {
+  const __m512i words = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
+  return {_mm512_or_si512(words, _mm512_slli_epi32(words, 16))};
+}
+
+inline void add_scaled(Sums& sums, Dots dots, Scales scales) {
+  sums.all = _mm512_add_epi32(sums.all, _mm512_madd_epi16(dots.all, scales.all));
+}
+
+#endif
+
+inline Pairs load_pairs(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
+inline Pairs load_pairs(const int8_t* p) { return {_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p))}; }
+inline void store_pairs(int16_t* p, Pairs w) { _mm512_storeu_si512(p, w.all); }
+
+inline Sums no_sums() { return {_mm512_setzero_si512()}; }
+
+// sums += w . x, where x points at 2 words.
+inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
+  int32_t two;
+  memcpy(&two, x, sizeof two);
+#if defined(__AVX512VNNI__)
+  sums.all = _mm512_dpwssd_epi32(sums.all, w.all, _mm512_set1_epi32(two));
+#else
+  sums.all = _mm512_add_epi32(sums.all, _mm512_madd_epi16(w.all, _mm512_set1_epi32(two)));
+#endif
+}
+
+inline f16 to_float(Sums sums) { return {_mm512_cvtepi32_ps(sums.all)}; }
+
+// Rounds to the nearest integers, halves to even; |x| <= 127, as bytes, and |x| <= 32,767, as words.
+inline void store_bytes(int8_t* p, f16 x) {
+  _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x.v)));
+}
+
+inline void store_words(int16_t* p, f16 x) {
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(x.v)));
+}
+
+// Signed bytes as floats.
+inline f16 load_bytes(const int8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};
+}
+
+}  // namespace bossa

@@ -1,0 +1,124 @@
+// Integer products in arrays, which compilers turn into whatever vectors there are. Included by integers.h.
+#pragma once
+
+namespace bossa {
+
+struct Quads {
+  uint8_t at[4 * kLanes];
+};
+struct Pairs {
+  int16_t at[2 * kLanes];
+};
+// One word for each output; |dot| stays below 2^15.
+struct Dots {
+  int16_t at[kLanes];
+};
+struct Sums {
+  int32_t at[kLanes];
+};
+struct Scales {
+  int16_t at[kLanes];
+};
+
+inline Quads load_quads(const uint8_t* p) {
+  Quads q;
+  memcpy(q.at, p, sizeof q.at);
+  return q;
+}
+
+inline void store_quads(uint8_t* p, Quads q) { memcpy(p, q.at, sizeof q.at); }
+
+// The quads in the low and in the high halves of 64 bytes.
+inline Quads low_nibbles(Quads packed) {
+  for (int i = 0; i < 4 * kLanes; i++) packed.at[i] &= 15;
+  return packed;
+}
+
+inline Quads high_nibbles(Quads packed) {
+  for (int i = 0; i < 4 * kLanes; i++) packed.at[i] >>= 4;
+  return packed;
+}
+
+// Every output's dot starts at the two words of `start`.
+inline Dots start_dots(int32_t start) {
+  Dots dots;
+  for (int i = 0; i < kLanes; i++) dots.at[i] = (int16_t)((int16_t)start + (start >> 16));
+  return dots;
+}
+
+// dots += w . x, where x points at 4 signed bytes.
+inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
+  for (int i = 0; i < kLanes; i++) {
+    int sum = 0;
+    for (int k = 0; k < 4; k++) sum += w.at[4 * i + k] * x[k];
+    dots.at[i] = (int16_t)(dots.at[i] + sum);
+  }
+}
+
+// 16 bytes, one an output, as multipliers of dots.
+inline Scales load_scales(const uint8_t* p) {
+  Scales scales;
+  for (int i = 0; i < kLanes; i++) scales.at[i] = p[i];
+  return scales;
+}
+
+inline Scales load_scales(const int16_t* p) {
+  Scales scales;
+  memcpy(scales.at, p, sizeof scales.at);
+  return scales;
+}
+
+// At most 32 words, from which load_scales is cheaper.
+inline void store_scales(int16_t* p, Scales scales) { memcpy(p, scales.at, sizeof scales.at); }
+
+// sums += scales * dots
+inline void add_scaled(Sums& sums, Dots dots, Scales scales) {
+  for (int i = 0; i < kLanes; i++) sums.at[i] += dots.at[i] * scales.at[i];
+}
+
+inline Pairs load_pairs(const int16_t* p) {
+  Pairs w;
+  memcpy(w.at, p, sizeof w.at);
+  return w;
+}
+
+inline Pairs load_pairs(const int8_t* p) {
+  Pairs w;
+  for (int i = 0; i < 2 * kLanes; i++) w.at[i] = p[i];
+  return w;
+}
+
+inline void store_pairs(int16_t* p, Pairs w) { memcpy(p, w.at, sizeof w.at); }
+
+inline Sums no_sums() { return {}; }
+
+// sums += w . x, where x points at 2 words.
+inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
+  for (int i = 0; i < kLanes; i++) sums.at[i] += w.at[2 * i] * x[0] + w.at[2 * i + 1] * x[1];
+}
+
+inline f16 to_float(Sums sums) {
+  f16 x;
+  for (int i = 0; i < kLanes; i++) x.v[i] = (float)sums.at[i];
+  return x;
+}
+
+// Rounds to the nearest integers, halves to even; |x| <= 127, as bytes, and |x| <= 32,767, as words.
+inline void store_bytes(int8_t* p, f16 x) {
+  x = round(x);
+  for (int i = 0; i < kLanes; i++) p[i] = (int8_t)x.v[i];
+}
+
+inline void store_words(int16_t* p, f16 x) {
+  x = round(x);
+  for (int i = 0; i < kLanes; i++) p[i] = (int16_t)x.v[i];
+}
+
+// Signed bytes as floats.
+inline f16 load_bytes(const int8_t* p) {
+  f16 x;
+  for (int i = 0; i < kLanes; i++) x.v[i] = (float)p[i];
+  return x;
+}
+
+}  // namespace bossa

@@ -1,0 +1,218 @@
+"""Linears over 8-bit and 4-bit weights against their definition in NumPy, and bit for bit between builds."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+Libraries = Callable[[str], list[ctypes.CDLL]]
+F32 = NDArray[np.float32]
+BLOCK = {8: 256, 4: 128}
+"""Steps of k in one integer sum; in 4-bit linears also those that share a scale of the activations."""
+relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+class Weights:
+    """Random packed weights, and what they stand for."""
+
+    def __init__(self, bits: int, n: int, k: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.bits, self.n, self.k = bits, n, k
+        panels = -(-n // 16)
+        self.scale = np.zeros(panels * 16, np.float32)
+        self.scale[:n] = rng.uniform(0.001, 0.1, n)
+        if bits == 8:
+            padded = -(-k // 4) * 4
+            q = np.zeros((panels * 16, padded), np.int64)
+            q[:n, :k] = rng.integers(-127, 128, (n, k))
+            body = q.astype(np.int8).reshape(panels, 16, padded // 2, 2).transpose(0, 2, 1, 3).reshape(panels, -1)
+            parts = [_bytes(self.scale.reshape(panels, 16)), body.view(np.uint8)]
+            self.integers = q[:n, :k]
+        else:
+            groups = -(-k // 32)
+            q = np.zeros((panels * 16, groups * 32), np.int64)
+            q[:n, :k] = rng.integers(-8, 8, (n, k))
+            scales = np.zeros((panels * 16, groups), np.int64)
+            scales[:n] = rng.integers(0, 256, (n, groups))
+            by_group = scales.reshape(panels, 16, groups).transpose(0, 2, 1).reshape(panels, -1).astype(np.uint8)
+            room = np.zeros((panels, -(-groups * 16 // 64) * 64), np.uint8)
+            room[:, : by_group.shape[1]] = by_group
+            u = (q + 8).reshape(panels, 16, groups, 4, 2, 4).transpose(0, 2, 3, 4, 1, 5)  # [P, G, 4, half, 16, 4]
+            nibbles = (u[:, :, :, 0] | u[:, :, :, 1] << 4).astype(np.uint8).reshape(panels, -1)
+            parts = [_bytes(self.scale.reshape(panels, 16)), room, nibbles]
+            self.integers = (q * np.repeat(scales, 32, axis=1))[:n, :k]
+        self.packed = _aligned(np.concatenate(parts, axis=1))
+        self.panel_bytes = sum(part.shape[1] for part in parts)
+
+    @property
+    def matrix(self) -> F32:
+        return self.integers.astype(np.float32) * self.scale[: self.n, None]
+
+
+def _bytes(array: F32) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).view(np.uint8)
+
+
+def _aligned(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    room = np.zeros(data.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    room[start : start + data.nbytes] = data.reshape(-1)
+    return room[start : start + data.nbytes]
+
+
+def quantize(x: F32, bits: int) -> tuple[NDArray[np.int64], F32]:
+    """The rows as integers, and each block's scale: one for a row with 8-bit weights, one a block with 4-bit ones."""
+    most = 2047 if bits == 8 else 127
+    step = x.shape[1] if bits == 8 else BLOCK[4]
+    q = np.zeros(x.shape, np.int64)
+    scales = []
+    for start in range(0, x.shape[1], step):
+        part = x[:, start : start + step]
+        largest = np.abs(part).max(axis=1, keepdims=True)
+        largest[largest < np.float32(1e-30)] = 0
+        with np.errstate(divide="ignore"):
+            inverse = np.where(largest > 0, np.float32(most) / largest, np.float32(0))
+        q[:, start : start + step] = np.rint(part * inverse)
+        scales.append(largest / np.float32(most))
+    return q, np.concatenate(scales, axis=1)
+
+
+def by_definition(x: F32, weights: Weights) -> F32:
+    """Exact integer sums of blocks, scaled by the row's scale and added in order by FMAs; then the output's scale."""
+    q, scales = quantize(x, weights.bits)
+    total = np.zeros((len(x), weights.n), np.float32)
+    block = BLOCK[weights.bits]
+    for number, start in enumerate(range(0, weights.k, block)):
+        part = q[:, start : start + block] @ weights.integers[:, start : start + block].T
+        scale = scales[:, [number if weights.bits == 4 else 0]]
+        product = part.astype(np.float32).astype(np.longdouble) * scale
+        total = (product + total).astype(np.float32)
+    return total * weights.scale[: weights.n]
+
+
+def run(library: ctypes.CDLL, threads: int, x: F32, weights: Weights) -> F32:
+    """x [rows, ldx] may be wider than the weights [N, K]; the wider part must not be read."""
+    rows, ldx = x.shape
+    y = np.full((rows, weights.n), 77, np.float32)
+    calls = np.zeros((rows, -(-weights.n // 16)), np.int32)
+    p = [ctypes.c_void_p(a.ctypes.data) for a in (x, weights.packed, y, calls)]
+    library.run_quantized(
+        weights.bits, threads, rows, p[0], ctypes.c_size_t(ldx), p[1], weights.n, weights.k, p[2], p[3]
+    )
+    assert np.all(calls == 1), "each piece goes to the epilogue once"
+    return y
+
+
+def activations(seed: int, rows: int, k: int, extra: int = 0) -> F32:
+    x = np.random.default_rng(seed).normal(size=(rows, k + extra)).astype(np.float32)
+    x[:, k:] = np.nan
+    return x
+
+
+bits = st.sampled_from([8, 4])
+
+
+@relaxed
+@given(
+    bits=bits, rows=st.integers(1, 40), n=st.integers(1, 100), k=st.integers(1, 600), extra=st.integers(0, 5),
+    threads=st.sampled_from([1, 2, 3]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_every_build_computes_what_is_defined_to_the_bit(
+    on_every_build: Libraries, bits: int, rows: int, n: int, k: int, extra: int, threads: int, seed: int
+) -> None:
+    x, weights = activations(seed, rows, k, extra), Weights(bits, n, k, seed)
+    expected = by_definition(x[:, :k], weights)
+    for library in on_every_build("quantized"):
+        np.testing.assert_array_equal(run(library, threads, x, weights), expected)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("rows", [97, 200])
+def test_many_rows_have_the_bits_of_few(on_every_build: Libraries, bits: int, rows: int) -> None:
+    x, weights = activations(rows, rows, 300), Weights(bits, 500, 300, 1)
+    for library in on_every_build("quantized"):
+        together = run(library, 2, x, weights)
+        np.testing.assert_array_equal(together, by_definition(x, weights))
+        for first, last in ((0, 1), (1, 8), (8, 17), (17, 50)):
+            np.testing.assert_array_equal(together[first:last], run(library, 3, x[first:last].copy(), weights))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, bits: int) -> None:
+    k = 5000
+    weights = Weights(bits, 16, k, 0)
+    weights.packed[:] = 0
+    weights.packed[:64] = np.ones(16, np.float32).view(np.uint8)
+    weights.scale[:] = 1
+    if bits == 8:
+        weights.packed[64:] = np.int8(-127).view(np.uint8)
+        weights.integers[:] = -127
+    else:
+        groups = -(-k // 32)
+        scales = -(-groups * 16 // 64) * 64
+        weights.packed[64 : 64 + groups * 16] = 255
+        weights.packed[64 + scales :] = 0  # u = 0 stands for -8
+        weights.integers[:] = -8 * 255
+    for value in (1.0, -1.0):
+        x = np.full((7, k), value, np.float32)
+        for library in on_every_build("quantized"):
+            np.testing.assert_array_equal(run(library, 1, x, weights), by_definition(x, weights))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_rows_of_zeros_give_zeros_and_tiny_ones_too(on_every_build: Libraries, bits: int) -> None:
+    weights = Weights(bits, 20, 70, 3)
+    x = np.zeros((3, 70), np.float32)
+    x[1] = 1e-40
+    x[2] = 1e-20
+    for library in on_every_build("quantized"):
+        y = run(library, 1, x, weights)
+        assert np.all(y[:2] == 0)
+        np.testing.assert_array_equal(y, by_definition(x, weights))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_row_with_nan_or_infinity_gives_nan_and_its_neighbours_do_not(on_every_build: Libraries, bits: int) -> None:
+    weights = Weights(bits, 20, 70, 3)
+    x = activations(0, 4, 70)
+    x[1, 5], x[2, 69] = np.nan, np.inf
+    for library in on_every_build("quantized"):
+        y = run(library, 1, x, weights)
+        assert np.isnan(y[1]).all() or not np.isfinite(y[1]).any()
+        assert not np.isfinite(y[2]).any()
+        assert np.isfinite(y[[0, 3]]).all()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("k", [1, 30, 64, 133])
+def test_an_embedding_reads_the_rows_of_the_packed_matrix(on_every_build: Libraries, bits: int, k: int) -> None:
+    weights = Weights(bits, 37, k, k)
+    for library in on_every_build("quantized"):
+        library.panel_bytes.restype = ctypes.c_size_t
+        assert library.panel_bytes(bits, k) == weights.panel_bytes
+        for token in (0, 15, 16, 36):
+            out = np.empty(k, np.float32)
+            library.embed(bits, ctypes.c_void_p(weights.packed.ctypes.data), k, token, ctypes.c_void_p(out.ctypes.data))
+            np.testing.assert_array_equal(out, weights.matrix[token])
+
+
+def test_an_embedding_reads_the_rows_of_a_quantized_table(on_every_build: Libraries) -> None:
+    rng = np.random.default_rng(0)
+    v, d = 21, 37
+    scales: F32 = rng.uniform(0.01, 1, v).astype(np.float32)
+    q: NDArray[Any] = rng.integers(-127, 128, (v, d)).astype(np.int8)
+    room = np.zeros(-(-4 * v // 64) * 64, np.uint8)
+    room[: 4 * v] = scales.view(np.uint8)
+    table = _aligned(np.concatenate([room, q.view(np.uint8).reshape(-1)]))
+    for library in on_every_build("quantized"):
+        for token in (0, 20):
+            out = np.full(d, 9, np.float32)
+            library.embed_row(ctypes.c_void_p(table.ctypes.data), v, d, token, ctypes.c_void_p(out.ctypes.data))
+            np.testing.assert_array_equal(out, q[token].astype(np.float32) * scales[token])
