@@ -51,7 +51,7 @@ def native_fields(plan: Plan, targets: Sequence[str]) -> dict[str, Any]:
     """The fields of the manifest that follow from the program alone."""
     return {
         **plan.layout(),
-        "arena_bytes_per_row": plan.floats_per_row * 4,
+        "arena_bytes_per_row": plan.bytes_per_row,
         "targets": list(targets),
         "sections": plan.describe(),
     }

@@ -13,7 +13,7 @@ from bossa.assemble import native_fields, native_members
 from bossa.codegen.plan import Plan, make_plan
 from bossa.codegen.toolchain import TARGETS, host_target
 from bossa.errors import CompileError, ModelError
-from bossa.passes import optimize
+from bossa.passes import PRECISIONS, Precision, optimize
 from bossa.pef import Pef
 from bossa.version import __version__
 
@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 Progress = Callable[[str], None]
-PRECISIONS = ("fp32", "bf16")
 
 
 def compile(  # noqa: A001 - bossa.compile reads as it should
     model: str | PathLike[str] | PretrainedConfig | None = None,
     *,
     config_name: str | None = None,
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     max_seq_length: int | None = None,
     batch_size: int = 1,
     targets: Sequence[str] | None = None,
@@ -46,7 +45,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         model: a directory in Hugging Face's layout, a name on its hub, a ``.gguf`` file, or a transformers config.
         config_name: an architecture from a config alone: a directory, a JSON file or a name on the hub. It wins over
             the config of `model`, which then gives the tokenizer.
-        precision: of the weights, ``fp32`` or ``bf16``.
+        precision: of the weights, ``fp32``, ``bf16``, ``int8`` or ``int4``.
         max_seq_length: the longest sequence in tokens; None or -1 for the model's own maximum (32,768 at most).
         batch_size: the most sequences at once.
         targets: CPUs to compile for (`bossa.codegen.toolchain.TARGETS`); this machine's by default.
@@ -85,12 +84,11 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         source.config,
         name=name or source.name,
         max_seq_length=length,
-        precision=precision,  # type: ignore[arg-type]
         trust_remote_code=trust_remote_code,
         progress=tell,
     )
     tell("optimize")
-    program = optimize(imported.program)
+    program = optimize(imported.program, precision)
     plan = make_plan(program)
     chosen = list(dict.fromkeys(chosen))
     members: dict[str, Any] = dict(native_members(plan, chosen, tell))

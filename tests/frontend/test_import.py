@@ -89,7 +89,7 @@ AutoModelForCausalLM.register(_Config, _Model, exist_ok=True)
 
 
 def _import(kind: str) -> object:
-    return import_model(_Config(kind), name=kind, max_seq_length=16, precision="fp32")
+    return import_model(_Config(kind), name=kind, max_seq_length=16)
 
 
 def test_a_model_that_keeps_to_its_rows_is_imported() -> None:
@@ -124,14 +124,14 @@ def test_what_is_not_local_to_its_row_or_not_known_is_refused_by_operator_and_mo
 def test_architectures_of_another_kind_are_refused_in_one_line(kind: str) -> None:
     config = zoo.Model(kind, kind, {"num_key_value_heads": 2, "state_size": 4}).config()
     with pytest.raises(BossaError, match=r"\w+") as caught:
-        import_model(config, name=kind, max_seq_length=16, precision="fp32")
+        import_model(config, name=kind, max_seq_length=16)
     assert "\n" not in str(caught.value)
 
 
 def test_a_config_that_transformers_cannot_build_is_a_model_error() -> None:
     config = zoo.MODELS["llama"].config(num_key_value_heads=3)
     with pytest.raises((ModelError, CompileError), match=r"llama|Llama"):
-        import_model(config, name="x", max_seq_length=16, precision="fp32")
+        import_model(config, name="x", max_seq_length=16)
 
 
 def test_the_length_is_the_one_asked_for_or_the_models_own() -> None:
@@ -146,7 +146,7 @@ def test_the_length_is_the_one_asked_for_or_the_models_own() -> None:
 def test_learned_positions_are_not_read_beyond_their_end() -> None:
     config = zoo.MODELS["gpt2"].config()
     with pytest.raises(CompileError, match="needs position 79, the model has 64: compile with a shorter"):
-        import_model(config, name="x", max_seq_length=80, precision="fp32")
+        import_model(config, name="x", max_seq_length=80)
 
 
 def test_parameters_stay_on_meta_and_computed_buffers_have_their_values() -> None:
@@ -164,7 +164,7 @@ from bossa.frontend.importer import import_model
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 config = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_attention_heads=32, num_hidden_layers=4)
 config.num_hidden_layers = 4
-imported = import_model(config, name="x", max_seq_length=128, precision="fp32")
+imported = import_model(config, name="x", max_seq_length=128)
 print(imported.parameters, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

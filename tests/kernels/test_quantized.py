@@ -37,23 +37,28 @@ class Weights:
             self.integers = q[:n, :k]
         else:
             groups = -(-k // 32)
-            q = np.zeros((panels * 16, groups * 32), np.int64)
-            q[:n, :k] = rng.integers(-8, 8, (n, k))
-            scales = np.zeros((panels * 16, groups), np.int64)
-            scales[:n] = rng.integers(0, 256, (n, groups))
-            by_group = scales.reshape(panels, 16, groups).transpose(0, 2, 1).reshape(panels, -1).astype(np.uint8)
-            room = np.zeros((panels, -(-groups * 16 // 64) * 64), np.uint8)
-            room[:, : by_group.shape[1]] = by_group
-            u = (q + 8).reshape(panels, 16, groups, 4, 2, 4).transpose(0, 2, 3, 4, 1, 5)  # [P, G, 4, half, 16, 4]
-            nibbles = (u[:, :, :, 0] | u[:, :, :, 1] << 4).astype(np.uint8).reshape(panels, -1)
-            parts = [_bytes(self.scale.reshape(panels, 16)), room, nibbles]
-            self.integers = (q * np.repeat(scales, 32, axis=1))[:n, :k]
+            u = np.zeros((panels * 16, groups * 32), np.int64)
+            u[:n, :k] = rng.integers(0, 16, (n, k))
+            of_groups = np.zeros((2, panels * 16, groups + groups % 2), np.int64)
+            of_groups[:, :n, :groups] = rng.integers(0, 256, (2, n, groups))
+            head = of_groups.reshape(2, panels, 16, -1).transpose(1, 3, 0, 2).reshape(panels, -1).astype(np.uint8)
+            by_byte = u.reshape(panels, 16, groups, 4, 2, 4).transpose(0, 2, 3, 4, 1, 5)  # [P, G, 4, half, 16, 4]
+            nibbles = (by_byte[:, :, :, 0] | by_byte[:, :, :, 1] << 4).astype(np.uint8).reshape(panels, -1)
+            self.step = np.zeros(panels * 16, np.float32)
+            self.step[:n] = rng.uniform(0.001, 0.1, n)
+            parts = [_bytes(self.scale.reshape(panels, 16)), _bytes(self.step.reshape(panels, 16)), head, nibbles]
+            scales, self.minima = of_groups[:, :n, :groups]
+            self.integers = u[:n, :k] * np.repeat(scales, 32, axis=1)[:, :k]
         self.packed = _aligned(np.concatenate(parts, axis=1))
         self.panel_bytes = sum(part.shape[1] for part in parts)
 
     @property
     def matrix(self) -> F32:
-        return self.integers.astype(np.float32) * self.scale[: self.n, None]
+        w = self.integers.astype(np.float32) * self.scale[: self.n, None]
+        if self.bits == 4:
+            less = self.minima.astype(np.float32) * self.step[: self.n, None]
+            w = w - np.repeat(less, 32, axis=1)[:, : self.k]
+        return w
 
 
 def _bytes(array: F32) -> NDArray[np.uint8]:
@@ -85,16 +90,24 @@ def quantize(x: F32, bits: int) -> tuple[NDArray[np.int64], F32]:
 
 
 def by_definition(x: F32, weights: Weights) -> F32:
-    """Exact integer sums of blocks, scaled by the row's scale and added in order by FMAs; then the output's scale."""
+    """Exact integer sums of blocks, scaled by outputs and rows, and added in order by FMAs."""
     q, scales = quantize(x, weights.bits)
     total = np.zeros((len(x), weights.n), np.float32)
     block = BLOCK[weights.bits]
     for number, start in enumerate(range(0, weights.k, block)):
         part = q[:, start : start + block] @ weights.integers[:, start : start + block].T
+        piece = part.astype(np.float32) * weights.scale[: weights.n]
+        if weights.bits == 4:
+            groups = np.add.reduceat(q[:, start : start + block], range(0, part_steps(weights.k, start), 32), axis=1)
+            less = groups @ weights.minima[:, start // 32 : start // 32 + groups.shape[1]].T
+            piece = (piece - less.astype(np.longdouble) * weights.step[: weights.n]).astype(np.float32)
         scale = scales[:, [number if weights.bits == 4 else 0]]
-        product = part.astype(np.float32).astype(np.longdouble) * scale
-        total = (product + total).astype(np.float32)
-    return total * weights.scale[: weights.n]
+        total = (piece.astype(np.longdouble) * scale + total).astype(np.float32)
+    return total
+
+
+def part_steps(k: int, start: int) -> int:
+    return min(k - start, BLOCK[4])
 
 
 def run(library: ctypes.CDLL, threads: int, x: F32, weights: Weights) -> F32:
@@ -151,15 +164,18 @@ def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, bits: in
     weights.packed[:] = 0
     weights.packed[:64] = np.ones(16, np.float32).view(np.uint8)
     weights.scale[:] = 1
+    if bits == 4:
+        weights.packed[64:128] = weights.packed[:64]
+        weights.step[:] = 1
     if bits == 8:
         weights.packed[64:] = np.int8(-127).view(np.uint8)
         weights.integers[:] = -127
     else:
         groups = -(-k // 32)
-        scales = -(-groups * 16 // 64) * 64
-        weights.packed[64 : 64 + groups * 16] = 255
-        weights.packed[64 + scales :] = 0  # u = 0 stands for -8
-        weights.integers[:] = -8 * 255
+        weights.packed[128 : 128 + groups * 32] = 255
+        weights.packed[128 + -(-groups // 2) * 64 :] = 255
+        weights.integers[:] = 15 * 255
+        weights.minima[:] = 255
     for value in (1.0, -1.0):
         x = np.full((7, k), value, np.float32)
         for library in on_every_build("quantized"):

@@ -91,7 +91,7 @@ def test_a_missing_field_is_named(valid: dict[str, Any], key: str):
     "change",
     [
         {"layout": "tiles"},
-        {"dtype": "int8"},
+        {"dtype": "int3"},
         {"shape": [47, 8]},
         {"shape": [48]},
         {"shape": [24, 16]},

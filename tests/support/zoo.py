@@ -201,4 +201,4 @@ def imported(name: str, length: int = LENGTH) -> Any:
     """The row program of a small model before any pass."""
     from bossa.frontend.importer import import_model
 
-    return import_model(MODELS[name].config(), name=name, max_seq_length=length, precision="fp32").program
+    return import_model(MODELS[name].config(), name=name, max_seq_length=length).program

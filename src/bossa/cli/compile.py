@@ -6,12 +6,16 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bossa.cli import options
 from bossa.cli.progress import Stages
 from bossa.errors import CompileError, PefError
+
+if TYPE_CHECKING:
+    from bossa.pef.manifest import Precision
 
 OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
 
@@ -35,10 +39,10 @@ OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16"]),
+    type=click.Choice(["fp32", "bf16", "int8", "int4"]),
     default="fp32",
     show_default=True,
-    help="How weights are stored; sums are in fp32 in any case.",
+    help="How weights are stored: int8 is the fastest that keeps the quality, int4 the fastest.",
 )
 @click.option(
     "--target",
@@ -64,7 +68,7 @@ def command(
     batch_size: int,
     pef_name: str | None,
     output_folder: Path,
-    precision: str,
+    precision: Precision,
     targets: tuple[str, ...],
     bundle: bool,
     trust_remote_code: bool,

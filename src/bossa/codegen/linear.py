@@ -7,7 +7,7 @@ from math import prod
 from bossa.codegen.expressions import Emitter
 from bossa.codegen.names import Names, identifier, pointer, store
 from bossa.program.ir import Apply, Attention, Expr, Linear, View, map_views, views
-from bossa.weights.slot import PANEL
+from bossa.weights.slot import PANEL, QUANTIZED
 
 
 def write_linear(names: Names, op: Linear) -> list[str]:
@@ -32,11 +32,13 @@ def write_linear(names: Names, op: Linear) -> list[str]:
     offset = f" + {op.x.offset}" if op.x.offset else ""
     width = n // op.parts
     out_offset = f" + g * {width}" if groups > 1 else ""
-    lines += [
-        f"{pad}const float* x = row(p, {place.offset}, {place.stride}, 0){offset}{group_offset};",
-        f"{pad}linear(w, {names.rows}, x, {place.stride}, {names.weight(op.weight)}, {n}, {k}, {op.parts},",
-        f"{pad}       [&](int t, int col, int n, const float* sums) {{",
-    ]
+    lines.append(f"{pad}const float* x = row(p, {place.offset}, {place.stride}, 0){offset}{group_offset};")
+    operands = f"(w, {names.rows}, x, {place.stride}, {names.weight(op.weight)}, {n}, {k},"
+    if slot.dtype in QUANTIZED:
+        lines.append(f"{pad}quantized_linear{operands} p.quantized, p.max_rows,")
+    else:
+        lines.append(f"{pad}linear{operands} {op.parts},")
+    lines.append(f"{pad}       [&](int t, int col, int n, const float* sums) {{")
     inner = pad + "  "
     if op.parts > 1:
         lines.append(f"{inner}col /= {op.parts};")

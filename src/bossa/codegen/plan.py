@@ -10,7 +10,7 @@ from typing import Any
 from bossa.codegen.arena import Place, place_values
 from bossa.codegen.cut import Section, cut, describe
 from bossa.program.ir import Attention, Loop, Op, Program
-from bossa.weights.slot import PANEL
+from bossa.weights.slot import PANEL, QUANTIZED, DType
 
 PAGE = 32
 """Positions of one KV page; `kPage` of the kernels."""
@@ -26,6 +26,7 @@ class Plan:
         kv_offsets: where each attention layer's keys and values start in a page, in floats.
         page_floats: size of a page, all layers together.
         constants: where each table starts in the constants, in floats.
+        quantized: the kinds of linears that quantize their activations: the weights' format and K, in order.
     """
 
     program: Program
@@ -35,6 +36,17 @@ class Plan:
     kv_offsets: tuple[int, ...]
     page_floats: int
     constants: dict[str, int]
+    quantized: tuple[tuple[DType, int], ...]
+
+    @property
+    def quantized_bytes_per_row(self) -> int:
+        """Room for one row of activations as integers, whichever linear it is for."""
+        return max((_quantized_row(dtype, k) for dtype, k in self.quantized), default=0)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Memory that a row of a step takes."""
+        return self.floats_per_row * 4 + self.quantized_bytes_per_row
 
     def layout(self) -> dict[str, Any]:
         """The fields of the manifest that say how memory is laid out."""
@@ -76,7 +88,7 @@ def make_plan(program: Program) -> Plan:
     for name, table in program.tables.items():
         constants[name] = position
         position += round_up(table.size, 16)
-    return Plan(program, sections, places, floats, kv_offsets, page_floats, constants)
+    return Plan(program, sections, places, floats, kv_offsets, page_floats, constants, _quantized(program))
 
 
 def pack_constants(program: Program) -> bytes:
@@ -87,6 +99,24 @@ def pack_constants(program: Program) -> bytes:
         data = (table.T if name in biases else table).astype(table.dtype, order="C").tobytes()
         chunks.append(data + bytes(round_up(len(data), 64) - len(data)))
     return b"".join(chunks)
+
+
+def _quantized(program: Program) -> tuple[tuple[DType, int], ...]:
+    """The quantized linears' formats and K, without repeats."""
+    kinds = {
+        (slot.dtype, slot.shape[1])
+        for slot in program.slots.values()
+        if slot.dtype in QUANTIZED and slot.layout == "panels"
+    }
+    return tuple(sorted(kinds))
+
+
+def _quantized_row(dtype: DType, k: int) -> int:
+    """`row_bytes` of the kernels' formats: activations, what goes with each group of 32, and their scales."""
+    if dtype == "int8":
+        return round_up(round_up(k, 4) * 2 + 4, 64) + 64
+    groups, blocks = -(-k // 32), -(-k // 128)
+    return round_up(groups * 36 + blocks * 4, 64) + 64
 
 
 def _attentions(ops: Iterable[Op]) -> Iterator[Attention]:

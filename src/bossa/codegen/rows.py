@@ -29,6 +29,7 @@ from bossa.program.ir import (
     views,
     weights_of,
 )
+from bossa.weights.slot import QUANTIZED
 
 Finish = Callable[[str, str, str | None, int], list[str]]
 """(value, where, how many lanes if not all, stride) to the statements that use 16 lanes of an expression."""
@@ -103,7 +104,8 @@ class _RowsWriter:
         slot = self.names.slot(op.weight)
         index = "p.step->tokens[t]" if op.index == "tokens" else f"*({self.names.table(op.index, 't', 'int32_t')})"
         gather = "embed_panels" if slot.layout == "panels" else "embed_rows"
-        self.lines.append(f"    {gather}(w_{identifier(op.weight)}, {slot.shape[1]}, {index}, {out});")
+        height = f"{slot.shape[0]}, " if slot.layout == "rows" and slot.dtype in QUANTIZED else ""
+        self.lines.append(f"    {gather}(w_{identifier(op.weight)}, {height}{slot.shape[1]}, {index}, {out});")
 
     def store(self, op: Attention) -> None:
         def base(view: View) -> str:

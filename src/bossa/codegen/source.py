@@ -6,7 +6,7 @@ import re
 
 from bossa.codegen.cut import Attend, Matmul, Repeat, Rows, Section, Store, ops_of
 from bossa.codegen.linear import write_attention, write_linear
-from bossa.codegen.names import Names
+from bossa.codegen.names import TYPES, Names
 from bossa.codegen.plan import PAGE, Plan
 from bossa.codegen.rows import write_rows
 from bossa.program.ir import Loop, weights_of
@@ -41,6 +41,7 @@ def generate(plan: Plan) -> str:
         '#include "attention.h"',
         '#include "linear.h"',
         '#include "math.h"',
+        *(['#include "quantized.h"'] if plan.quantized else []),
         '#include "rows.h"',
         '#include "team.h"',
         "",
@@ -52,14 +53,29 @@ def generate(plan: Plan) -> str:
         f'constexpr const char* kSignature = "{signature(plan.layout())}";  // of the memory layout in the manifest',
         f"constexpr size_t kPageFloats = {plan.page_floats};  // keys and values of {PAGE} positions, all layers",
         f"constexpr size_t kArenaFloats = {plan.floats_per_row};  // activations of one row",
+        *_quantized_sizes(plan),
         "",
-        _PROGRAM,
+        _without(_PROGRAM, "quantized", not plan.quantized),
         *functions,
         _run(plan),
         "}  // namespace",
         "",
-        _EXPORTS,
+        _without(_EXPORTS, "quantized", not plan.quantized),
     ])  # fmt: skip
+
+
+def _quantized_sizes(plan: Plan) -> list[str]:
+    if not plan.quantized:
+        return []
+    return [
+        f"constexpr size_t kQuantizedBytes = {plan.quantized_bytes_per_row};  // a row as integers, for one linear",
+        *(f"static_assert({TYPES[dtype]}::row_bytes({k}) <= kQuantizedBytes);" for dtype, k in plan.quantized),
+    ]
+
+
+def _without(text: str, word: str, leave_out: bool) -> str:
+    """The text, or its lines that do not have a word."""
+    return "\n".join(line for line in text.split("\n") if not (leave_out and word in line))
 
 
 _PROGRAM = """struct Program {
@@ -69,6 +85,7 @@ _PROGRAM = """struct Program {
   const float* constants;  // position tables
   float* kv;
   float* arena;            // [kArenaFloats][max_rows], each value's rows together
+  char* quantized;         // the activations that a linear reads, as integers
   int* sequence_of;        // [max_rows]
   const bossa_step* step;
 
@@ -112,6 +129,7 @@ extern "C" void bossa_close(void* program) {
   if (p == nullptr) return;
   free(p->slots);
   free(p->arena);
+  free(p->quantized);
   free(p->sequence_of);
   p->~Program();
   free(p);
@@ -126,11 +144,17 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
   p->constants = constants;
   p->kv = (float*)kv;
   p->arena = nullptr;
+  p->quantized = nullptr;
   p->slots = (const void**)malloc(sizeof(void*) * (kSlots + 1));
   p->sequence_of = (int*)malloc(sizeof(int) * (size_t)max_rows);
   void* arena = nullptr;
-  const bool placed = posix_memalign(&arena, 64, sizeof(float) * (kArenaFloats + 16) * (size_t)max_rows) == 0;
+  bool placed = posix_memalign(&arena, 64, sizeof(float) * (kArenaFloats + 16) * (size_t)max_rows) == 0;
   p->arena = placed ? (float*)arena : nullptr;
+  void* quantized = nullptr;
+  const size_t quantized_rows = (size_t)max_rows + (size_t)kOwnRows * (size_t)p->team.count;
+  const bool quantized_placed = posix_memalign(&quantized, 64, kQuantizedBytes * quantized_rows) == 0;
+  p->quantized = quantized_placed ? (char*)quantized : nullptr;
+  if (p->quantized == nullptr) placed = false;
   if (p->slots == nullptr || p->sequence_of == nullptr || !placed) {
     bossa_close(p);
     return nullptr;

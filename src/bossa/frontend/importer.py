@@ -15,7 +15,6 @@ from bossa.frontend.lower import lower
 from bossa.frontend.operators import IMPLEMENTATION
 from bossa.frontend.trace import trace_model
 from bossa.program.ir import Program
-from bossa.weights.slot import DType
 
 IMPLEMENTATIONS = (IMPLEMENTATION, "eager", "sdpa")
 """Tried in this order: attention through the interface, or written out and recognised by what it computes."""
@@ -45,7 +44,6 @@ def import_model(
     *,
     name: str,
     max_seq_length: int,
-    precision: DType,
     trust_remote_code: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Imported:
@@ -65,7 +63,7 @@ def import_model(
             progress("trace")
             trace = trace_model(model, max_seq_length)
             progress("lower")
-            program = lower(trace, name=name, max_seq_length=max_seq_length, precision=precision)
+            program = lower(trace, name=name, max_seq_length=max_seq_length)
         except (ModelError, CompileError) as error:
             failures.append(error)
             continue

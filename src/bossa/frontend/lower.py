@@ -13,10 +13,9 @@ from bossa.frontend.operand import Operand, Tokens
 from bossa.frontend.rules import lower_node
 from bossa.frontend.trace import Trace
 from bossa.program.ir import Program
-from bossa.weights.slot import DType
 
 
-def lower(trace: Trace, *, name: str, max_seq_length: int, precision: DType = "fp32") -> Program:
+def lower(trace: Trace, *, name: str, max_seq_length: int) -> Program:
     """The row program of a trace.
 
     Raises:
@@ -25,7 +24,7 @@ def lower(trace: Trace, *, name: str, max_seq_length: int, precision: DType = "f
     parameters, constants = _inputs(trace)
     logits = next(node for node in trace.exported.graph.nodes if node.op == "output").args[0][-1]
     vocab_size = int(logits.meta["val"].shape[-1])
-    low = Lowering(trace, max_seq_length, precision, parameters, Geometry(constants))
+    low = Lowering(trace, max_seq_length, parameters, Geometry(constants))
     output = _walk(low)
     if output.row_shape[-1] != vocab_size or len(output.row_shape) > 2:
         raise CompileError(f"the model's logits have shape {output.row_shape}, its vocabulary {vocab_size}")

@@ -16,7 +16,7 @@ from bossa.frontend.operand import Dims, Operand, Tokens, broadcast, fresh
 from bossa.frontend.scores import Score
 from bossa.frontend.trace import Trace
 from bossa.program.ir import Apply, Cat, Const, Expr, Map, Op, Reduce, Value, View
-from bossa.weights.slot import DType, Slot, Source
+from bossa.weights.slot import Slot, Source
 
 Parameters = dict[str, tuple[tuple[str, ...], tuple[int, ...]]]
 """Of each placeholder: the names it may have in a checkpoint, and its shape."""
@@ -28,7 +28,6 @@ class Lowering:
 
     trace: Trace
     max_seq_length: int
-    precision: DType
     parameters: Parameters
     geometry: Geometry
     ops: list[Op] = field(default_factory=list)
@@ -151,7 +150,6 @@ class Lowering:
     def slot(self, placeholder: str, layout: str, *, transpose: bool = False) -> str:
         """The name of the slot for a whole parameter in the given layout."""
         names, shape = self.parameters[placeholder]
-        dtype: DType = "fp32" if layout == "flat" else self.precision
         logical = tuple(reversed(shape)) if transpose else shape
         for known in self.slots.values():
             same = known.sources[0].names == names and known.shape == logical
@@ -164,7 +162,7 @@ class Lowering:
         name = names[0] if layout != "flat" or names[0] not in self.slots else f"{names[0]}:flat"
         if name in self.slots:
             name = f"{names[0]}:{layout}"
-        self.slots[name] = Slot(name, layout, logical, dtype, (Source(names, shape, transpose),))  # type: ignore[arg-type]
+        self.slots[name] = Slot(name, layout, logical, "fp32", (Source(names, shape, transpose),))  # type: ignore[arg-type]
         return name
 
     # -- making ops ----------------------------------------------------------------------------------------------

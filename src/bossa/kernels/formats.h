@@ -2,8 +2,8 @@
 //
 // A packed matrix is its panels of 16 outputs, one after the other, the same bytes for every target:
 //   Int8: [16] fp32 scales; [2 ceil(K / 4)][16][2] int8. w = q * scale.
-//   Int4: [16] fp32 scales; [G][16] uint8 group scales, padded to 64 bytes; [G][4][16][4] bytes, see integers.h, where
-//         G = ceil(K / 32). w = (u - 8) * group scale * scale.
+//   Int4: [16] fp32 scales; [16] fp32 steps; [2 ceil(G / 2)][2][16] uint8, the scales and the minima of each group;
+//         [G][4][16][4] bytes, see integers.h, where G = ceil(K / 32). w = u * group scale * scale - minimum * step.
 // Outputs past N and steps past K are zeros. A table of rows is [V] fp32 scales, padded to 64 bytes, then [V][D] int8.
 #pragma once
 
@@ -26,21 +26,18 @@ inline float magnitude(const float* x, int K) {
 // 8-bit weights, and activations of 12 bits with a scale a row.
 struct Int8 {
   static constexpr int kBlock = 256;  // steps of k in one integer sum
-  using Unpacked = int16_t;
-  static constexpr int kUnpackedWeights = 1;
 
   static constexpr size_t words(int K) { return detail::round_up((size_t)K, 4); }
   static constexpr size_t panel_bytes(int K) { return 64 + words(K) * kLanes; }
+  // A row: the activations as words, then their scale.
   static constexpr size_t row_bytes(int K) { return detail::round_up(words(K) * 2 + sizeof(float), 64) + 64; }
 
   // One weight of a packed matrix.
   static float weight(const char* panels, int K, int output, int k) {
     const char* panel = panels + (size_t)(output / kLanes) * panel_bytes(K);
-    const int8_t q = ((const int8_t*)panel)[64 + ((k & ~1) * kLanes) + output % kLanes * 2 + (k & 1)];
+    const int8_t q = ((const int8_t*)panel)[64 + (k & ~1) * kLanes + output % kLanes * 2 + (k & 1)];
     return (float)q * ((const float*)panel)[output % kLanes];
   }
-
-  static float scale(const char* row, int K, int) { return *(const float*)(row + words(K) * 2); }
 
   static void quantize(const float* x, int K, char* row) {
     const float most = detail::magnitude(x, K);
@@ -56,164 +53,178 @@ struct Int8 {
     *(float*)(row + words(K) * 2) = most / 2047.0f;
   }
 
-  // sums[r] += rows . weights over `steps` steps from `k`; `steps` is even, or the last ones.
-  template <int MR, class W>
-  static inline __attribute__((always_inline)) void dot(Sums (&sums)[MR], const char* rows, size_t row_bytes, int k,
-                                                        int steps, const W* weights) {
+  // Steps of k in the block from k on; the last one's are whole pairs.
+  static int steps(int K, int k) { return K - k < kBlock ? (K - k + 1) / 2 * 2 : kBlock; }
+
+  // A panel's block, widened.
+  struct Unpacked {
+    int16_t pairs[kBlock * kLanes];
+  };
+
+  static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
+    (void)K;
+    const int8_t* from = (const int8_t*)(panel + 64) + (size_t)k * kLanes;
+    for (int i = 0; i < steps; i += 2) store_pairs(to->pairs + i * kLanes, load_pairs(from + i * kLanes));
+  }
+
+  // out[r] (+)= the products of MR rows and a panel over one block from k, `steps` of them; from the packed weights or
+  // from unpacked ones.
+  template <int MR, bool kUnpacked>
+  static inline __attribute__((always_inline)) void add_block(const char* rows, size_t row_bytes, int K, int k,
+                                                              int steps, const char* panel, const Unpacked* unpacked,
+                                                              float* out, size_t out_stride) {
+    const int8_t* weights = (const int8_t*)(panel + 64) + (size_t)k * kLanes;
+    Sums sums[MR];
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; r++) sums[r] = no_sums();
     for (int i = 0; i < steps; i += 2) {
-      const Pairs w = load_pairs(weights + (size_t)i * kLanes);
+      const Pairs w = kUnpacked ? load_pairs(unpacked->pairs + i * kLanes) : load_pairs(weights + i * kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < MR; r++) add_pairs(sums[r], w, (const int16_t*)(rows + r * row_bytes) + k + i);
     }
-  }
-
-  template <int MR>
-  static inline void tile(Sums (&sums)[MR], const char* rows, size_t row_bytes, int K, int k, int steps,
-                          const char* panel) {
-    (void)K;
-    dot(sums, rows, row_bytes, k, steps, (const int8_t*)(panel + 64) + (size_t)k * kLanes);
-  }
-
-  static void unpack(const char* panel, int K, int k, int steps, int16_t* to) {
-    (void)K;
-    const int8_t* from = (const int8_t*)(panel + 64) + (size_t)k * kLanes;
-    for (int i = 0; i < steps; i += 2) store_pairs(to + i * kLanes, load_pairs(from + i * kLanes));
-  }
-
-  template <int MR>
-  static inline void unpacked_tile(Sums (&sums)[MR], const char* rows, size_t row_bytes, int k, int steps,
-                                   const int16_t* weights) {
-    dot(sums, rows, row_bytes, k, steps, weights);
+    const f16 scale = load((const float*)panel);
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; r++) {
+      const f16 row_scale = splat(*(const float*)(rows + r * row_bytes + words(K) * 2));
+      const f16 sum = to_float(sums[r]) * scale;
+      float* to = out + r * out_stride;
+      store(to, k == 0 ? sum * row_scale : fma(sum, row_scale, load(to)));
+    }
   }
 };
 
-// 4-bit weights in groups of 32 steps of k with a scale each, and activations of 8 bits with a scale a block.
+// 4-bit weights in groups of 32 steps of k with a scale and a minimum each, and activations of 8 bits with a scale for
+// each block of k.
 struct Int4 {
   static constexpr int kBlock = 128;
-  static constexpr int kUnpackedWeights = kGroup * kLanes;
+  static constexpr int kBlockGroups = kBlock / kGroup;
 
   static constexpr int groups(int K) { return detail::ceil_div(K, kGroup); }
-  static constexpr size_t scale_bytes(int K) { return detail::round_up((size_t)groups(K) * kLanes, 64); }
-  static constexpr size_t panel_bytes(int K) { return 64 + scale_bytes(K) + (size_t)groups(K) * kGroupBytes; }
+  static constexpr size_t head_bytes(int K) { return 128 + detail::round_up((size_t)groups(K), 2) * 2 * kLanes; }
+  static constexpr size_t panel_bytes(int K) { return head_bytes(K) + (size_t)groups(K) * kGroupBytes; }
+
+  // One block of a row of activations, and the sums of its groups.
+  struct Block {
+    int8_t q[kBlock];
+    int16_t sums[kBlockGroups];
+    float scale;
+    char unused[4];
+  };
+  static constexpr size_t row_bytes(int K) {
+    return detail::round_up((size_t)detail::ceil_div(K, kBlock) * sizeof(Block), 64) + 64;
+  }
 
   // One weight of a packed matrix.
   static float weight(const char* panels, int K, int output, int k) {
     const uint8_t* panel = (const uint8_t*)panels + (size_t)(output / kLanes) * panel_bytes(K);
     const int group = k / kGroup, lane = output % kLanes;
-    const uint8_t* bytes = panel + 64 + scale_bytes(K) + (size_t)group * kGroupBytes;
-    const int packed = bytes[k % kGroup / 8 * 64 + lane * 4 + k % 4];
-    const int q = (k / 4 % 2 ? packed >> 4 : packed & 15) - kNibbleZero;
-    return (float)(q * panel[64 + group * kLanes + lane]) * ((const float*)panel)[lane];
-  }
-
-  // A row: for each group where its dots start, and its activations as bytes; the blocks' scales.
-  static constexpr int kRowGroup = kGroup + 4;
-
-  static constexpr size_t row_bytes(int K) {
-    const size_t blocks = (size_t)detail::ceil_div(K, kBlock);
-    return detail::round_up((size_t)groups(K) * kRowGroup + blocks * sizeof(float), 64) + 64;
-  }
-  static float scale(const char* row, int K, int block) {
-    return ((const float*)(row + (size_t)groups(K) * kRowGroup))[block];
+    const float *scales = (const float*)panel, *steps = scales + kLanes;
+    const uint8_t* of_group = panel + 128 + group * 2 * kLanes + lane;
+    const int packed = panel[head_bytes(K) + (size_t)group * kGroupBytes + (size_t)(k % kGroup / 8 * 64 + lane * 4 + k % 4)];
+    const int u = k / 4 % 2 ? packed >> 4 : packed & 15;
+    return (float)(u * of_group[0]) * scales[lane] - (float)of_group[kLanes] * steps[lane];
   }
 
   static void quantize(const float* x, int K, char* row) {
-    for (int block = 0; block < K; block += kBlock) {
-      const int steps = K - block < kBlock ? K - block : kBlock;
-      const float most = detail::magnitude(x + block, steps);
+    Block* block = (Block*)row;
+    for (int k = 0; k < K; k += kBlock, block++) {
+      const int steps = K - k < kBlock ? K - k : kBlock;
+      const float most = detail::magnitude(x + k, steps);
       const f16 inverse = splat(most > 0.0f ? 127.0f / most : most);
-      ((float*)(row + (size_t)groups(K) * kRowGroup))[block / kBlock] = most / 127.0f;
-      for (int k = block; k < block + steps; k += kGroup) {
-        char* group = row + k / kGroup * kRowGroup;
-        int8_t* q = (int8_t*)group + 4;
-        store_bytes(q, load_n(x + k, K - k) * inverse);
-        store_bytes(q + kLanes, load_n(x + k + kLanes, K - k - kLanes) * inverse);
-        // Weights are stored as u = q + 8: the dots start at what the 8 adds, less.
-        int low = 0, high = 0;
-        for (int i = 0; i < kGroup; i += 4) {
-          low += q[i] + q[i + 1];
-          high += q[i + 2] + q[i + 3];
-        }
-        const int16_t start[2] = {(int16_t)(-kNibbleZero * low), (int16_t)(-kNibbleZero * high)};
-        memcpy(group, start, sizeof start);
+      block->scale = most / 127.0f;
+      for (int i = 0; i < kBlock; i += kLanes) store_bytes(block->q + i, load_n(x + k + i, steps - i) * inverse);
+      for (int g = 0; g < kBlockGroups; g++) {
+        int sum = 0;
+        for (int i = 0; i < kGroup; i++) sum += block->q[g * kGroup + i];
+        block->sums[g] = (int16_t)sum;
       }
     }
   }
 
-  template <int MR>
-  static inline __attribute__((always_inline)) void start(Dots (&dots)[MR], const char* rows, size_t row_bytes) {
-#pragma GCC unroll 16
-    for (int r = 0; r < MR; r++) {
-      int32_t words;
-      memcpy(&words, rows + r * row_bytes, sizeof words);
-      dots[r] = start_dots(words);
-    }
-  }
+  // Steps of k in the block from k on; the last one's are whole groups.
+  static int steps(int K, int k) { return K - k < kBlock ? groups(K - k) * kGroup : kBlock; }
 
-  template <int MR>
-  static inline __attribute__((always_inline)) void add(Dots (&dots)[MR], const char* rows, size_t row_bytes, int quad,
-                                                        Quads w) {
-#pragma GCC unroll 16
-    for (int r = 0; r < MR; r++) add_dots(dots[r], w, (const int8_t*)rows + r * row_bytes + 4 + 4 * quad);
-  }
-
-  template <int MR>
-  static inline __attribute__((always_inline)) void finish(Sums (&sums)[MR], const Dots (&dots)[MR], Scales scales) {
-#pragma GCC unroll 16
-    for (int r = 0; r < MR; r++) add_scaled(sums[r], dots[r], scales);
-  }
-
-  template <int MR>
-  static inline void tile(Sums (&sums)[MR], const char* rows, size_t row_bytes, int K, int k, int steps,
-                          const char* panel) {
-    int group = k / kGroup;
-    const uint8_t* scales = (const uint8_t*)panel + 64 + (size_t)group * kLanes;
-    const uint8_t* weights = (const uint8_t*)panel + 64 + scale_bytes(K) + (size_t)group * kGroupBytes;
-    rows += group * kRowGroup;
-    for (int i = 0; i < steps; i += kGroup) {
-      Dots dots[MR];
-      start(dots, rows, row_bytes);
-#pragma GCC unroll 4
-      for (int p = 0; p < kGroupQuads / 2; p++) {
-        const Quads packed = load_quads(weights + p * 64);
-        add(dots, rows, row_bytes, 2 * p, low_nibbles(packed));
-        add(dots, rows, row_bytes, 2 * p + 1, high_nibbles(packed));
-      }
-      finish(sums, dots, load_scales(scales));
-      scales += kLanes, weights += kGroupBytes, rows += kRowGroup;
-    }
-  }
-
-  // A group unpacked: its scales as words, then its quads as bytes.
+  // A panel's block, unpacked: of each group the scales as words and the quads as bytes; the minima in pairs of groups.
   struct Unpacked {
-    int16_t scales[2 * kLanes];
-    uint8_t quads[kGroup * kLanes];
+    int16_t scales[kBlockGroups][2 * kLanes];
+    uint8_t quads[kBlockGroups][kGroup * kLanes];
+    int16_t minima[kBlockGroups / 2][2 * kLanes];
   };
 
   static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
-    int group = k / kGroup;
-    const uint8_t* scales = (const uint8_t*)panel + 64 + (size_t)group * kLanes;
-    const uint8_t* from = (const uint8_t*)panel + 64 + scale_bytes(K) + (size_t)group * kGroupBytes;
-    for (int i = 0; i < steps; i += kGroup, to++, scales += kLanes) {
-      store_scales(to->scales, load_scales(scales));
+    const uint8_t* head = (const uint8_t*)panel + 128 + (size_t)k / kGroup * 2 * kLanes;
+    const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kGroupBytes;
+    for (int g = 0; g < steps / kGroup; g++) {
+      store_scales(to->scales[g], load_scales(head + g * 2 * kLanes));
       for (int p = 0; p < kGroupQuads / 2; p++, from += 64) {
         const Quads packed = load_quads(from);
-        store_quads(to->quads + 128 * p, low_nibbles(packed));
-        store_quads(to->quads + 128 * p + 64, high_nibbles(packed));
+        store_quads(to->quads[g] + 128 * p, low_nibbles(packed));
+        store_quads(to->quads[g] + 128 * p + 64, high_nibbles(packed));
       }
     }
+    for (int g = 0; g < steps / kGroup; g += 2) store_pairs(to->minima[g / 2], minima(head + g * 2 * kLanes));
   }
 
-  template <int MR>
-  static inline void unpacked_tile(Sums (&sums)[MR], const char* rows, size_t row_bytes, int k, int steps,
-                                   const Unpacked* weights) {
-    rows += k / kGroup * kRowGroup;
-    for (int i = 0; i < steps; i += kGroup, rows += kRowGroup, weights++) {
+  static Pairs minima(const uint8_t* head) { return load_pairs(head + kLanes, head + 3 * kLanes); }
+
+  // out[r] (+)= the products of MR rows and a panel over one block from k, `steps` of them; from the packed weights or
+  // from unpacked ones.
+  template <int MR, bool kUnpacked>
+  static inline __attribute__((always_inline)) void add_block(const char* rows, size_t row_bytes, int K, int k,
+                                                              int steps, const char* panel, const Unpacked* unpacked,
+                                                              float* out, size_t out_stride) {
+    const uint8_t* head = (const uint8_t*)panel + 128 + (size_t)k / kGroup * 2 * kLanes;
+    const uint8_t* weights = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kGroupBytes;
+    rows += (size_t)k / kBlock * sizeof(Block);
+    const int groups = steps / kGroup;
+    Sums sums[MR];
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; r++) sums[r] = no_sums();
+    for (int g = 0; g < groups; g++) {
+      const int8_t* x = (const int8_t*)rows + g * kGroup;
       Dots dots[MR];
-      start(dots, rows, row_bytes);
 #pragma GCC unroll 8
-      for (int q = 0; q < kGroupQuads; q++) add(dots, rows, row_bytes, q, load_quads(weights->quads + q * 64));
-      finish(sums, dots, load_scales(weights->scales));
+      for (int p = 0; p < kGroupQuads / 2; p++) {
+        Quads low, high;
+        if constexpr (kUnpacked) {
+          low = load_quads(unpacked->quads[g] + 128 * p);
+        } else {
+          high = load_quads(weights + p * 64);
+          low = low_nibbles(high);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < MR; r++) {
+          if (p == 0) {
+            dots[r] = dot(low, x + r * row_bytes);
+          } else {
+            add_dots(dots[r], low, x + r * row_bytes + 8 * p);
+          }
+        }
+        high = kUnpacked ? load_quads(unpacked->quads[g] + 128 * p + 64) : high_nibbles(high);
+#pragma GCC unroll 16
+        for (int r = 0; r < MR; r++) add_dots(dots[r], high, x + r * row_bytes + 8 * p + 4);
+      }
+      weights += kGroupBytes;
+      const Scales scales = kUnpacked ? load_scales(unpacked->scales[g]) : load_scales(head + g * 2 * kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) add_scaled(sums[r], dots[r], scales);
+    }
+
+    const f16 scale = load((const float*)panel), step = load((const float*)panel + kLanes);
+    Sums less[MR];
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; r++) less[r] = no_sums();
+    for (int g = 0; g < groups; g += 2) {
+      const Pairs pairs = kUnpacked ? load_pairs(unpacked->minima[g / 2]) : minima(head + g * 2 * kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) add_pairs(less[r], pairs, ((const Block*)(rows + r * row_bytes))->sums + g);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; r++) {
+      const f16 row_scale = splat(((const Block*)(rows + r * row_bytes))->scale);
+      const f16 sum = fma(-to_float(less[r]), step, to_float(sums[r]) * scale);
+      float* to = out + r * out_stride;
+      store(to, k == 0 ? sum * row_scale : fma(sum, row_scale, load(to)));
     }
   }
 };

@@ -1,10 +1,9 @@
 // Exact integer products for 16 outputs at a time, the unit that quantized linears are written in. Every operation gives
 // the same numbers on every target, because none of them can overflow:
 //
-// - Quads: 16 outputs x 4 steps of k in unsigned bytes, 0..15. Dots: their running products with signed bytes, at most
-//   32 steps of k long, so that |sum| stays below 2^15 in each half of a quad.
-// - Pairs: 16 outputs x 2 steps of k in signed words, -127..127. Sums: 16 int32, which take products with words of 12
-//   bits for 4,096 steps of k.
+// - Quads: 16 outputs x 4 steps of k in unsigned bytes, 0..15. Dots: their products with signed bytes, -127..127, over
+//   32 steps of k, so that each half of a quad sums up to less than 2^15.
+// - Pairs: 16 outputs x 2 steps of k in words. Sums: 16 int32, which take 4,096 products of 8 and 12 bits.
 #pragma once
 
 #include "lanes.h"
@@ -24,7 +23,5 @@ constexpr int kGroup = 32;
 constexpr int kGroupQuads = kGroup / 4;
 // Bytes of a group of 16 outputs, packed: [4][16][4], quad 2p in the low and quad 2p + 1 in the high half of a byte.
 constexpr int kGroupBytes = kGroup * kLanes / 2;
-// What is added to 4-bit weights to make them unsigned.
-constexpr int kNibbleZero = 8;
 
 }  // namespace bossa

@@ -48,16 +48,18 @@ inline Quads high_nibbles(Quads packed) {
           _mm256_and_si256(_mm256_srli_epi16(packed.hi, 4), mask)};
 }
 
-// Every output's dot starts at the two words of `start`.
-inline Dots start_dots(int32_t start) { return {_mm256_set1_epi32(start), _mm256_set1_epi32(start)}; }
-
-// dots += w . x, where x points at 4 signed bytes.
-inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
+// w . x, where x points at 4 signed bytes.
+inline Dots dot(Quads w, const int8_t* x) {
   int32_t four;
   memcpy(&four, x, sizeof four);
   const __m256i spread = _mm256_set1_epi32(four);
-  dots.lo = _mm256_add_epi16(dots.lo, _mm256_maddubs_epi16(w.lo, spread));
-  dots.hi = _mm256_add_epi16(dots.hi, _mm256_maddubs_epi16(w.hi, spread));
+  return {_mm256_maddubs_epi16(w.lo, spread), _mm256_maddubs_epi16(w.hi, spread)};
+}
+
+inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
+  const Dots more = dot(w, x);
+  dots.lo = _mm256_add_epi16(dots.lo, more.lo);
+  dots.hi = _mm256_add_epi16(dots.hi, more.hi);
   detail::pin(dots);
 }
 
@@ -95,6 +97,12 @@ inline Pairs load_pairs(const int16_t* p) {
 inline Pairs load_pairs(const int8_t* p) {
   return {_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)p)),
           _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)(p + 16)))};
+}
+
+// Steps 0 and 1 from 16 unsigned bytes each.
+inline Pairs load_pairs(const uint8_t* p, const uint8_t* q) {
+  const __m128i a = _mm_loadu_si128((const __m128i*)p), b = _mm_loadu_si128((const __m128i*)q);
+  return {_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b)), _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b))};
 }
 
 inline void store_pairs(int16_t* p, Pairs w) {

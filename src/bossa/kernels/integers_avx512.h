@@ -39,10 +39,13 @@ inline void store_scales(int16_t* p, Scales scales) { _mm512_storeu_si512(p, sca
 
 #if defined(__AVX512VNNI__)
 
-// Every output's dot starts at the two words of `start`.
-inline Dots start_dots(int32_t start) { return {_mm512_set1_epi32((int16_t)start + (start >> 16))}; }
+// w . x, where x points at 4 signed bytes.
+inline Dots dot(Quads w, const int8_t* x) {
+  int32_t four;
+  memcpy(&four, x, sizeof four);
+  return {_mm512_dpbusd_epi32(_mm512_setzero_si512(), w.all, _mm512_set1_epi32(four))};
+}
 
-// dots += w . x, where x points at 4 signed bytes.
 inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
   int32_t four;
   memcpy(&four, x, sizeof four);
@@ -59,12 +62,14 @@ inline void add_scaled(Sums& sums, Dots dots, Scales scales) {
 
 #else
 
-inline Dots start_dots(int32_t start) { return {_mm512_set1_epi32(start)}; }
-
-inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
+inline Dots dot(Quads w, const int8_t* x) {
   int32_t four;
   memcpy(&four, x, sizeof four);
-  dots.all = _mm512_add_epi16(dots.all, _mm512_maddubs_epi16(w.all, _mm512_set1_epi32(four)));
+  return {_mm512_maddubs_epi16(w.all, _mm512_set1_epi32(four))};
+}
+
+inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
+  dots.all = _mm512_add_epi16(dots.all, dot(w, x).all);
 }
 
 inline Scales load_scales(const uint8_t* p) {
@@ -80,6 +85,14 @@ inline void add_scaled(Sums& sums, Dots dots, Scales scales) {
 
 inline Pairs load_pairs(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
 inline Pairs load_pairs(const int8_t* p) { return {_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p))}; }
+
+// Steps 0 and 1 from 16 unsigned bytes each.
+inline Pairs load_pairs(const uint8_t* p, const uint8_t* q) {
+  const __m512i a = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
+  const __m512i b = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)q));
+  return {_mm512_or_si512(a, _mm512_slli_epi32(b, 16))};
+}
+
 inline void store_pairs(int16_t* p, Pairs w) { _mm512_storeu_si512(p, w.all); }
 
 inline Sums no_sums() { return {_mm512_setzero_si512()}; }

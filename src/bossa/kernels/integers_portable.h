@@ -9,9 +9,8 @@ struct Quads {
 struct Pairs {
   int16_t at[2 * kLanes];
 };
-// One word for each output; |dot| stays below 2^15.
 struct Dots {
-  int16_t at[kLanes];
+  int32_t at[kLanes];
 };
 struct Sums {
   int32_t at[kLanes];
@@ -39,20 +38,20 @@ inline Quads high_nibbles(Quads packed) {
   return packed;
 }
 
-// Every output's dot starts at the two words of `start`.
-inline Dots start_dots(int32_t start) {
+// w . x, where x points at 4 signed bytes.
+inline Dots dot(Quads w, const int8_t* x) {
   Dots dots;
-  for (int i = 0; i < kLanes; i++) dots.at[i] = (int16_t)((int16_t)start + (start >> 16));
-  return dots;
-}
-
-// dots += w . x, where x points at 4 signed bytes.
-inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
   for (int i = 0; i < kLanes; i++) {
     int sum = 0;
     for (int k = 0; k < 4; k++) sum += w.at[4 * i + k] * x[k];
-    dots.at[i] = (int16_t)(dots.at[i] + sum);
+    dots.at[i] = sum;
   }
+  return dots;
+}
+
+inline void add_dots(Dots& dots, Quads w, const int8_t* x) {
+  const Dots more = dot(w, x);
+  for (int i = 0; i < kLanes; i++) dots.at[i] += more.at[i];
 }
 
 // 16 bytes, one an output, as multipliers of dots.
@@ -85,6 +84,13 @@ inline Pairs load_pairs(const int16_t* p) {
 inline Pairs load_pairs(const int8_t* p) {
   Pairs w;
   for (int i = 0; i < 2 * kLanes; i++) w.at[i] = p[i];
+  return w;
+}
+
+// Steps 0 and 1 from 16 unsigned bytes each.
+inline Pairs load_pairs(const uint8_t* p, const uint8_t* q) {
+  Pairs w;
+  for (int i = 0; i < kLanes; i++) w.at[2 * i] = p[i], w.at[2 * i + 1] = q[i];
   return w;
 }
 

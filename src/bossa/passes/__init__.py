@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from bossa.passes.activations import name_activations
 from bossa.passes.canonical import canonical
+from bossa.passes.formats import PRECISIONS, Precision, choose_formats
 from bossa.passes.fuse import fuse_epilogues, inline_maps, merge_linears
 from bossa.passes.rewrite import keep_used
 from bossa.passes.roll import roll_layers
@@ -27,17 +28,18 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
-def optimize(program: Program) -> Program:
-    """Run every pass, and verify the program before the first and after each.
+def optimize(program: Program, precision: Precision = "fp32") -> Program:
+    """Store the weights in a precision, run every pass, and verify the program before the first and after each.
 
     Raises:
         ProgramError: the program, or what a pass made of it, is malformed.
     """
     verify(program)
+    program = choose_formats(program, precision)
     for run in PASSES:
         program = run(program)
         verify(program)
     return program
 
 
-__all__ = ["PASSES", "Pass", "optimize"]
+__all__ = ["PASSES", "PRECISIONS", "Pass", "Precision", "choose_formats", "optimize"]

@@ -17,8 +17,8 @@ FORMAT_VERSION = 1
 MAX_BYTES = 64 << 20
 """The largest manifest that is read."""
 
-Precision = Literal["fp32", "bf16"]
-PRECISIONS = ("fp32", "bf16")
+Precision = Literal["fp32", "bf16", "int8", "int4"]
+PRECISIONS = ("fp32", "bf16", "int8", "int4")
 LAYOUTS = ("panels", "rows", "flat")
 DTYPE_BYTES = {
     **{"fp32": 4, "float32": 4, "fp64": 8, "float64": 8, "bf16": 2, "fp16": 2, "float16": 2},
@@ -65,7 +65,7 @@ class Manifest:
         name: what the PEF was called when it was compiled.
         architecture: the model's class in transformers.
         model_type: the model type in its config.
-        precision: of the packed weights, ``fp32`` or ``bf16``.
+        precision: of the packed weights, ``fp32``, ``bf16``, ``int8`` or ``int4``.
         max_seq_length: the most positions that a sequence may have.
         batch_size: the most sequences at once.
         vocab_size: number of logits in a row.

@@ -7,8 +7,10 @@ from math import prod
 from typing import Any, Literal
 
 Layout = Literal["panels", "rows", "flat"]
-DType = Literal["fp32", "bf16"]
+DType = Literal["fp32", "bf16", "int8", "int4"]
 
+QUANTIZED = ("int8", "int4")
+"""Formats of fewer than 16 bits, whose products are integers."""
 PANEL = 16
 """Outputs side by side in one panel of a packed matrix: the 16 logical lanes of the kernels."""
 ALIGNMENT = 64

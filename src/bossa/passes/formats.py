@@ -1,0 +1,45 @@
+"""How each weight is stored: the precision that was asked for, where it pays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from bossa.passes.rewrite import row_ops
+from bossa.program.ir import Embed, Linear, Program
+from bossa.weights.slot import DType, Slot
+
+Precision = Literal["fp32", "bf16", "int8", "int4"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4")
+
+_HEAD: dict[str, DType] = {"int4": "int8"}
+"""What the linear that makes the logits is stored as, where that is not the precision itself: its errors are errors of the
+logits, and a tied embedding is read from it."""
+
+_TABLE: dict[str, DType] = {"int4": "int8"}
+"""The same for embedding tables that are not tied to a head."""
+
+
+def choose_formats(program: Program, precision: Precision) -> Program:
+    """Store the matrices of linears and the embeddings of tokens in a precision; all else stays in fp32.
+
+    Position tables are small, and vectors are read whole: neither is worth less than fp32.
+    """
+    tokens: set[str] = set()
+    heads: set[str] = set()
+
+    for op in row_ops(program):
+        if isinstance(op, Embed) and op.index == "tokens":
+            tokens.add(op.weight)
+        elif isinstance(op, Linear) and op.out.name == program.output:
+            heads.add(op.weight)
+
+    def stored(slot: Slot) -> DType:
+        if slot.layout == "panels":
+            return _HEAD.get(precision, precision) if slot.name in heads else precision
+        if slot.layout == "rows" and slot.name in tokens:
+            return _TABLE.get(precision, precision)
+        return "fp32"
+
+    slots = {name: replace(slot, dtype=stored(slot)) for name, slot in program.slots.items()}
+    return replace(program, slots=slots)
