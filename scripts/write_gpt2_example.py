@@ -29,7 +29,7 @@ def example() -> dict[str, str]:
 
     config = GPT2Config()
     length = sequence_limit(config, None)
-    imported = import_model(config, name="gpt2", max_seq_length=length, precision="fp32")
+    imported = import_model(config, name="gpt2", max_seq_length=length)
     program = optimize(imported.program)
     return {"program.txt": print_program(program), "program.cc": generate(make_plan(program))}
 

@@ -7,6 +7,7 @@
 #include "attention.h"
 #include "linear.h"
 #include "math.h"
+#include "argmax.h"
 #include "rows.h"
 #include "team.h"
 
@@ -27,6 +28,7 @@ struct Program {
   float* kv;
   float* arena;            // [kArenaFloats][max_rows], each value's rows together
   int* sequence_of;        // [max_rows]
+  Best* bests;             // [workers][max_rows]
   const bossa_step* step;
 
   explicit Program(int threads) : team(threads) {}
@@ -149,9 +151,9 @@ void linear_3(Program& p, Worker& w, const int* slots, int i) {
   const float* x = row(p, 768, 768, 0);
   linear(w, p.step->rows, x, 768, slot<float>(p, slots[2]), 2304, 768, 1,
          [&](int t, int col, int n, const float* sums) {
-    float* out = row(p, 1536, 2304, t);
+    float* out = row(p, 1536, 2304, t) + col;
     for (int j = 0; j < n; j += kLanes) {
-      store(out + col + j, (load(sums + j) + load(w_transformer_h___attn_c_attn_bias + col + j)));
+      store(out + j, (load(sums + j) + load(w_transformer_h___attn_c_attn_bias + col + j)));
     }
   });
 }
@@ -183,9 +185,9 @@ void linear_6(Program& p, Worker& w, const int* slots, int i) {
   linear(w, p.step->rows, x, 768, slot<float>(p, slots[4]), 768, 768, 1,
          [&](int t, int col, int n, const float* sums) {
     const float* v24_in = row(p, 0, 768, t);
-    float* out = row(p, 0, 768, t);
+    float* out = row(p, 0, 768, t) + col;
     for (int j = 0; j < n; j += kLanes) {
-      store(out + col + j, ((load(sums + j) + load(w_transformer_h___attn_c_proj_bias + col + j)) + load(v24_in + col + j)));
+      store(out + j, ((load(sums + j) + load(w_transformer_h___attn_c_proj_bias + col + j)) + load(v24_in + col + j)));
     }
   });
 }
@@ -234,9 +236,9 @@ void linear_8(Program& p, Worker& w, const int* slots, int i) {
   const float* x = row(p, 768, 768, 0);
   linear(w, p.step->rows, x, 768, slot<float>(p, slots[8]), 3072, 768, 1,
          [&](int t, int col, int n, const float* sums) {
-    float* out = row(p, 1536, 3072, t);
+    float* out = row(p, 1536, 3072, t) + col;
     for (int j = 0; j < n; j += kLanes) {
-      store(out + col + j, gelu_tanh((load(sums + j) + load(w_transformer_h___mlp_c_fc_bias + col + j))));
+      store(out + j, gelu_tanh((load(sums + j) + load(w_transformer_h___mlp_c_fc_bias + col + j))));
     }
   });
 }
@@ -249,9 +251,9 @@ void linear_9(Program& p, Worker& w, const int* slots, int i) {
   linear(w, p.step->rows, x, 3072, slot<float>(p, slots[10]), 768, 3072, 1,
          [&](int t, int col, int n, const float* sums) {
     const float* v10 = row(p, 0, 768, t);
-    float* out = row(p, 0, 768, t);
+    float* out = row(p, 0, 768, t) + col;
     for (int j = 0; j < n; j += kLanes) {
-      store(out + col + j, (load(v10 + col + j) + (load(sums + j) + load(w_transformer_h___mlp_c_proj_bias + col + j))));
+      store(out + j, (load(v10 + col + j) + (load(sums + j) + load(w_transformer_h___mlp_c_proj_bias + col + j))));
     }
   });
 }
@@ -296,13 +298,17 @@ void rows_10(Program& p, Worker& w) {
 
 // %v260[50257] = linear %v258[768] $"lm_head.weight"
 void linear_11(Program& p, Worker& w) {
+  Best* bests = p.step->best ? p.bests + (size_t)w.id * (size_t)p.max_rows : nullptr;
+  for (int t = 0; bests && t < p.step->logit_count; t++) bests[t].clear();
   const float* x = row(p, 768, 768, 0);
   linear(w, p.step->logit_count, x, 768, slot<float>(p, 0), 50257, 768, 1,
          [&](int t, int col, int n, const float* sums) {
-    float* out = p.step->logits + (size_t)t * kVocabulary;
+    alignas(64) float piece[detail::kBlockPanels * kLanes];
+    float* out = bests ? piece : p.step->logits + (size_t)t * kVocabulary + col;
     for (int j = 0; j < n; j += kLanes) {
-      store_n(out + col + j, load(sums + j), 50257 - col - j);
+      store_n(out + j, load(sums + j), 50257 - col - j);
     }
+    if (bests) bests[t].see(piece, col, n < 50257 - col ? n : 50257 - col);
   });
 }
 
@@ -336,6 +342,13 @@ void run(Worker& w, void* arg) {
   w.barrier();
   linear_11(p, w);
   w.barrier();
+  if (p.step->best == nullptr) return;
+  const Share share = share_of(w, p.step->logit_count);
+  for (int t = share.begin; t < share.end; t++) {
+    Best best = p.bests[t];
+    for (int id = 1; id < w.count; id++) best.join(p.bests[(size_t)id * (size_t)p.max_rows + (size_t)t]);
+    p.step->best[t] = best.result();
+  }
 }
 
 }  // namespace
@@ -344,11 +357,14 @@ extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
 
 extern "C" const char* bossa_signature(void) { return kSignature; }
 
+extern "C" int32_t bossa_finds_best(void) { return 1; }
+
 extern "C" void bossa_close(void* program) {
   Program* p = (Program*)program;
   if (p == nullptr) return;
   free(p->slots);
   free(p->arena);
+  free(p->bests);
   free(p->sequence_of);
   p->~Program();
   free(p);
@@ -363,11 +379,13 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
   p->constants = constants;
   p->kv = (float*)kv;
   p->arena = nullptr;
+  p->bests = (Best*)malloc(sizeof(Best) * (size_t)p->team.count * (size_t)max_rows);
   p->slots = (const void**)malloc(sizeof(void*) * (kSlots + 1));
   p->sequence_of = (int*)malloc(sizeof(int) * (size_t)max_rows);
   void* arena = nullptr;
-  const bool placed = posix_memalign(&arena, 64, sizeof(float) * (kArenaFloats + 16) * (size_t)max_rows) == 0;
+  bool placed = posix_memalign(&arena, 64, sizeof(float) * (kArenaFloats + 16) * (size_t)max_rows) == 0;
   p->arena = placed ? (float*)arena : nullptr;
+  if (p->bests == nullptr) placed = false;
   if (p->slots == nullptr || p->sequence_of == nullptr || !placed) {
     bossa_close(p);
     return nullptr;

@@ -67,6 +67,36 @@ def test_chunks_threads_and_company_do_not_change_a_bit(natives: list[Native]) -
         np.testing.assert_array_equal(together, chunked, err_msg=f"program {seed}")
 
 
+def test_the_likeliest_tokens_are_those_of_the_logits(natives: list[Native]) -> None:
+    found = 0
+    for seed, original, native in zip(SEEDS, _originals(), natives, strict=True):
+        if not native.plan.finds_best:
+            continue
+        found += 1
+        weights = joined(original, native.plan.program, random_weights(original, seed))
+        sequences = _inputs(seed, native.plan.program)
+        expected = native.run(weights, sequences).argmax(axis=1)
+        for threads in (1, 2, 5):
+            got = native.run(weights, sequences, threads=threads, best=True)
+            np.testing.assert_array_equal(got, expected, err_msg=f"program {seed}")
+    assert found > 10
+
+
+def test_of_equal_logits_the_lowest_token_is_the_likeliest_and_nan_is_told(natives: list[Native]) -> None:
+    seed, original, native = next(
+        found for found in zip(SEEDS, _originals(), natives, strict=True) if found[2].plan.finds_best
+    )
+    program = native.plan.program
+    head = program.body[-1]
+    assert isinstance(head, Linear)
+    weights = joined(original, program, random_weights(original, seed))
+    for name in weights:
+        weights[name] = np.zeros_like(weights[name])
+    assert set(native.run(weights, [[0, 0, 0]], threads=3, best=True)) == {0}
+    weights[head.weight] = np.full_like(weights[head.weight], np.nan)
+    assert set(native.run(weights, [[0, 0, 0]], threads=3, best=True)) == {-1}
+
+
 def test_the_random_programs_have_what_is_awkward() -> None:
     """What the two tests above rest on."""
     found: set[str] = set()

@@ -38,7 +38,7 @@ def _open(model: tuple[Pef, Path], **options: int) -> Program:
 
 def _step(program: Program, tokens: list[int], positions: list[int], pages: list[int], rows: list[int]) -> np.ndarray:
     arrays = (tokens, positions, [0, len(tokens)], [pages], rows)
-    return program.step(*(np.asarray(array, np.int32) for array in arrays))
+    return program.step(*(np.asarray(array, np.int32) for array in arrays)).copy()  # good until the next step
 
 
 def test_pages_may_lie_anywhere_and_rows_be_chosen(model: tuple[Pef, Path]) -> None:
@@ -50,6 +50,12 @@ def test_pages_may_lie_anywhere_and_rows_be_chosen(model: tuple[Pef, Path]) -> N
         nothing = _step(program, [3, 4], [0, 1], [1, 2], [])
         assert nothing.shape == (0, zoo.VOCABULARY)
         np.testing.assert_array_equal(_step(program, [5], [2], [1, 2], [0])[0], whole[2])
+
+
+def test_the_likeliest_tokens_are_those_of_the_logits(model: tuple[Pef, Path]) -> None:
+    with _open(model, threads=2) as program:
+        arrays = [np.asarray(array, np.int32) for array in ([3, 4, 5], [0, 1, 2], [0, 3], [[0]], [0, 2])]
+        np.testing.assert_array_equal(program.step_greedy(*arrays), program.step(*arrays).argmax(axis=1))
 
 
 def test_token_ids_outside_the_vocabulary_are_refused(model: tuple[Pef, Path]) -> None:

@@ -38,8 +38,12 @@ class Native:
         *,
         threads: int = 2,
         chunks: Sequence[Sequence[int]] | None = None,
-    ) -> NDArray[np.float32]:
-        """Logits ``[n, V]`` of all rows of packed sequences; `chunks` says how many rows of each go into each step."""
+        best: bool = False,
+    ) -> NDArray[Any]:
+        """Logits ``[n, V]`` of all rows of packed sequences; `chunks` says how many rows of each go into each step.
+
+        With `best`, the likeliest token ``[n]`` of each row instead, as the program finds it.
+        """
         program = self.plan.program
         blob = _aligned(_pack(program, weights))
         offsets, _ = blob_layout(list(program.slots.values()))
@@ -54,7 +58,7 @@ class Native:
         )
         assert handle
         done = [0] * len(sequences)
-        parts: list[list[NDArray[np.float32]]] = [[] for _ in sequences]
+        parts: list[list[NDArray[Any]]] = [[] for _ in sequences]
         for step in chunks if chunks is not None else [[len(s) for s in sequences]]:
             chosen = [i for i, count in enumerate(step) if count]
             tokens = np.concatenate([np.asarray(sequences[i][done[i] : done[i] + step[i]], np.int32) for i in chosen])
@@ -62,12 +66,14 @@ class Native:
             starts = np.concatenate([[0], np.cumsum([step[i] for i in chosen])]).astype(np.int32)
             rows = np.arange(len(tokens), dtype=np.int32)
             logits = np.empty((len(tokens), program.vocab_size), np.float32)
+            likeliest = np.empty(len(tokens), np.int32)
             table = tables[chosen].copy()
-            arrays = (tokens, positions, starts, table, rows, logits)
-            data = Step(len(tokens), len(chosen), blocks, len(rows), *(array.ctypes.data for array in arrays))
+            wanted = (None, likeliest.ctypes.data) if best else (logits.ctypes.data, None)
+            arrays = (tokens, positions, starts, table, rows)
+            data = Step(len(tokens), len(chosen), blocks, len(rows), *(array.ctypes.data for array in arrays), *wanted)
             assert self._run(handle, ctypes.byref(data)) == 0
             for place, i in enumerate(chosen):
-                parts[i].append(logits[starts[place] : starts[place + 1]])
+                parts[i].append((likeliest if best else logits)[starts[place] : starts[place + 1]])
                 done[i] += step[i]
         self._close(handle)
         return np.concatenate([np.concatenate(part) for part in parts])
@@ -81,7 +87,11 @@ def build(programs: Sequence[Program], folder: Path, target: str, *, optimize: s
     parts = []
     for number, source in enumerate(sources):
         text = "\n".join(line for line in source.splitlines() if not line.startswith("#include"))
-        text = re.sub(r"\b(bossa_abi|bossa_signature|bossa_open|bossa_step_run|bossa_close)\b", rf"\1_{number}", text)
+        text = re.sub(
+            r"\b(bossa_abi|bossa_signature|bossa_finds_best|bossa_open|bossa_step_run|bossa_close)\b",
+            rf"\1_{number}",
+            text,
+        )
         parts.append(f"namespace program_{number} {{\n{text}\n}}\n")
     path, library = folder / f"programs-{target}.cc", folder / f"programs-{target}.so"
     path.write_text("\n".join([*includes, *parts]))

@@ -20,6 +20,12 @@ def write_linear(names: Names, op: Linear) -> list[str]:
     weights = {v.name for v in views(expr) if v.space == "weight"}
     values = list(dict.fromkeys(v.name for v in views(expr) if v.space == "value"))
     tables = list(dict.fromkeys(v.name for v in views(expr) if v.space == "table"))
+    head = names.plan.finds_best and op.out.name == names.plan.program.output
+    if head:
+        lines += [
+            "  Best* bests = p.step->best ? p.bests + (size_t)w.id * (size_t)p.max_rows : nullptr;",
+            f"  for (int t = 0; bests && t < {names.rows}; t++) bests[t].clear();",
+        ]
     for weight in sorted(weights):
         lines.append(f"  const float* w_{identifier(weight)} = {names.weight(weight)};")
     lead = op.x.shape[:-1]
@@ -47,7 +53,11 @@ def write_linear(names: Names, op: Linear) -> list[str]:
         lines.append(f"{inner}const float* {identifier(name)} = {names.row(name, 't')};")
     for name in tables:
         lines.append(f"{inner}const float* {identifier(name)} = {names.table(name, 't')};")
-    lines.append(f"{inner}float* out = {names.row(op.out.name, 't')}{out_offset};")
+    if head:
+        lines.append(f"{inner}alignas(64) float piece[detail::kBlockPanels * kLanes];")
+        lines.append(f"{inner}float* out = bests ? piece : {names.row(op.out.name, 't')} + col;")
+    else:
+        lines.append(f"{inner}float* out = {names.row(op.out.name, 't')}{out_offset} + col;")
     clipped = width % 16 != 0
 
     def load(view: View) -> str:
@@ -65,8 +75,11 @@ def write_linear(names: Names, op: Linear) -> list[str]:
     lines += [f"{inner}{line}" for line in emitter.before]
     lines.append(f"{inner}for (int j = 0; j < n; j += kLanes) {{")
     lines += [f"{inner}  {line}" for line in emitter.inside]
-    lines.append(f"{inner}  {store('out + col + j', code, f'{width} - col - j' if clipped else None)}")
-    lines += [f"{inner}}}", f"{pad}}});"]
+    lines.append(f"{inner}  {store('out + j', code, f'{width} - col - j' if clipped else None)}")
+    lines.append(f"{inner}}}")
+    if head:
+        lines.append(f"{inner}if (bests) bests[t].see(piece, col, n < {width} - col ? n : {width} - col);")
+    lines.append(f"{pad}}});")
     if groups > 1:
         lines += ["    w.barrier();", "  }"]
     return lines

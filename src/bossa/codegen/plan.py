@@ -9,7 +9,7 @@ from typing import Any
 
 from bossa.codegen.arena import Place, place_values
 from bossa.codegen.cut import Section, cut, describe
-from bossa.program.ir import Attention, Loop, Op, Program
+from bossa.program.ir import Attention, Linear, Loop, Op, Program
 from bossa.weights.slot import PANEL, QUANTIZED, DType
 
 PAGE = 32
@@ -42,6 +42,14 @@ class Plan:
     def quantized_bytes_per_row(self) -> int:
         """Room for one row of activations as integers, whichever linear it is for."""
         return max((_quantized_row(dtype, k) for dtype, k in self.quantized), default=0)
+
+    @property
+    def finds_best(self) -> bool:
+        """Whether the likeliest token can be found while the logits are computed: where a linear makes them."""
+        last = self.program.body[-1]
+        if not isinstance(last, Linear) or last.out.name != self.program.output:
+            return False
+        return len(last.x.shape) == 1 and last.parts == 1
 
     @property
     def bytes_per_row(self) -> int:

@@ -41,6 +41,7 @@ def generate(plan: Plan) -> str:
         '#include "attention.h"',
         '#include "linear.h"',
         '#include "math.h"',
+        *(['#include "argmax.h"'] if plan.finds_best else []),
         *(['#include "quantized.h"'] if plan.quantized else []),
         '#include "rows.h"',
         '#include "team.h"',
@@ -55,12 +56,12 @@ def generate(plan: Plan) -> str:
         f"constexpr size_t kArenaFloats = {plan.floats_per_row};  // activations of one row",
         *_quantized_sizes(plan),
         "",
-        _without(_PROGRAM, "quantized", not plan.quantized),
+        _used(_PROGRAM, plan),
         *functions,
         _run(plan),
         "}  // namespace",
         "",
-        _without(_EXPORTS, "quantized", not plan.quantized),
+        _used(_EXPORTS, plan),
     ])  # fmt: skip
 
 
@@ -73,9 +74,11 @@ def _quantized_sizes(plan: Plan) -> list[str]:
     ]
 
 
-def _without(text: str, word: str, leave_out: bool) -> str:
-    """The text, or its lines that do not have a word."""
-    return "\n".join(line for line in text.split("\n") if not (leave_out and word in line))
+def _used(text: str, plan: Plan) -> str:
+    """The text without the lines about what the plan does not use."""
+    unused = [word for word, used in (("quantized", plan.quantized), ("bests", plan.finds_best)) if not used]
+    text = text.replace("kFindsBest", str(int(plan.finds_best)))
+    return "\n".join(line for line in text.split("\n") if not any(word in line for word in unused))
 
 
 _PROGRAM = """struct Program {
@@ -87,6 +90,7 @@ _PROGRAM = """struct Program {
   float* arena;            // [kArenaFloats][max_rows], each value's rows together
   char* quantized;         // the activations that a linear reads, as integers
   int* sequence_of;        // [max_rows]
+  Best* bests;             // [workers][max_rows]
   const bossa_step* step;
 
   explicit Program(int threads) : team(threads) {}
@@ -124,12 +128,15 @@ _EXPORTS = """extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
 
 extern "C" const char* bossa_signature(void) { return kSignature; }
 
+extern "C" int32_t bossa_finds_best(void) { return kFindsBest; }
+
 extern "C" void bossa_close(void* program) {
   Program* p = (Program*)program;
   if (p == nullptr) return;
   free(p->slots);
   free(p->arena);
   free(p->quantized);
+  free(p->bests);
   free(p->sequence_of);
   p->~Program();
   free(p);
@@ -145,6 +152,7 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
   p->kv = (float*)kv;
   p->arena = nullptr;
   p->quantized = nullptr;
+  p->bests = (Best*)malloc(sizeof(Best) * (size_t)p->team.count * (size_t)max_rows);
   p->slots = (const void**)malloc(sizeof(void*) * (kSlots + 1));
   p->sequence_of = (int*)malloc(sizeof(int) * (size_t)max_rows);
   void* arena = nullptr;
@@ -155,6 +163,7 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
   const bool quantized_placed = posix_memalign(&quantized, 64, kQuantizedBytes * quantized_rows) == 0;
   p->quantized = quantized_placed ? (char*)quantized : nullptr;
   if (p->quantized == nullptr) placed = false;
+  if (p->bests == nullptr) placed = false;
   if (p->slots == nullptr || p->sequence_of == nullptr || !placed) {
     bossa_close(p);
     return nullptr;
@@ -255,4 +264,14 @@ def _run(plan: Plan) -> str:
             selecting = True
             lines.append("  if (p.step->logit_count == 0) return;")
         lines += [f"  {section.name}(p, w);", "  w.barrier();"]
+    if plan.finds_best:
+        lines += [
+            "  if (p.step->best == nullptr) return;",
+            "  const Share share = share_of(w, p.step->logit_count);",
+            "  for (int t = share.begin; t < share.end; t++) {",
+            "    Best best = p.bests[t];",
+            "    for (int id = 1; id < w.count; id++) best.join(p.bests[(size_t)id * (size_t)p.max_rows + (size_t)t]);",
+            "    p.step->best[t] = best.result();",
+            "  }",
+        ]
     return "\n".join([*lines, "}\n"])

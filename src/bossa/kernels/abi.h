@@ -16,10 +16,11 @@ struct bossa_step {
   const int32_t* starts;        // [sequences + 1]: sequence s owns rows starts[s] .. starts[s + 1] - 1
   const int32_t* block_tables;  // [sequences][max_blocks]: the page that holds positions 32 b .. 32 b + 31
   const int32_t* logit_rows;    // [logit_count]: the rows whose logits are wanted
-  float* logits;                // [logit_count][vocabulary]
+  float* logits;                // [logit_count][vocabulary]; null where `best` is wanted instead
+  int32_t* best;                // [logit_count] the likeliest token of each, the lowest of equals, or -1; or null
 };
 
-#define BOSSA_ABI 1
+#define BOSSA_ABI 2
 
 #if defined(__GNUC__)
 #define BOSSA_EXPORT __attribute__((visibility("default")))
@@ -31,6 +32,9 @@ BOSSA_EXPORT int32_t bossa_abi(void);
 
 // Names the memory layout that the program was compiled for; the manifest's must have the same name.
 BOSSA_EXPORT const char* bossa_signature(void);
+
+// 1 when a step can give `best`.
+BOSSA_EXPORT int32_t bossa_finds_best(void);
 
 // `slots` are the packed weights in slot order, `constants` the program's tables, `kv` zeroed pages; all three belong
 // to the caller and outlive the program. NULL when memory or threads cannot be had.

@@ -13,8 +13,8 @@ Precision = Literal["fp32", "bf16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4")
 
 _HEAD: dict[str, DType] = {"int4": "int8"}
-"""What the linear that makes the logits is stored as, where that is not the precision itself: its errors are errors of the
-logits, and a tied embedding is read from it."""
+"""What the linear that makes the logits is stored as, where that is not the precision itself: its errors are those
+of the logits, and a tied embedding is read from it."""
 
 _TABLE: dict[str, DType] = {"int4": "int8"}
 """The same for embedding tables that are not tied to a head."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bossa.errors import PefError, RuntimeFailure
 
-ABI = 1
+ABI = 2
 
 
 class Step(ctypes.Structure):
@@ -27,6 +27,7 @@ class Step(ctypes.Structure):
         ("block_tables", ctypes.c_void_p),
         ("logit_rows", ctypes.c_void_p),
         ("logits", ctypes.c_void_p),
+        ("best", ctypes.c_void_p),
     ]
 
 
@@ -63,6 +64,7 @@ def _declare(library: ctypes.CDLL) -> None:
     """Tell ctypes the types of the interface."""
     library.bossa_abi.restype = ctypes.c_int32
     library.bossa_signature.restype = ctypes.c_char_p
+    library.bossa_finds_best.restype = ctypes.c_int32
     library.bossa_open.restype = ctypes.c_void_p
     library.bossa_open.argtypes = [
         ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,

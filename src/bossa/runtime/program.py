@@ -70,6 +70,7 @@ class Program:
             raise RequestError(
                 f"{pages * manifest.page_bytes:,} bytes of KV pages cannot be had: lower --memory"
             ) from error
+        self._logits = np.empty((0, self.vocab_size), np.float32)
         self._kv_view = np.frombuffer(self._kv, np.uint8)
         addresses = weights.addresses()
         slots = (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
@@ -92,15 +93,59 @@ class Program:
             logit_rows: ``[n]`` rows whose logits are wanted.
 
         Returns:
-            The logits, float32 ``[n, V]``.
+            The logits, float32 ``[n, V]``, good until the next step.
         """
+        logits = self._logits_of(len(logit_rows))
+        self._run(tokens, positions, starts, block_tables, logit_rows, logits.ctypes.data, 0)
+        return logits
+
+    def step_greedy(
+        self, tokens: Int32, positions: Int32, starts: Int32, block_tables: Int32, logit_rows: Int32
+    ) -> Int32:
+        """Run packed rows as `step` does, and find the likeliest token of each row of `logit_rows`: int32 ``[n]``.
+
+        Of equally likely ones it is the lowest.
+
+        Raises:
+            RuntimeFailure: a row's logits hold NaN or infinity.
+        """
+        if self._library.bossa_finds_best():
+            best = np.empty(len(logit_rows), np.int32)
+            self._run(tokens, positions, starts, block_tables, logit_rows, 0, best.ctypes.data)
+        else:
+            logits = self.step(tokens, positions, starts, block_tables, logit_rows)
+            best = logits.argmax(axis=1).astype(np.int32)  # the first NaN, if there is any
+            best[~np.isfinite(logits[np.arange(len(best)), best])] = -1
+        if len(best) and int(best.min()) < 0:
+            row = int(logit_rows[int(np.argmin(best))])
+            raise RuntimeFailure(
+                f"the logits of row {row} of a step are not finite: look for damaged weights, or use a precision"
+                " with a wider range"
+            )
+        return best
+
+    def _logits_of(self, rows: int) -> NDArray[np.float32]:
+        """Memory for the logits of some rows, the same at every step: the system gives new memory out slowly."""
+        if len(self._logits) < rows:
+            self._logits = np.empty((rows, self.vocab_size), np.float32)
+        return self._logits[:rows]
+
+    def _run(
+        self,
+        tokens: Int32,
+        positions: Int32,
+        starts: Int32,
+        block_tables: Int32,
+        logit_rows: Int32,
+        logits: int,
+        best: int,
+    ) -> None:
         arrays = [np.ascontiguousarray(a, np.int32) for a in (tokens, positions, starts, block_tables, logit_rows)]
         tokens, positions, starts, block_tables, logit_rows = arrays
-        logits = np.empty((len(logit_rows), self.vocab_size), np.float32)
         step = Step(
             len(tokens), len(starts) - 1, block_tables.shape[1], len(logit_rows), tokens.ctypes.data,
             positions.ctypes.data, starts.ctypes.data, block_tables.ctypes.data, logit_rows.ctypes.data,
-            logits.ctypes.data,
+            logits or None, best or None,
         )  # fmt: skip
         if len(tokens) and not (int(tokens.min()) >= 0 and int(tokens.max()) < self.vocab_size):
             bad = tokens[(tokens < 0) | (tokens >= self.vocab_size)][0]
@@ -109,7 +154,6 @@ class Program:
             if not self._handle:
                 raise RequestError("the program is closed")
             check(self._library.bossa_step_run(self._handle, ctypes.byref(step)))
-        return logits
 
     def close(self) -> None:
         """Stop the threads and give back the memory. Closing twice is harmless."""
