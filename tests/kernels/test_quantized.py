@@ -16,7 +16,7 @@ Libraries = Callable[[str], list[ctypes.CDLL]]
 F32 = NDArray[np.float32]
 BLOCK = {8: 256, 4: 128}
 """Steps of k in one integer sum; in 4-bit linears also those that share a scale of the activations."""
-relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class Weights:

@@ -21,11 +21,17 @@ inline float magnitude(const float* x, int K) {
   return result < 1e-30f ? 0.0f : result;
 }
 
+// Fewer rows wait for the weights, which are then prefetched this many bytes ahead.
+constexpr int kComputing = 5;
+constexpr int kAhead = 2048;
+
 }  // namespace detail
 
 // 8-bit weights, and activations of 12 bits with a scale a row.
 struct Int8 {
   static constexpr int kBlock = 256;  // steps of k in one integer sum
+  static constexpr int kPackedRows = INT32_MAX;
+  struct Unpacked {};  // weights are widened as they are loaded, which costs as much as loading them widened
 
   static constexpr size_t words(int K) { return detail::round_up((size_t)K, 4); }
   static constexpr size_t panel_bytes(int K) { return 64 + words(K) * kLanes; }
@@ -56,29 +62,20 @@ struct Int8 {
   // Steps of k in the block from k on; the last one's are whole pairs.
   static int steps(int K, int k) { return K - k < kBlock ? (K - k + 1) / 2 * 2 : kBlock; }
 
-  // A panel's block, widened.
-  struct Unpacked {
-    int16_t pairs[kBlock * kLanes];
-  };
-
-  static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
-    (void)K;
-    const int8_t* from = (const int8_t*)(panel + 64) + (size_t)k * kLanes;
-    for (int i = 0; i < steps; i += 2) store_pairs(to->pairs + i * kLanes, load_pairs(from + i * kLanes));
-  }
-
-  // out[r] (+)= the products of MR rows and a panel over one block from k, `steps` of them; from the packed weights or
-  // from unpacked ones.
+  // out[r] (+)= the products of MR rows and a panel over one block from k, `steps` of them.
   template <int MR, bool kUnpacked>
   static inline __attribute__((always_inline)) void add_block(const char* rows, size_t row_bytes, int K, int k,
-                                                              int steps, const char* panel, const Unpacked* unpacked,
-                                                              float* out, size_t out_stride) {
+                                                              int steps, const char* panel, const Unpacked*, float* out,
+                                                              size_t out_stride) {
+    static_assert(!kUnpacked);
     const int8_t* weights = (const int8_t*)(panel + 64) + (size_t)k * kLanes;
     Sums sums[MR];
 #pragma GCC unroll 16
     for (int r = 0; r < MR; r++) sums[r] = no_sums();
+#pragma GCC unroll 4
     for (int i = 0; i < steps; i += 2) {
-      const Pairs w = kUnpacked ? load_pairs(unpacked->pairs + i * kLanes) : load_pairs(weights + i * kLanes);
+      if (MR < detail::kComputing && i % 4 == 0) __builtin_prefetch(weights + i * kLanes + detail::kAhead);
+      const Pairs w = load_pairs(weights + i * kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < MR; r++) add_pairs(sums[r], w, (const int16_t*)(rows + r * row_bytes) + k + i);
     }
@@ -97,6 +94,7 @@ struct Int8 {
 // each block of k.
 struct Int4 {
   static constexpr int kBlock = 128;
+  static constexpr int kPackedRows = 6;  // more are worth unpacking the weights for
   static constexpr int kBlockGroups = kBlock / kGroup;
 
   static constexpr int groups(int K) { return detail::ceil_div(K, kGroup); }
@@ -133,11 +131,7 @@ struct Int4 {
       const f16 inverse = splat(most > 0.0f ? 127.0f / most : most);
       block->scale = most / 127.0f;
       for (int i = 0; i < kBlock; i += kLanes) store_bytes(block->q + i, load_n(x + k + i, steps - i) * inverse);
-      for (int g = 0; g < kBlockGroups; g++) {
-        int sum = 0;
-        for (int i = 0; i < kGroup; i++) sum += block->q[g * kGroup + i];
-        block->sums[g] = (int16_t)sum;
-      }
+      for (int g = 0; g < kBlockGroups; g++) block->sums[g] = (int16_t)sum_group(block->q + g * kGroup);
     }
   }
 
@@ -190,6 +184,7 @@ struct Int4 {
           low = load_quads(unpacked->quads[g] + 128 * p);
         } else {
           high = load_quads(weights + p * 64);
+          if (MR < detail::kComputing) __builtin_prefetch(weights + p * 64 + detail::kAhead);
           low = low_nibbles(high);
         }
 #pragma GCC unroll 16

@@ -110,6 +110,13 @@ inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
 
 inline f16 to_float(Sums sums) { return {_mm512_cvtepi32_ps(sums.all)}; }
 
+// The sum of 32 signed bytes.
+inline int sum_group(const int8_t* p) {
+  int sum = 0;
+  for (int i = 0; i < 32; i++) sum += p[i];
+  return sum;
+}
+
 // Rounds to the nearest integers, halves to even; |x| <= 127, as bytes, and |x| <= 32,767, as words.
 inline void store_bytes(int8_t* p, f16 x) {
   _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x.v)));

@@ -109,6 +109,13 @@ inline f16 to_float(Sums sums) {
   return x;
 }
 
+// The sum of 32 signed bytes.
+inline int sum_group(const int8_t* p) {
+  int sum = 0;
+  for (int i = 0; i < 32; i++) sum += p[i];
+  return sum;
+}
+
 // Rounds to the nearest integers, halves to even; |x| <= 127, as bytes, and |x| <= 32,767, as words.
 inline void store_bytes(int8_t* p, f16 x) {
   x = round(x);

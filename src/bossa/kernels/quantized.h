@@ -14,52 +14,46 @@ constexpr int kOwnRows = 8;
 namespace detail {
 
 // Rows of one tile.
-constexpr int kIntegerRows = 6;
+constexpr int kIntegerRows = 5;
 
-// Sums of one panel for MR rows, straight from the packed weights.
-template <class Format, int MR = kIntegerRows>
-inline void packed_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out) {
-  if constexpr (MR > 1) {
-    if (rows < MR) return packed_sums<Format, MR - 1>(rows, x, row_bytes, K, panel, out);
-  }
-  for (int k = 0; k < K; k += Format::kBlock) {
-    Format::template add_block<MR, false>(x, row_bytes, K, k, Format::steps(K, k), panel, nullptr, out, kSumsStride);
-  }
+// One block of k for MR rows.
+template <class Format, int MR, bool kUnpacked>
+inline void add_block(const char* x, size_t row_bytes, int K, int k, int steps, const char* panel,
+                      const typename Format::Unpacked* weights, float* out) {
+  Format::template add_block<MR, kUnpacked>(x, row_bytes, K, k, steps, panel, weights, out, kSumsStride);
 }
 
-template <class Format, int MR>
-inline void unpacked_rows(const char* x, size_t row_bytes, int K, int k, int steps, const char* panel,
-                          const typename Format::Unpacked* weights, float* out) {
-  Format::template add_block<MR, true>(x, row_bytes, K, k, steps, panel, weights, out, kSumsStride);
-}
-
-// The same for any number of rows, in tiles of MR and MR - 1 rows, from weights that are unpacked once for all of them.
-template <class Format, int MR>
-inline void unpacked_tiles(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out) {
+// Sums of one panel in tiles of MR and MR - 1 rows; where there are enough rows for it, from weights that are unpacked
+// once for all of them.
+template <class Format, int MR, bool kUnpacked>
+inline void panel_tiles(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out) {
   alignas(64) typename Format::Unpacked weights;
   const int tiles = (rows + MR - 1) / MR;
   const int short_tiles = tiles * MR - rows;
   for (int k = 0; k < K; k += Format::kBlock) {
     const int steps = Format::steps(K, k);
-    Format::unpack(panel, K, k, steps, &weights);
+    if constexpr (kUnpacked) Format::unpack(panel, K, k, steps, &weights);
     const char* from = x;
     float* to = out;
     for (int t = 0; t < tiles - short_tiles; t++, from += MR * row_bytes, to += MR * kSumsStride) {
-      unpacked_rows<Format, MR>(from, row_bytes, K, k, steps, panel, &weights, to);
+      add_block<Format, MR, kUnpacked>(from, row_bytes, K, k, steps, panel, &weights, to);
     }
-    for (int t = 0; t < short_tiles; t++, from += (MR - 1) * row_bytes, to += (MR - 1) * kSumsStride) {
-      unpacked_rows<Format, MR - 1>(from, row_bytes, K, k, steps, panel, &weights, to);
+    if constexpr (MR > 1) {
+      for (int t = 0; t < short_tiles; t++, from += (MR - 1) * row_bytes, to += (MR - 1) * kSumsStride) {
+        add_block<Format, MR - 1, kUnpacked>(from, row_bytes, K, k, steps, panel, &weights, to);
+      }
     }
   }
 }
 
-template <class Format>
-inline void unpacked_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out) {
-  switch (ceil_div(rows, ceil_div(rows, kIntegerRows))) {
-    case 6: return unpacked_tiles<Format, 6>(rows, x, row_bytes, K, panel, out);
-    case 5: return unpacked_tiles<Format, 5>(rows, x, row_bytes, K, panel, out);
-    default: return unpacked_tiles<Format, 4>(rows, x, row_bytes, K, panel, out);
+template <class Format, bool kUnpacked, int MR = kIntegerRows>
+inline void panel_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out) {
+  if constexpr (MR > 1) {
+    if (ceil_div(rows, ceil_div(rows, kIntegerRows)) < MR) {
+      return panel_sums<Format, kUnpacked, MR - 1>(rows, x, row_bytes, K, panel, out);
+    }
   }
+  panel_tiles<Format, MR, kUnpacked>(rows, x, row_bytes, K, panel, out);
 }
 
 }  // namespace detail
@@ -88,11 +82,14 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     const char* from = quantized + (size_t)row * row_bytes;
     for (int i = 0; i < n; i++) {
       const char* panel = panels + (size_t)(p + i) * panel_bytes;
-      if (n_rows <= detail::kIntegerRows) {
-        detail::packed_sums<Format>(n_rows, from, row_bytes, K, panel, sums + i * kLanes);
-      } else {
-        detail::unpacked_sums<Format>(n_rows, from, row_bytes, K, panel, sums + i * kLanes);
+      float* to = sums + i * kLanes;
+      if constexpr (Format::kPackedRows < INT32_MAX) {
+        if (n_rows > Format::kPackedRows) {
+          detail::panel_sums<Format, true>(n_rows, from, row_bytes, K, panel, to);
+          continue;
+        }
       }
+      detail::panel_sums<Format, false>(n_rows, from, row_bytes, K, panel, to);
     }
   };
   detail::each_unit(worker, plan, rows, count, sum, epilogue);
