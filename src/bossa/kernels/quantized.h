@@ -13,8 +13,14 @@ constexpr int kOwnRows = 8;
 
 namespace detail {
 
-// Rows of one tile.
+// The most rows of one tile: as many as the registers hold the dots of.
+#if defined(BOSSA_LANES_AVX512)
+constexpr int kIntegerRows = 8;
+#elif defined(BOSSA_LANES_AVX2)
 constexpr int kIntegerRows = 5;
+#else
+constexpr int kIntegerRows = 2;
+#endif
 
 // One block of k for MR rows.
 template <class Format, int MR, bool kUnpacked>
