@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bossa.errors import RuntimeFailure
+
 VOCABULARY = 29
 LETTERS = "abcdefghijklmnopqrstuvwxyz .é"
 EOS = 3
@@ -114,7 +116,10 @@ class FakeProgram:
 
     def step_greedy(self, *arguments):  # type: ignore[no-untyped-def]
         self.greedy_steps += 1
-        return self.step(*arguments).argmax(axis=1).astype(np.int32)
+        logits = self.step(*arguments)
+        if np.isnan(logits).any():
+            raise RuntimeFailure("not numbers")
+        return logits.argmax(axis=1).astype(np.int32)
 
     def _states(self, table: np.ndarray, count: int) -> list[int]:
         """What the first positions of a sequence left behind."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bossa.engine import sampler
 from bossa.engine.request import Request, SamplingParams
-from bossa.engine.sampler import distribution, draw, penalize, philox, sample, sample_one, uniform
+from bossa.engine.sampler import distribution, draw, penalize, philox, sample, uniform
 from bossa.errors import RequestError
 
 V = 50
@@ -70,25 +70,15 @@ def test_top_p_keeps_the_same_tokens_whether_it_sorts_some_or_all(weights, p, li
 
 def test_the_repetition_penalty_counts_in_greedy_decoding_too():
     row = np.array([2.0, 1.9, -1.0], np.float32)
-    assert sample(row[None], [Request(0, [0], SamplingParams(repetition_penalty=1.5))]) == [1]
-    assert sample(row[None], [Request(0, [2], SamplingParams(repetition_penalty=1.5))]) == [0]
+    assert sample(row, Request(0, [0], SamplingParams(repetition_penalty=1.5))) == 1
+    assert sample(row, Request(0, [2], SamplingParams(repetition_penalty=1.5))) == 0
 
 
 def test_greedy_takes_the_lowest_of_equal_logits():
     row = np.zeros((2, V), np.float32)
     row[0, [7, 30]] = 1
     row[1, [49, 3]] = 2
-    assert sample(row, [Request(0, [1]), Request(1, [1])]) == [7, 3]
-
-
-def test_greedy_and_drawn_rows_mix():
-    block = logits(1, 3)
-    drawn = SamplingParams(temperature=1.0, seed=3)
-    requests = [Request(0, [1]), Request(1, [1], drawn), Request(2, [1])]
-    tokens = sample(block, requests)
-    assert tokens[0] == block[0].argmax()
-    assert tokens[1] == sample_one(block[1], Request(1, [1], drawn))
-    assert tokens[2] == block[2].argmax()
+    assert [sample(row[0], Request(0, [1])), sample(row[1], Request(1, [1]))] == [7, 3]
 
 
 def test_draws_follow_the_distribution():
@@ -124,7 +114,7 @@ def test_uniform_numbers_lie_in_range_and_repeat(seed, request_id, position):
 
 def test_a_temperature_near_zero_is_greedy():
     row = logits(5)[0]
-    assert sample_one(row, Request(0, [1], SamplingParams(temperature=1e-300))) == row.argmax()
+    assert sample(row, Request(0, [1], SamplingParams(temperature=1e-300))) == row.argmax()
 
 
 def test_tokens_ruled_out_by_the_program_are_never_drawn():
@@ -132,7 +122,7 @@ def test_tokens_ruled_out_by_the_program_are_never_drawn():
     row[[4, 9]] = 0.5
     for top_k in (0, 10):
         params = SamplingParams(temperature=2.0, top_k=top_k)
-        assert {sample_one(row, Request(i, [1], params)) for i in range(40)} == {4, 9}
+        assert {sample(row, Request(i, [1], params)) for i in range(40)} == {4, 9}
 
 
 @pytest.mark.parametrize(
@@ -160,4 +150,4 @@ def test_parameters_out_of_range_are_refused_by_name(values, message):
 
 def test_numpy_numbers_are_numbers():
     params = SamplingParams(max_new_tokens=np.int64(3), temperature=np.float32(0.5), seed=np.uint64(2**64 - 1))
-    assert sample_one(logits(1)[0], Request(np.int64(1), np.array([1, 2]), params)) in range(V)
+    assert sample(logits(1)[0], Request(np.int64(1), np.array([1, 2]), params)) in range(V)

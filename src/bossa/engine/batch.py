@@ -12,12 +12,16 @@ from bossa.engine.request import Request
 
 
 class Chunk(NamedTuple):
-    """Positions ``start`` to ``start + rows - 1`` of a request; the last ``logits`` of them give logits."""
+    """Positions ``start`` to ``start + rows - 1`` of a request; the last ``logits`` of them give logits.
+
+    The last ``len(drafts)`` rows are of tokens that the request does not have yet, and may never have.
+    """
 
     request: Request
     start: int
     rows: int
     logits: int
+    drafts: Sequence[int] = ()
 
 
 class Batch(NamedTuple):
@@ -38,12 +42,13 @@ def pack(chunks: Sequence[Chunk]) -> Batch:
     logit_rows: list[int] = []
     tables: list[bytes] = []
     width = 4 * max([len(chunk.request.blocks) for chunk in chunks])
-    for request, start, rows, logits in chunks:
+    for request, start, rows, logits, drafts in chunks:
         if rows == 1:
             tokens.append(request.tokens[start])
             positions.append(start)
         else:
             tokens += request.tokens[start : start + rows]
+            tokens += drafts
             positions += range(start, start + rows)
         tables.append(request.blocks.tobytes().ljust(width, b"\0"))
         end = len(tokens)

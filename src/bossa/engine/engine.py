@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from bossa.engine.batch import Chunk, pack
 from bossa.engine.limits import Limits
+from bossa.engine.outcome import Outcome, grow, replay, wants_best_only
 from bossa.engine.pages import PagePool
-from bossa.engine.program import Detokenizer, Floats, MakeDetokenizer, Program, Tokenizer
+from bossa.engine.program import Detokenizer, MakeDetokenizer, Program, Tokenizer
 from bossa.engine.request import Completion, Observer, Request, State
-from bossa.engine.sampler import sample
 from bossa.engine.scheduler import Scheduler
 from bossa.engine.stopping import Stopper
 from bossa.errors import RequestError, RuntimeFailure
@@ -91,6 +92,7 @@ class Engine:
             self._check_open()
             if request.state is not State.NEW:
                 raise RequestError(f"request {request.id} was submitted before: make a new one")
+            request.limit = self._limits.longest(request)
             request.stopper = self._stopper(request)
             self._scheduler.add(request)
             self._changed.notify_all()
@@ -212,9 +214,9 @@ class Engine:
                 chunks = self._scheduler.schedule()
             if not chunks:
                 raise RuntimeFailure("the scheduler found nothing to run: a request was lost")
-            logits = self._run(chunks)
+            outcome = self._run(chunks)
             with self._changed:
-                self._take(chunks, logits, finished)
+                self._take(chunks, outcome, finished)
                 self._settled = True
             return False
         finally:
@@ -237,50 +239,41 @@ class Engine:
             if request.observer is not None:
                 continue
             request.stopper = self._stopper(request)
-            for token in request.output_ids:
-                reason = request.stopper.add(token)
-                if reason is not None:
-                    request.finish_reason = reason
-                    self._scheduler.remove(request, State.FINISHED)
+            replay(request)
+            if request.finish_reason is not None:
+                self._scheduler.remove(request, State.FINISHED)
         self._settled = True
 
-    def _run(self, chunks: Sequence[Chunk]) -> Floats:
+    def _run(self, chunks: Sequence[Chunk]) -> Outcome:
         batch = pack(chunks)
-        return self.program.step(batch.tokens, batch.positions, batch.starts, batch.block_tables, batch.logit_rows)
+        greedy = getattr(self.program, "step_greedy", None)
+        if greedy is not None and all(wants_best_only(chunk.request) for chunk in chunks if chunk.logits):
+            with suppress(RuntimeFailure):  # the same step with its logits then says of which request
+                return Outcome(best=greedy(*batch).tolist())
+        return Outcome(logits=self.program.step(*batch))
 
-    def _take(self, chunks: Sequence[Chunk], logits: Floats, finished: list[Request]) -> None:
-        """Give every request of a step what it brought: computed positions, and logits or a token."""
-        at = 0
-        rows: list[int] = []
-        sampled: list[Request] = []
+    def _take(self, chunks: Sequence[Chunk], outcome: Outcome, finished: list[Request]) -> None:
+        """Give every request of a step what it brought: computed positions, and logits or tokens."""
+        row = 0
         for chunk in chunks:
             request = chunk.request
-            first, at = at, at + chunk.logits
+            first, row = row, row + chunk.logits
             if request.state is not State.RUNNING:
                 continue  # aborted during the step
             if request.observer is not None:
                 if chunk.logits:
-                    request.observer.receive(chunk.start + chunk.rows - chunk.logits, logits[first:at])
+                    assert outcome.logits is not None
+                    request.observer.receive(chunk.start + chunk.rows - chunk.logits, outcome.logits[first:row])
                 self._scheduler.advance(request, chunk.start + chunk.rows)
-                if not request.pending:
-                    self._scheduler.remove(request, State.FINISHED)
-                    finished.append(request)
+                done = not request.pending
             elif chunk.logits:
-                rows.append(first)
-                sampled.append(request)
+                grow(request, chunk.drafts, outcome, first)
+                self._scheduler.advance(request, len(request.tokens) - 1)
+                done = request.finish_reason is not None
             else:
                 self._scheduler.advance(request, chunk.start + chunk.rows)
-        if not sampled:
-            return
-        if len(rows) < len(logits):
-            logits = logits[rows]
-        for request, token in zip(sampled, sample(logits, sampled), strict=True):
-            self._scheduler.advance(request, len(request.tokens))
-            request.tokens.append(token)
-            assert request.stopper is not None
-            reason = request.stopper.add(token)
-            if reason is not None:
-                request.finish_reason = reason
+                done = False
+            if done:
                 self._scheduler.remove(request, State.FINISHED)
                 finished.append(request)
 
@@ -289,7 +282,7 @@ class Engine:
         return Stopper(
             request.params,
             request.prompt_token_ids,
-            self._limits.longest(request) - len(request.prompt_token_ids),
+            request.limit - len(request.prompt_token_ids),
             self.tokenizer,
             self._detokenizer(self.tokenizer, request.prompt_token_ids) if follow else None,
         )

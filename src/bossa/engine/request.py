@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
+from bossa.engine.logprobs import TokenLogprob
 from bossa.engine.program import Floats
+from bossa.engine.speculation import Drafter
 from bossa.errors import RequestError
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class SamplingParams:
         stop: texts before which the completion is cut.
         eos_token_ids: tokens that end a completion.
         ignore_eos: go on after them.
+        speculate: tokens to guess at most for each that is generated; the tokens stay the same, see ``speculation.py``.
         logprobs: give each new token's log probability, and this many of the likeliest tokens with theirs; None: none.
 
     Raises:
@@ -52,6 +55,7 @@ class SamplingParams:
     eos_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    speculate: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", tuple(self.stop))
@@ -69,6 +73,7 @@ class SamplingParams:
             self.logprobs is None or (_whole(self.logprobs) and self.logprobs >= 0),
             "logprobs", "a whole number from 0, or None", self,
         )  # fmt: skip
+        _require(_whole(self.speculate) and self.speculate >= 0, "speculate", "a whole number from 0", self)
         _require(all(isinstance(text, str) and text for text in self.stop), "stop", "texts that are not empty", self)
 
 
@@ -123,6 +128,9 @@ class Request:
         computed: positions whose keys and values are in those pages.
         names: of the full pages of its tokens, as far as they were needed; see ``prefix.py``.
         named: pages that have their names in the pool.
+        limit: tokens that it may come to have.
+        drafter: guesses at its next tokens, where that is wanted.
+        logprobs: of its new tokens, where they are wanted.
         arrival: its place among all requests submitted; older ones go first.
     """
 
@@ -138,6 +146,9 @@ class Request:
     computed: int = field(default=0, init=False)
     names: list[bytes] = field(default_factory=list, init=False)
     named: int = field(default=0, init=False)
+    limit: int = field(default=0, init=False)
+    drafter: Drafter | None = field(default=None, init=False)
+    logprobs: list[TokenLogprob] = field(default_factory=list, init=False)
     arrival: int = field(default=-1, init=False)
     finish_reason: FinishReason | None = field(default=None, init=False)
     stopper: Stopper | None = field(default=None, init=False)
@@ -145,6 +156,8 @@ class Request:
     def __post_init__(self) -> None:
         self.prompt_token_ids = [int(token) for token in self.prompt_token_ids]
         self.tokens = list(self.prompt_token_ids)
+        if self.params.speculate and self.observer is None:
+            self.drafter = Drafter(self.params.speculate)
 
     @property
     def pending(self) -> int:
@@ -168,7 +181,15 @@ class Request:
     def completion(self, index: int) -> Completion:
         """The result of a finished request."""
         assert self.finish_reason is not None
-        return Completion(index, self.text, self.output_ids, self.finish_reason, list(self.prompt_token_ids))
+        return Completion(
+            index,
+            self.text,
+            self.output_ids,
+            self.finish_reason,
+            list(self.prompt_token_ids),
+            self.sample,
+            list(self.logprobs) if self.params.logprobs is not None else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -181,6 +202,8 @@ class Completion:
         token_ids: every new token, the end-of-sequence token and those of a stop string included.
         finish_reason: "stop" at an end-of-sequence token or a stop string, "length" at a limit.
         prompt_token_ids: the prompt, as it was run.
+        sample: its place among the completions of its prompt.
+        logprobs: of each new token, where they were asked for.
     """
 
     index: int
@@ -188,3 +211,5 @@ class Completion:
     token_ids: list[int]
     finish_reason: FinishReason
     prompt_token_ids: list[int]
+    sample: int = 0
+    logprobs: list[TokenLogprob] | None = None

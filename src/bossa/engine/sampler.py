@@ -1,7 +1,7 @@
 """From logits to tokens: greedy, or drawn after the filters of Hugging Face's ``generate``, in its order.
 
 That order is repetition penalty, temperature, top-k, top-p, min-p, each on what the one before has left. A draw depends
-on the logits and on (seed, request, position), so that it repeats whatever runs beside it.
+on the logits and on (seed, request, sample, position), so that it repeats whatever runs beside it.
 """
 
 from __future__ import annotations
@@ -24,37 +24,32 @@ LIKELY = 1024
 _MASK = 2**64 - 1
 
 
-def sample(logits: Floats, requests: Sequence[Request]) -> list[int]:
-    """The next token of each request, from its row of ``logits`` [n, V].
-
-    Raises:
-        RuntimeFailure: a row holds NaN, or nothing that can be chosen.
-    """
-    if all(is_greedy(request.params) for request in requests):
-        best = np.argmax(logits, axis=1)  # the first NaN of a row, if it has any
-        _check(logits[np.arange(len(requests)), best], requests)
-        return [int(token) for token in best]
-    return [sample_one(row, request) for row, request in zip(logits, requests, strict=True)]
-
-
 def is_greedy(params: SamplingParams) -> bool:
     """Whether the next token is the likeliest one, with no look at what came before."""
     return params.temperature == 0 and params.repetition_penalty == 1
 
 
-def sample_one(row: Floats, request: Request) -> int:
-    """The next token of one request, from its logits [V]."""
+def sample(row: Floats, request: Request) -> int:
+    """The next token of a request, from its logits [V].
+
+    Raises:
+        RuntimeFailure: there is NaN among them, or nothing that can be chosen.
+    """
     params = request.params
-    best = int(np.argmax(row))
-    _check(row[best : best + 1], [request])
+    best = int(np.argmax(row))  # the first NaN, if there is any
+    if not np.isfinite(row[best]):
+        raise RuntimeFailure(
+            f"the logits of request {request.id} at position {len(request.tokens) - 1} are not finite numbers: "
+            "look for damaged weights, or use a precision with a wider range"
+        )
     if is_greedy(params):
         return best
     if params.repetition_penalty != 1:
         row = penalize(row, request.tokens, params.repetition_penalty)
     if params.temperature == 0:
         return int(np.argmax(row))
-    ids, probabilities = distribution(row, params)
-    return draw(ids, probabilities, uniform(int(params.seed), int(request.id), len(request.tokens)))
+    ids, weights = distribution(row, params)
+    return draw(ids, weights, uniform(int(params.seed), int(request.id), len(request.tokens), int(request.sample)))
 
 
 def distribution(row: Floats, params: SamplingParams) -> tuple[Ids, Doubles]:
@@ -109,9 +104,9 @@ def draw(ids: Ids, weights: Doubles, u: float) -> int:
     return int(ids[min(place, len(ids) - 1)])
 
 
-def uniform(seed: int, request_id: int, position: int) -> float:
+def uniform(seed: int, request_id: int, position: int, sample: int = 0) -> float:
     """A number in [0, 1), of 53 random bits, that follows from its arguments alone."""
-    return (philox((0, 0, 0, position), (seed, request_id))[0] >> 11) * 2.0**-53
+    return (philox((0, 0, sample, position), (seed, request_id))[0] >> 11) * 2.0**-53
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -125,14 +120,3 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
         k0 = k0 + 0x9E3779B97F4A7C15 & _MASK
         k1 = k1 + 0xBB67AE8584CAA73B & _MASK
     return c0, c1, c2, c3
-
-
-def _check(chosen: Floats, requests: Sequence[Request]) -> None:
-    """Refuse rows whose greatest logit is not a finite number: no probabilities follow from them."""
-    if np.isfinite(chosen).all():
-        return
-    request = requests[int(np.argmin(np.isfinite(chosen)))]
-    raise RuntimeFailure(
-        f"the logits of request {request.id} at position {len(request.tokens) - 1} are not finite numbers: "
-        "look for damaged weights, or use a precision with a wider range"
-    )

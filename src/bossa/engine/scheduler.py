@@ -4,18 +4,46 @@ from __future__ import annotations
 
 from array import array
 from bisect import insort
+from dataclasses import dataclass
 from itertools import islice
 
 from bossa.engine.batch import Chunk
 from bossa.engine.pages import PagePool
 from bossa.engine.prefix import extend_names
 from bossa.engine.request import Request, State
+from bossa.engine.speculation import worth
 
 OBSERVED_ROWS = 128
 """Rows a step of a request whose logits are read: a bound on the memory of one block of logits."""
 
 LOOK_AHEAD = 256
 """Requests that wait of which one is looked for that can start."""
+
+
+@dataclass
+class _Room:
+    """What is left of a step.
+
+    Attributes:
+        rows: that may still run.
+        extra_logits: rows that may have logits, besides one of each request.
+    """
+
+    rows: int
+    extra_logits: int
+
+    def chunk(self, request: Request) -> Chunk:
+        """As many of a request's rows as there is room for."""
+        rows = min(request.pending, self.rows)
+        if request.observer is not None:
+            first = request.observer.first - request.computed
+            rows = min(rows, OBSERVED_ROWS, max(0, first) + 1 + self.extra_logits)
+            logits = min(rows, max(0, rows - first))
+            self.extra_logits -= max(0, logits - 1)
+        else:
+            logits = int(rows == request.pending)
+        self.rows -= rows
+        return Chunk(request, request.computed, rows, logits)
 
 
 class Scheduler:
@@ -67,19 +95,20 @@ class Scheduler:
         self.waiting = sorted(self.unfinished, key=_age)
 
     def schedule(self) -> list[Chunk]:
-        """The next step's chunks: a row of each request that decodes, then prompts, then prompts that waited."""
+        """The next step's chunks: a row of each request that decodes, then prompts, prompts that waited, and drafts."""
         self._grow()
-        budget, extra = self.max_rows, self.extra_logits
+        room = _Room(self.max_rows, self.extra_logits)
         chunks = [Chunk(r, r.computed, 1, 1) for r in self.running if r.decodes]
-        budget -= len(chunks)
-        if len(chunks) < len(self.running):
+        decoding = len(chunks)
+        room.rows -= decoding
+        if decoding < len(self.running):
             for request in self.running:
-                if budget and not request.decodes:
-                    chunks.append(_chunk(request, budget, extra))
-                    budget -= chunks[-1].rows
-                    extra -= max(0, chunks[-1].logits - 1)
-        if budget and self.waiting and len(self.running) < self.max_running:
-            self._admit(chunks, budget, extra)
+                if room.rows and not request.decodes:
+                    chunks.append(room.chunk(request))
+        if room.rows and self.waiting and len(self.running) < self.max_running:
+            self._admit(chunks, room)
+        if room.rows and room.extra_logits:
+            self._draft(chunks, decoding, room)
         return chunks
 
     def advance(self, request: Request, computed: int) -> None:
@@ -109,7 +138,7 @@ class Scheduler:
         request.state = State.WAITING
         insort(self.waiting, request, key=_age)
 
-    def _admit(self, chunks: list[Chunk], budget: int, extra: int) -> None:
+    def _admit(self, chunks: list[Chunk], room: _Room) -> None:
         """Start requests that wait, the oldest first, while there is room: a page each is left for those that run.
 
         One that would compute a page which a running request is about to compute is left waiting for that page: it
@@ -118,7 +147,7 @@ class Scheduler:
         size = self.pool.page_size
         computing = {name for r in self.running if not r.decodes for name in self._names(r)[r.computed // size :]}
         for request in tuple(islice(self.waiting, LOOK_AHEAD)):
-            if not budget or len(self.running) == self.max_running:
+            if not room.rows or len(self.running) == self.max_running:
                 return
             names = self._names(request)[: _shareable(request, size)]
             found = self.pool.find(names)
@@ -136,9 +165,31 @@ class Scheduler:
             insort(self.running, request, key=_age)
             request.state = State.RUNNING
             computing.update(request.names[found:])
-            chunks.append(_chunk(request, budget, extra))
-            budget -= chunks[-1].rows
-            extra -= max(0, chunks[-1].logits - 1)
+            chunks.append(room.chunk(request))
+
+    def _draft(self, chunks: list[Chunk], decoding: int, room: _Room) -> None:
+        """Add guesses at the next tokens to the first chunks, those that decode, where there is room for them.
+
+        A page is left for each that runs, so that nobody is preempted for the sake of a guess.
+        """
+        size = self.pool.page_size
+        for place, (request, start, rows, _, _) in enumerate(chunks[:decoding]):
+            if request.drafter is None:
+                continue
+            length = len(request.tokens)
+            most = min(room.rows, room.extra_logits, request.limit - length - 1)
+            if self.pool.free_count - self.pool.pages_for(most) < len(self.running):
+                most = min(most, len(request.blocks) * size - length)
+            if most <= 0:
+                continue
+            drafts = request.drafter.draft(request.tokens, most, worth(decoding))
+            if drafts:
+                missing = self.pool.pages_for(length + len(drafts)) - len(request.blocks)
+                if missing > 0:
+                    request.blocks.extend(self.pool.alloc(missing))
+                chunks[place] = Chunk(request, start, rows + len(drafts), 1 + len(drafts), drafts)
+                room.rows -= len(drafts)
+                room.extra_logits -= len(drafts)
 
     def _names(self, request: Request) -> list[bytes]:
         """The names of all full pages of a request's tokens."""
@@ -151,7 +202,7 @@ class Scheduler:
 
 
 def logit_rows(max_rows: int, batch_size: int) -> int:
-    """Rows of a step that may have logits: one of each sequence, and more of one whose logits are read."""
+    """Rows of a step that may have logits: one of each sequence, and more for reading logits and for drafts."""
     return min(max_rows, min(max_rows, batch_size) + OBSERVED_ROWS - 1)
 
 
@@ -169,16 +220,3 @@ def _shareable(request: Request, page_size: int) -> int:
     """Pages that a request may take as others left them: a row is left to run, and those whose logits are read."""
     last = len(request.tokens) - 1
     return (last if request.observer is None else min(last, request.observer.first)) // page_size
-
-
-def _chunk(request: Request, budget: int, extra: int) -> Chunk:
-    """As many of a request's rows as may run; one of them may have logits, and ``extra`` more."""
-    rows = min(request.pending, budget)
-    if request.observer is not None:
-        rows = min(rows, OBSERVED_ROWS)
-        first = request.observer.first - request.computed
-        rows = min(rows, max(0, first) + 1 + extra)
-        logits = min(rows, max(0, rows - first))
-    else:
-        logits = int(rows == request.pending)
-    return Chunk(request, request.computed, rows, logits)
