@@ -84,7 +84,7 @@ SPECULATE = 8
 )
 @click.option("-b", "--batch-size", type=click.IntRange(min=1), help="Sequences at once.  [default: the file's]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: one a core]")
-@click.option("--memory", type=options.Size(), metavar="SIZE", help="The most that keys and values may take, as 2GB.")
+@click.option("--memory", type=options.Size(), metavar="SIZE", help="The most memory to use besides weights, as 2GB.")
 @options.cache_dir()
 @click.option("--rebuild", is_flag=True, help="Compile the file's row program here instead of running its native code.")
 @click.option("--config_name", expose_value=False, help="Accepted as in compile: the file has its architecture.")
