@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bossa.engine import sampler
 from bossa.engine.request import Request, SamplingParams
-from bossa.engine.sampler import distribution, draw, penalize, philox, sample, uniform
+from bossa.engine.sampler import distribution, draw, penalize, philox, sample, top_k, top_p, uniform
 from bossa.errors import RequestError
 
 V = 50
@@ -54,18 +53,46 @@ def test_the_distribution_is_that_of_hugging_face(seed, temperature, top_k, top_
     assert found == pytest.approx(expected, abs=1e-6)  # Hugging Face filters in float32
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from([0.01, 0.2, 0.5, 1.0]), min_size=1, max_size=40), st.floats(0, 1), st.integers(1, 8))
-def test_top_p_keeps_the_same_tokens_whether_it_sorts_some_or_all(weights, p, likely):
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([0.01, 0.2, 0.5, 1.0]), min_size=1, max_size=40), st.floats(0, 1))
+def test_top_p_keeps_the_fewest_largest_and_of_equals_the_first(weights, p):
     weights = np.array(weights)
-    everything = sampler.top_p(weights, p)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampler, "LIKELY", likely)
-        assert np.array_equal(sampler.top_p(weights, p), everything)
-    kept, total = weights[everything], weights.sum()
-    assert kept.sum() >= p * total * (1 - 1e-12)  # sums of up to 40 numbers, in another order
-    assert len(kept) == 1 or kept.sum() - kept.min() < p * total * (1 + 1e-12)
-    assert kept.min() >= np.delete(weights, everything).max(initial=0)
+    order = np.argsort(-weights, kind="stable")
+    kept = top_p(weights, p)
+    assert sorted(order[: len(kept)]) == list(kept)
+    total = weights.sum()
+    assert weights[kept].sum() >= p * total * (1 - 1e-12)  # sums of up to 40 numbers, in another order
+    assert len(kept) == 1 or weights[order[: len(kept) - 1]].sum() < p * total * (1 + 1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 700), k=st.integers(1, 800), spread=st.sampled_from([1, 40]))
+def test_top_k_keeps_the_best_and_all_that_equal_the_last_of_them(seed, size, k, spread):
+    rng = np.random.default_rng(seed)
+    row = rng.integers(0, spread, size).astype(np.float32)
+    row[rng.random(size) < 0.2] = -np.inf
+    kept = np.sort(row)[::-1][: min(k, size)]
+    assert list(top_k(row, k)) == [i for i in range(size) if row[i] >= kept[-1] and row[i] > -np.inf]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), size=st.integers(1, 2000), u=st.one_of(st.floats(0, 1, exclude_max=True), st.just(0.0))
+)
+def test_a_draw_is_the_token_at_its_share_of_all_weights(seed, size, u):
+    rng = np.random.default_rng(seed)
+    weights = np.where(rng.random(size) < 0.3, 0.0, rng.random(size))
+    weights[rng.integers(size)] = 1.0
+    token = draw(np.arange(size) * 3, weights, u) // 3
+    assert weights[token] > 0
+    before = weights[:token].sum() / weights.sum()
+    assert before - 1e-12 <= u <= before + weights[token] / weights.sum() + 1e-12  # the sums are rounded
+
+
+def test_the_largest_share_draws_the_last_token_that_can_be():
+    weights = np.zeros(1200)
+    weights[[3, 700]] = 0.1
+    assert draw(np.arange(1200), weights, 1 - 2**-53) == 700
 
 
 def test_the_repetition_penalty_counts_in_greedy_decoding_too():
@@ -120,8 +147,8 @@ def test_a_temperature_near_zero_is_greedy():
 def test_tokens_ruled_out_by_the_program_are_never_drawn():
     row = np.full(V, -np.inf, np.float32)
     row[[4, 9]] = 0.5
-    for top_k in (0, 10):
-        params = SamplingParams(temperature=2.0, top_k=top_k)
+    for few in (0, 10):
+        params = SamplingParams(temperature=2.0, top_k=few)
         assert {sample(row, Request(i, [1], params)) for i in range(40)} == {4, 9}
 
 

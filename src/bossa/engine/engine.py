@@ -10,7 +10,7 @@ from typing import Any
 
 from bossa.engine.batch import Chunk, pack
 from bossa.engine.limits import Limits
-from bossa.engine.outcome import Outcome, grow, replay, wants_best_only
+from bossa.engine.outcome import Outcome, grow, replay
 from bossa.engine.pages import PagePool
 from bossa.engine.program import Detokenizer, MakeDetokenizer, Program, Tokenizer
 from bossa.engine.request import Completion, Observer, Request, State
@@ -247,7 +247,7 @@ class Engine:
     def _run(self, chunks: Sequence[Chunk]) -> Outcome:
         batch = pack(chunks)
         greedy = getattr(self.program, "step_greedy", None)
-        if greedy is not None and all(wants_best_only(chunk.request) for chunk in chunks if chunk.logits):
+        if greedy is not None and all(chunk.request.best_only for chunk in chunks if chunk.logits):
             with suppress(RuntimeFailure):  # the same step with its logits then says of which request
                 return Outcome(best=greedy(*batch).tolist())
         return Outcome(logits=self.program.step(*batch))

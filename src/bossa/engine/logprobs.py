@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bossa.engine.program import Floats
+from bossa.engine.sampler import top_k
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,22 @@ class TokenLogprob:
 
 def token_logprob(row: Floats, token: int, count: int) -> TokenLogprob:
     """The chosen token's log probability under logits [V], and those of the ``count`` likeliest that can occur."""
-    logprobs = log_softmax(row)
-    return TokenLogprob(token, float(logprobs[token]), _likeliest(row, logprobs, count) if count else [])
-
-
-def log_softmax(row: Floats) -> NDArray[np.float64]:
-    """Log probabilities [V] of logits [V], in float64."""
-    scores = row.astype(np.float64)
-    scores -= scores.max()
-    scores -= np.log(np.exp(scores).sum())
-    return scores
-
-
-def _likeliest(row: Floats, logprobs: NDArray[np.float64], count: int) -> list[tuple[int, float]]:
-    threshold = np.partition(row, len(row) - count)[len(row) - count] if count < len(row) else -np.inf
-    ids = np.flatnonzero((row >= threshold) & (row > -np.inf))
+    best, rest = _log_total(row)
+    ids = top_k(row, count) if count else np.empty(0, np.intp)
     ids = ids[np.argsort(-row[ids], kind="stable")][:count]
-    return [(int(token), float(logprobs[token])) for token in ids]
+    return TokenLogprob(token, float(row[token]) - best - rest, [(int(i), float(row[i]) - best - rest) for i in ids])
+
+
+def log_probability(row: Floats, token: int) -> float:
+    """The logarithm of the probability that logits [V] give a token, in float64."""
+    best, rest = _log_total(row)
+    return float(row[token]) - best - rest
+
+
+def _log_total(row: Floats) -> tuple[float, float]:
+    """The logarithm of the sum of the exponentials of logits [V], as the greatest logit and what is to be added."""
+    scores = row.astype(np.float64)
+    best = scores.max()
+    scores -= best
+    np.exp(scores, out=scores)
+    return float(best), float(np.log(scores.sum()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bossa.engine.logprobs import token_logprob
 from bossa.engine.program import Floats
 from bossa.engine.request import Request
-from bossa.engine.sampler import is_greedy, sample
+from bossa.engine.sampler import sample
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,6 @@ class Outcome:
 
     logits: Floats | None = None
     best: Sequence[int] | None = None
-
-
-def wants_best_only(request: Request) -> bool:
-    """Whether the likeliest token is all that a request wants of a row's logits."""
-    return request.params.logprobs is None and is_greedy(request.params) and request.observer is None
 
 
 def grow(request: Request, drafts: Sequence[int], outcome: Outcome, row: int) -> None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from bossa.engine.logprobs import TokenLogprob
 from bossa.engine.program import Floats
 from bossa.engine.speculation import Drafter
 from bossa.errors import RequestError
 
 if TYPE_CHECKING:
+    from bossa.engine.logprobs import TokenLogprob
     from bossa.engine.stopping import Stopper
 
 FinishReason = Literal["stop", "length"]
@@ -76,6 +76,11 @@ class SamplingParams:
         _require(_whole(self.speculate) and self.speculate >= 0, "speculate", "a whole number from 0", self)
         _require(all(isinstance(text, str) and text for text in self.stop), "stop", "texts that are not empty", self)
 
+    @property
+    def greedy(self) -> bool:
+        """Whether the next token is the likeliest one, with no look at what came before."""
+        return self.temperature == 0 and self.repetition_penalty == 1
+
 
 def _whole(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
@@ -129,6 +134,7 @@ class Request:
         names: of the full pages of its tokens, as far as they were needed; see ``prefix.py``.
         named: pages that have their names in the pool.
         limit: tokens that it may come to have.
+        best_only: whether the likeliest token is all that it wants of a row's logits.
         drafter: guesses at its next tokens, where that is wanted.
         logprobs: of its new tokens, where they are wanted.
         arrival: its place among all requests submitted; older ones go first.
@@ -147,6 +153,7 @@ class Request:
     names: list[bytes] = field(default_factory=list, init=False)
     named: int = field(default=0, init=False)
     limit: int = field(default=0, init=False)
+    best_only: bool = field(init=False)
     drafter: Drafter | None = field(default=None, init=False)
     logprobs: list[TokenLogprob] = field(default_factory=list, init=False)
     arrival: int = field(default=-1, init=False)
@@ -156,6 +163,7 @@ class Request:
     def __post_init__(self) -> None:
         self.prompt_token_ids = [int(token) for token in self.prompt_token_ids]
         self.tokens = list(self.prompt_token_ids)
+        self.best_only = self.observer is None and self.params.greedy and self.params.logprobs is None
         if self.params.speculate and self.observer is None:
             self.drafter = Drafter(self.params.speculate)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bossa.engine.engine import Engine
-from bossa.engine.logprobs import log_softmax
+from bossa.engine.logprobs import log_probability
 from bossa.engine.program import Floats
 from bossa.engine.request import Observer
 from bossa.errors import RequestError
@@ -53,7 +53,7 @@ def score(engine: Engine, prompt_ids: Sequence[int], completion_ids: Sequence[in
 
     def receive(position: int, rows: Floats) -> None:
         for at, row in enumerate(rows, position):
-            scores[at - first] = log_softmax(row)[tokens[at + 1]]
+            scores[at - first] = log_probability(row, tokens[at + 1])
 
     engine.observe(tokens[:-1], Observer(first, receive))
     return float(scores.sum())
