@@ -10,6 +10,7 @@ import pytest
 
 import bossa
 from bossa.errors import RequestError
+from bossa.memory import FEWEST_ROWS, fixed
 
 pytestmark = pytest.mark.end_to_end
 
@@ -100,14 +101,15 @@ def test_closing_while_other_threads_generate_is_an_error_there_and_no_crash(loa
 
 def test_little_kv_memory_changes_the_order_of_work_and_no_token(load, model_and_pef):
     prompts = [[int(token) for token in np.random.default_rng(size).integers(3, 101, size)] for size in range(1, 60, 7)]
-    page = model_and_pef[1].manifest.page_bytes
+    manifest = model_and_pef[1].manifest
+    budget = 4 * manifest.page_bytes + fixed(manifest, FEWEST_ROWS, 4)
     with load() as model:
         roomy = model.generate(prompts, max_new_tokens=40, ignore_eos=True)
-    with load(memory=4 * page) as model:
-        assert model.engine.program.pages == 4
+    with load(memory=budget) as model:
+        assert (model.engine.program.pages, model.engine.program.max_rows) == (4, FEWEST_ROWS)
         assert model.generate(prompts, max_new_tokens=40, ignore_eos=True) == roomy
 
 
 def test_memory_for_less_than_one_page_is_refused_in_words(load):
-    with pytest.raises(RequestError, match="do not hold one page of keys and values"):
+    with pytest.raises(RequestError, match="100 bytes of memory are too few: one page of keys and values takes"):
         load(memory=100)

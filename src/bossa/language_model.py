@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -75,6 +76,8 @@ class LanguageModel:
         seed: int = 0,
         stop: str | Sequence[str] = (),
         ignore_eos: bool = False,
+        logprobs: int | None = None,
+        speculate: int = 0,
     ) -> SamplingParams:
         """Sampling parameters with this model's end-of-sequence tokens; see ``SamplingParams`` for their meaning."""
         return SamplingParams(
@@ -88,6 +91,8 @@ class LanguageModel:
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             eos_token_ids=self.eos_token_ids,
             ignore_eos=ignore_eos,
+            logprobs=logprobs,
+            speculate=speculate,
         )
 
     def generate(
@@ -103,6 +108,9 @@ class LanguageModel:
         seed: int = 0,
         stop: str | Sequence[str] = (),
         ignore_eos: bool = False,
+        n: int = 1,
+        logprobs: int | None = None,
+        speculate: int = 0,
         truncation: Truncation | None = None,
         on_completion: Callable[[Completion], None] | None = None,
     ) -> list[Completion]:
@@ -110,13 +118,15 @@ class LanguageModel:
 
         Args:
             prompts: texts, or lists of token ids.
+            n: completions of each prompt, which share what is computed for it; each draws by itself, and the first as
+                it would alone.
             truncation: cut prompts that leave no room for ``max_new_tokens`` at the "left" or the "right".
             on_completion: called with each completion when it is done, in that order, from this thread.
-            max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, ignore_eos: see
-                ``SamplingParams``.
+            max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, ignore_eos, logprobs,
+            speculate: see ``SamplingParams``.
 
         Returns:
-            The completions, in the order of the prompts.
+            The completions, in the order of the prompts; of each prompt all ``n``, by their ``sample``.
 
         Raises:
             RequestError: a prompt or a parameter cannot be run; then nothing is.
@@ -134,14 +144,20 @@ class LanguageModel:
             seed=seed,
             stop=stop,
             ignore_eos=ignore_eos,
+            logprobs=logprobs,
+            speculate=speculate,
         )
-        requests = [self.request(prompt, index, params, truncation) for index, prompt in enumerate(prompts)]
+        requests = [
+            request
+            for index, prompt in enumerate(prompts)
+            for request in self.requests(prompt, index, params, truncation, n)
+        ]
         completions: list[Completion] = []
         for completion in self.run(requests):
-            completions.append(completion)
+            completions.append(replace(completion, index=completion.index // n))
             if on_completion is not None:
-                on_completion(completion)
-        return sorted(completions, key=lambda completion: completion.index)
+                on_completion(completions[-1])
+        return sorted(completions, key=lambda completion: (completion.index, completion.sample))
 
     def stream(
         self,
@@ -156,6 +172,8 @@ class LanguageModel:
         seed: int = 0,
         stop: str | Sequence[str] = (),
         ignore_eos: bool = False,
+        logprobs: int | None = None,
+        speculate: int = 0,
         truncation: Truncation | None = None,
     ) -> Generator[str, None, Completion]:
         """Complete one prompt, and give its text piece by piece; joined, they are what ``generate`` gives.
@@ -172,23 +190,30 @@ class LanguageModel:
             seed=seed,
             stop=stop,
             ignore_eos=ignore_eos,
+            logprobs=logprobs,
+            speculate=speculate,
         )
         if self.tokenizer is None:
             raise TokenizerError("a stream is text, and the model has no tokenizer: load it with one")
-        return self.engine.stream(self.request(prompt, 0, params, truncation))
+        [request] = self.requests(prompt, 0, params, truncation)
+        return self.engine.stream(request)
 
-    def request(
-        self, prompt: Prompt, index: int, params: SamplingParams, truncation: Truncation | None = None
-    ) -> Request:
-        """A request for ``run``, whose random numbers follow from ``index``, refused here if it can never run.
+    def requests(
+        self, prompt: Prompt, index: int, params: SamplingParams, truncation: Truncation | None = None, n: int = 1
+    ) -> list[Request]:
+        """Requests for ``run``, one for each of ``n`` samples, refused here if they can never run.
+
+        Their random numbers follow from ``index`` and their samples' places.
 
         Raises:
             RequestError, TokenizerError: as ``generate``.
         """
+        if n < 1:
+            raise RequestError(f"n must be a whole number from 1, and is {n}")
         ids = fit_prompt(self.encode(prompt), self.max_seq_length, params.max_new_tokens, truncation)
-        request = Request(index, ids, params)
-        self.engine.check(request)
-        return request
+        requests = [Request(index, ids, params, sample=sample) for sample in range(n)]
+        self.engine.check(requests[0])
+        return requests
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Run any number of requests, taken as there is room, and give each completion when it is done."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable
 from os import PathLike
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Location = str | PathLike[str]
-
-ROWS_OF_A_STEP = 512
-"""Packed rows of a step at most: long enough for full tiles, short enough that others need not wait."""
-
-MOST_ROWS = 4096
-"""Packed rows of a step at most, whatever the batch size: a larger batch has its sequences run in turn."""
-MOST_PAGES = 1 << 20
-"""KV pages at most: each one that is free is listed, even where its memory is not touched."""
 
 
 def load(
@@ -52,8 +43,9 @@ def load(
             tokenizer is used where the file has none.
         checkpoint: weights to use instead: safetensors, single or sharded, or a torch state dict.
         threads: to compute with; one a core by default.
-        memory: bytes that keys and values may take; by default enough for `batch_size` sequences of the full
-            length, or half of the memory that is free if that is less.
+        memory: bytes that loading may add to the packed weights, for keys and values, activations and logits; by
+            default enough for `batch_size` sequences of the full length, or half of the memory that is free if that
+            is less.
         max_seq_length: the longest sequence, at most what the file was compiled for.
         batch_size: the most sequences at once; the file's own by default.
         tokenizer: a directory with a tokenizer, instead of the file's.
@@ -83,16 +75,18 @@ def load(
     chosen = _Later(lambda: _tokenizer(program_file, tokenizer, place))
     try:
         from bossa.language_model import LanguageModel
+        from bossa.memory import fit
         from bossa.runtime.program import Program
 
+        room = fit(program_file.manifest, sequences, length, memory)
         bound = _bind(program_file, place, checkpoint, cache_dir, progress)
         try:
             program = Program(
                 program_file,
                 bound,
                 threads=threads,
-                pages=_pages(program_file.manifest, sequences, length, memory),
-                max_rows=max(ROWS_OF_A_STEP, min(sequences, MOST_ROWS)),
+                pages=room.pages,
+                max_rows=room.max_rows,
             )
         except BaseException:
             bound.close()
@@ -220,38 +214,6 @@ class _Later(Generic[T]):
     def forget(self) -> None:
         """Wait until it is made, and let go of it."""
         self._thread.join()
-
-
-def _pages(manifest: Manifest, sequences: int, length: int, memory: int | None) -> int:
-    """KV pages for the memory there is.
-
-    Raises:
-        RequestError: not even one page fits.
-    """
-    page_bytes = manifest.page_bytes
-    wanted = sequences * -(-length // manifest.page_size)
-    if not page_bytes:
-        return min(wanted, MOST_PAGES)
-    budget = memory if memory is not None else _free_memory() // 2
-    pages = min(wanted, budget // page_bytes, MOST_PAGES)
-    if pages < 1:
-        raise RequestError(
-            f"{budget:,} bytes do not hold one page of keys and values ({page_bytes:,} bytes): allow more"
-        )
-    return int(pages)
-
-
-def _free_memory() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return 4 << 30
 
 
 def _eos(generation: dict[str, Any], config: dict[str, Any], tokenizer: Tokenizer | None) -> Iterable[int]:

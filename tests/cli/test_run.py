@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from contextlib import suppress
 
@@ -244,3 +245,50 @@ def test_a_terminal_gets_a_bar_and_predictions_unharmed(loading, reviews, monkey
     assert "3/3" in shown
     assert "tokens/s" in shown
     assert capfd.readouterr().out == DASHES.join(["abcdefg", "xyz<end>", "hello abcde"]) + "\n"
+
+
+def test_samples_stand_one_after_the_other(bossa, loading, reviews):
+    arguments = ("run", "--pef", "x.pef", "--data_dir", reviews, "--max_tokens_to_generate", "2", "--temperature", "0")
+    result = bossa(*arguments, "-n", "2")
+    assert result.out == DASHES.join(["abcde", "abcde", "xyz", "xyz", "hello abc", "hello abc"]) + "\n"
+    assert result.err.startswith("3 prompts, 12 tokens in")
+
+
+def test_samples_of_a_prompt_are_one_record(bossa, loading, mixed, tmp_path):
+    output = tmp_path / "out.jsonl"
+    options = ("--max_tokens_to_generate", "2", "--temperature", "0", "--samples", "2", "--logprobs", "1")
+    assert bossa("run", "--pef", "x.pef", "--data_dir", mixed, "--output", output, *options).code == 3
+    records = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(records) == 5
+    assert list(records[0]) == ["prompt", "completions"]
+    first, second = records[0]["completions"]
+    assert first == second
+    assert list(first) == ["completion", "token_ids", "finish_reason", "logprobs"]
+    assert [token["token_id"] for token in first["logprobs"]] == first["token_ids"] == [4, 5]
+    for token in first["logprobs"]:
+        assert token["top"] == [[token["token_id"], token["logprob"]]]
+        assert token["logprob"] == pytest.approx(1 - math.log(math.e + 27), abs=1e-12)  # one logit of 28 is 1
+
+
+def test_several_samples_are_drawn_unless_told_otherwise(bossa, loading, reviews, tmp_path):
+    output = tmp_path / "out.jsonl"
+    bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--output", output, "-n", "3")
+    completions = json.loads(output.read_text().splitlines()[0])["completions"]
+    assert len({completion["completion"] for completion in completions}) == 3
+
+
+def test_samples_of_one_prompt_are_written_together(bossa, loading):
+    arguments = ("run", "--pef", "x.pef", "--prompt", "abc", "--max_tokens_to_generate", "2", "--temperature", "0")
+    assert bossa(*arguments, "-n", "2").out == f"de{DASHES}de\n"
+
+
+def test_log_probabilities_without_records_are_refused(bossa, loading, reviews):
+    result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--logprobs", "2")
+    assert result.code == 2
+    assert "--logprobs goes with --output" in result.err
+
+
+@pytest.mark.parametrize("how", [["--speculate"], ["--speculate", "3"], ["--speculate=0"]])
+def test_guessing_changes_no_prediction(bossa, loading, reviews, how):
+    result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--max_tokens_to_generate", "4", *how)
+    assert (result.code, result.out) == (0, DASHES.join(["abcdefg", "xyz<end>", "hello abcde"]) + "\n")

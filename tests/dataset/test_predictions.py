@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bossa.dataset.predictions import InOrder, JsonlWriter, TextWriter, completion_fields, error_fields, write_text
+from bossa.dataset.predictions import (
+    InOrder,
+    JsonlWriter,
+    TextWriter,
+    answer_fields,
+    completion_fields,
+    error_fields,
+    write_text,
+)
 from bossa.dataset.prompts import BadRecord, Record, read_records
 from bossa.errors import DatasetError, RuntimeFailure
 
@@ -164,7 +172,7 @@ def test_standard_output_is_a_dash(capfdbinary):
 
 def test_an_output_record_has_its_own_fields_first_and_keeps_a_label_under_another_name():
     record = Record(0, "a.jsonl", 3, {"id": 5, "prompt": "p", "completion": "label"}, "p")
-    fields = completion_fields(record, "text", [1, 2], "stop")
+    fields = completion_fields(record, answer_fields("text", [1, 2], "stop"))
     assert list(fields.items()) == [
         ("id", 5),
         ("prompt", "p"),
@@ -173,6 +181,20 @@ def test_an_output_record_has_its_own_fields_first_and_keeps_a_label_under_anoth
         ("token_ids", [1, 2]),
         ("finish_reason", "stop"),
     ]
+
+
+def test_several_answers_and_their_log_probabilities_stand_in_one_record():
+    record = Record(0, "a.jsonl", 3, {"prompt": "p", "completions": 4}, "p")
+    logprobs = [{"token_id": 1, "logprob": -0.5, "top": [[1, -0.5]]}]
+    fields = completion_fields(record, answer_fields("a", [1], "stop", logprobs), answer_fields("b", [2], "length"))
+    assert fields == {
+        "prompt": "p",
+        "input_completions": 4,
+        "completions": [
+            {"completion": "a", "token_ids": [1], "finish_reason": "stop", "logprobs": logprobs},
+            {"completion": "b", "token_ids": [2], "finish_reason": "length"},
+        ],
+    }
 
 
 def test_an_error_record_says_file_line_and_reason():
@@ -205,7 +227,7 @@ def test_fields_come_out_as_they_went_in(tmp_path, number, name):
     [record] = read_records(str(tmp_path / name))
     path = tmp_path / "out.jsonl"
     with JsonlWriter(str(path)) as writer:
-        writer.put(0, completion_fields(record, "x", [1], "length"))
+        writer.put(0, completion_fields(record, answer_fields("x", [1], "length")))
         writer.put(1, error_fields(record, "why"))
     done, failed = path.read_text().splitlines()
     assert done == text[:-1] + ',"completion":"x","token_ids":[1],"finish_reason":"length"}'

@@ -3,38 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from bossa.errors import RuntimeFailure
 
 VOCABULARY = 29
 LETTERS = "abcdefghijklmnopqrstuvwxyz .é"
 EOS = 3
 
 
-def logits_of(tokens: Sequence[int]) -> np.ndarray:
+def remember(state: int, token: int) -> int:
+    """What stands for the keys and values of a position: it follows from the token and all before it."""
+    return (state * 1_000_003 + token + 7) % (2**61 - 1)
+
+
+def attend(states: Sequence[int], token: int, habit: float = 0.0) -> np.ndarray:
+    """Logits [V] after a token, from what its position and all before it left behind, each with its place.
+
+    With a habit, what follows a token is as a rule the same, so that it can be guessed.
+    """
+    mixed = sum(state * (2 * position + 1) for position, state in enumerate(states)) % (2**61 - 1)
+    row = np.array([(mixed >> 7) * (2 * v + 3) % 1009 / 101 for v in range(VOCABULARY)], np.float32)
+    row[(token * 5 + 2) % 7] += habit
+    return row
+
+
+def logits_of(tokens: Sequence[int], habit: float = 0.0) -> np.ndarray:
     """Logits [V] that follow from all tokens so far and their order."""
-    state = 1
-    for token in tokens:
-        state = (state * 1_000_003 + token + 7) % (2**61 - 1)
-    return np.array([(state >> 7) * (2 * v + 3) % 1009 / 101 for v in range(VOCABULARY)], np.float32)
+    return attend(list(accumulate(tokens, remember, initial=1))[1:], tokens[-1], habit)
 
 
-def greedy(prompt: Sequence[int], max_new_tokens: int, max_seq_length: int, eos: Sequence[int] = (EOS,)) -> list[int]:
+def greedy(
+    prompt: Sequence[int], max_new_tokens: int, max_seq_length: int, eos: Sequence[int] = (EOS,), habit=0.0
+) -> list[int]:
     """What greedy decoding of ``logits_of`` gives."""
     tokens = list(prompt)
     while len(tokens) < min(len(prompt) + max_new_tokens, max_seq_length):
-        tokens.append(int(np.argmax(logits_of(tokens))))
+        tokens.append(int(np.argmax(logits_of(tokens, habit))))
         if tokens[-1] in eos:
             break
     return tokens[len(prompt) :]
 
 
 class FakeProgram:
-    """Keeps each row's token in its page, and reads the sequence back through the block table to make its logits.
+    """Keeps in each page what its positions left behind, and reads it back through the block table to make logits.
 
-    So a wrong page, position, row range or token anywhere changes what comes out; what can be seen at once is asserted.
+    What a position leaves behind follows from all tokens up to it, as keys and values do. So a wrong page, position,
+    row range or token anywhere changes what comes out; what can be seen at once is asserted.
     """
 
     def __init__(
@@ -44,13 +63,16 @@ class FakeProgram:
         max_seq_length: int = 40,
         max_rows: int = 16,
         before_step: Callable[[int], None] | None = None,
+        habit: float = 0.0,
     ) -> None:
         self.pages, self.page_size = pages, page_size
         self.max_seq_length, self.max_rows = max_seq_length, max_rows
         self.vocab_size = VOCABULARY
+        self.habit = habit
         self.memory = np.full((pages, page_size), -1, np.int64)
         self.steps: list[list[int]] = []  # the rows of each sequence, step by step
         self.before_step = before_step
+        self.greedy_steps = 0
         self.closed = False
 
     def step(self, tokens, positions, starts, block_tables, logit_rows):  # type: ignore[no-untyped-def]
@@ -66,7 +88,8 @@ class FakeProgram:
         assert len(starts) == len(block_tables) + 1
         assert (np.diff(starts) > 0).all()
         assert (np.diff(logit_rows) > 0).all()
-        used: set[int] = set()
+        read: list[set[int]] = []
+        written: list[set[int]] = []
         for table, start, end in zip(block_tables, starts[:-1], starts[1:], strict=True):
             first, last = int(positions[start]), int(positions[end - 1])
             assert list(positions[start:end]) == list(range(first, last + 1))
@@ -74,17 +97,33 @@ class FakeProgram:
             pages = [int(page) for page in table[: last // self.page_size + 1]]
             assert len(pages) == last // self.page_size + 1
             assert len(set(pages)) == len(pages)
-            assert not used & set(pages)
-            used |= set(pages)
-            for row in range(start, end):
-                self.memory[table[positions[row] // self.page_size], positions[row] % self.page_size] = tokens[row]
+            read.append(set(pages))
+            written.append(set(pages[first // self.page_size :]))
+        for pages_written in written:  # by one sequence, which nobody else reads in this step
+            assert sum(not pages_written.isdisjoint(pages) for pages in read) == 1
         self.steps.append([int(rows) for rows in np.diff(starts)])
         logits = np.empty((len(logit_rows), VOCABULARY), np.float32)
-        for out, row in zip(logits, logit_rows, strict=True):
-            sequence = int(np.searchsorted(starts, row, side="right")) - 1
-            length = int(positions[row]) + 1
-            out[:] = logits_of(self.memory[block_tables[sequence]].reshape(-1)[:length].tolist())
+        wanted = {int(row): out for row, out in zip(logit_rows, logits, strict=True)}
+        for table, start, end in zip(block_tables, starts[:-1], starts[1:], strict=True):
+            for row in range(start, end):
+                position, token = int(positions[row]), int(tokens[row])
+                before = self._states(table, position)
+                state = remember(before[-1] if before else 1, token)
+                self.memory[table[position // self.page_size], position % self.page_size] = state
+                if row in wanted:
+                    wanted[row][:] = attend([*before, state], token, self.habit)
         return logits
+
+    def step_greedy(self, *arguments):  # type: ignore[no-untyped-def]
+        self.greedy_steps += 1
+        logits = self.step(*arguments)
+        if np.isnan(logits).any():
+            raise RuntimeFailure("not numbers")
+        return logits.argmax(axis=1).astype(np.int32)
+
+    def _states(self, table: np.ndarray, count: int) -> list[int]:
+        """What the first positions of a sequence left behind."""
+        return self.memory[table[: -(-count // self.page_size)]].reshape(-1)[:count].tolist()
 
     def close(self) -> None:
         assert not self.closed

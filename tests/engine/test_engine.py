@@ -48,7 +48,7 @@ def test_every_request_gives_the_tokens_that_it_gives_alone_and_no_page_is_left_
     while engine._scheduler.unfinished:
         engine.step()
         scheduler = engine._scheduler
-        assert sum(len(r.blocks) for r in scheduler.running) + scheduler.pool.free_count == pages
+        assert len({page for r in scheduler.running for page in r.blocks}) + scheduler.pool.free_count == pages
         assert len(scheduler.running) <= batch_size
         assert [r.arrival for r in scheduler.running] == sorted(r.arrival for r in scheduler.running)
     assert_no_page_is_lent(engine)

@@ -164,3 +164,28 @@ def test_what_it_was_made_from_can_be_read(model):
     assert model.generation_config["eos_token_id"] == 3
     assert model.max_seq_length == 40
     assert model.batch_size == 3
+
+
+def test_samples_are_grouped_in_the_order_of_the_prompts(model):
+    how = {"max_new_tokens": 6, "temperature": 2.0, "seed": 3, "ignore_eos": True}
+    completions = model.generate(["ab", "cd"], n=3, **how)
+    assert [(c.index, c.sample) for c in completions] == [(i, s) for i in range(2) for s in range(3)]
+    assert len({tuple(c.token_ids) for c in completions}) == 6
+    assert [c.token_ids for c in completions[::3]] == [c.token_ids for c in model.generate(["ab", "cd"], **how)]
+    seen = []
+    model.generate(["ab", "cd"], n=3, on_completion=seen.append, **how)
+    assert sorted(seen, key=lambda c: (c.index, c.sample)) == completions
+    with pytest.raises(RequestError, match="n must be a whole number from 1, and is 0"):
+        model.generate(["ab"], n=0)
+
+
+def test_log_probabilities_and_guesses_leave_the_tokens_alone(fake, model):
+    [plain] = model.generate(["hello"], max_new_tokens=12)
+    [asked] = model.generate(["hello"], max_new_tokens=12, logprobs=2, speculate=4)
+    assert asked.token_ids == plain.token_ids
+    assert [found.token_id for found in asked.logprobs] == asked.token_ids
+    assert sum(found.logprob for found in asked.logprobs) == pytest.approx(
+        model.score(asked.prompt_token_ids, asked.token_ids),
+        rel=1e-12,  # the same numbers, added in another order
+    )
+    assert "".join(model.stream("hello", max_new_tokens=12, speculate=4)) == plain.text

@@ -39,3 +39,50 @@ def test_a_page_that_is_not_lent_cannot_come_back():
 def test_positions_are_rounded_up_to_pages():
     pool = PagePool(3, 4)
     assert [pool.pages_for(positions) for positions in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+def test_a_named_page_is_lent_to_all_who_ask_and_kept_when_the_last_gives_it_back():
+    pool = PagePool(3, 4)
+    [page] = pool.alloc(1)
+    assert pool.name(page, b"a") == page
+    assert pool.find([b"a", b"b"]) == 1
+    assert pool.share([b"a"]) == [page]
+    pool.free([page])
+    assert pool.free_count == 2
+    pool.free([page])
+    assert pool.free_count == 3
+    assert pool.share([b"a"]) == [page]
+    with pytest.raises(KeyError):
+        pool.share([b"b"])
+
+
+def test_a_second_page_of_a_name_gives_way_to_the_first():
+    pool = PagePool(2, 4)
+    first, second = pool.alloc(2)
+    pool.name(first, b"a")
+    assert pool.name(second, b"a") == first
+    assert pool.free_count == 1
+    pool.free([first])
+    pool.free([first])
+    assert pool.free_count == 2
+
+
+def test_blank_pages_are_lent_first_and_then_the_longest_unused():
+    pool = PagePool(4, 4)
+    a, b, c = pool.alloc(3)
+    for page, name in ((a, b"a"), (b, b"b"), (c, b"c")):
+        pool.name(page, name)
+    pool.free([a, b])  # b stands behind a, so it goes first
+    pool.free([c])
+    assert pool.alloc(1) == [3]
+    assert pool.alloc(2) == [b, a]
+    assert pool.find([b"a"]) == pool.find([b"b"]) == 0
+    assert pool.find([b"c"]) == 1
+
+
+def test_a_reset_forgets_every_name():
+    pool = PagePool(2, 4)
+    pool.name(pool.alloc(1)[0], b"a")
+    pool.reset()
+    assert pool.find([b"a"]) == 0
+    assert pool.free_count == 2

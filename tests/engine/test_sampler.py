@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bossa.engine import sampler
 from bossa.engine.request import Request, SamplingParams
-from bossa.engine.sampler import distribution, draw, penalize, philox, sample, sample_one, uniform
+from bossa.engine.sampler import distribution, draw, penalize, philox, sample, top_k, top_p, uniform
 from bossa.errors import RequestError
 
 V = 50
@@ -54,41 +53,59 @@ def test_the_distribution_is_that_of_hugging_face(seed, temperature, top_k, top_
     assert found == pytest.approx(expected, abs=1e-6)  # Hugging Face filters in float32
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from([0.01, 0.2, 0.5, 1.0]), min_size=1, max_size=40), st.floats(0, 1), st.integers(1, 8))
-def test_top_p_keeps_the_same_tokens_whether_it_sorts_some_or_all(weights, p, likely):
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([0.01, 0.2, 0.5, 1.0]), min_size=1, max_size=40), st.floats(0, 1))
+def test_top_p_keeps_the_fewest_largest_and_of_equals_the_first(weights, p):
     weights = np.array(weights)
-    everything = sampler.top_p(weights, p)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampler, "LIKELY", likely)
-        assert np.array_equal(sampler.top_p(weights, p), everything)
-    kept, total = weights[everything], weights.sum()
-    assert kept.sum() >= p * total * (1 - 1e-12)  # sums of up to 40 numbers, in another order
-    assert len(kept) == 1 or kept.sum() - kept.min() < p * total * (1 + 1e-12)
-    assert kept.min() >= np.delete(weights, everything).max(initial=0)
+    order = np.argsort(-weights, kind="stable")
+    kept = top_p(weights, p)
+    assert sorted(order[: len(kept)]) == list(kept)
+    total = weights.sum()
+    assert weights[kept].sum() >= p * total * (1 - 1e-12)  # sums of up to 40 numbers, in another order
+    assert len(kept) == 1 or weights[order[: len(kept) - 1]].sum() < p * total * (1 + 1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 700), k=st.integers(1, 800), spread=st.sampled_from([1, 40]))
+def test_top_k_keeps_the_best_and_all_that_equal_the_last_of_them(seed, size, k, spread):
+    rng = np.random.default_rng(seed)
+    row = rng.integers(0, spread, size).astype(np.float32)
+    row[rng.random(size) < 0.2] = -np.inf
+    kept = np.sort(row)[::-1][: min(k, size)]
+    assert list(top_k(row, k)) == [i for i in range(size) if row[i] >= kept[-1] and row[i] > -np.inf]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), size=st.integers(1, 2000), u=st.one_of(st.floats(0, 1, exclude_max=True), st.just(0.0))
+)
+def test_a_draw_is_the_token_at_its_share_of_all_weights(seed, size, u):
+    rng = np.random.default_rng(seed)
+    weights = np.where(rng.random(size) < 0.3, 0.0, rng.random(size))
+    weights[rng.integers(size)] = 1.0
+    token = draw(np.arange(size) * 3, weights, u) // 3
+    assert weights[token] > 0
+    before = weights[:token].sum() / weights.sum()
+    assert before - 1e-12 <= u <= before + weights[token] / weights.sum() + 1e-12  # the sums are rounded
+
+
+def test_the_largest_share_draws_the_last_token_that_can_be():
+    weights = np.zeros(1200)
+    weights[[3, 700]] = 0.1
+    assert draw(np.arange(1200), weights, 1 - 2**-53) == 700
 
 
 def test_the_repetition_penalty_counts_in_greedy_decoding_too():
     row = np.array([2.0, 1.9, -1.0], np.float32)
-    assert sample(row[None], [Request(0, [0], SamplingParams(repetition_penalty=1.5))]) == [1]
-    assert sample(row[None], [Request(0, [2], SamplingParams(repetition_penalty=1.5))]) == [0]
+    assert sample(row, Request(0, [0], SamplingParams(repetition_penalty=1.5))) == 1
+    assert sample(row, Request(0, [2], SamplingParams(repetition_penalty=1.5))) == 0
 
 
 def test_greedy_takes_the_lowest_of_equal_logits():
     row = np.zeros((2, V), np.float32)
     row[0, [7, 30]] = 1
     row[1, [49, 3]] = 2
-    assert sample(row, [Request(0, [1]), Request(1, [1])]) == [7, 3]
-
-
-def test_greedy_and_drawn_rows_mix():
-    block = logits(1, 3)
-    drawn = SamplingParams(temperature=1.0, seed=3)
-    requests = [Request(0, [1]), Request(1, [1], drawn), Request(2, [1])]
-    tokens = sample(block, requests)
-    assert tokens[0] == block[0].argmax()
-    assert tokens[1] == sample_one(block[1], Request(1, [1], drawn))
-    assert tokens[2] == block[2].argmax()
+    assert [sample(row[0], Request(0, [1])), sample(row[1], Request(1, [1]))] == [7, 3]
 
 
 def test_draws_follow_the_distribution():
@@ -124,15 +141,15 @@ def test_uniform_numbers_lie_in_range_and_repeat(seed, request_id, position):
 
 def test_a_temperature_near_zero_is_greedy():
     row = logits(5)[0]
-    assert sample_one(row, Request(0, [1], SamplingParams(temperature=1e-300))) == row.argmax()
+    assert sample(row, Request(0, [1], SamplingParams(temperature=1e-300))) == row.argmax()
 
 
 def test_tokens_ruled_out_by_the_program_are_never_drawn():
     row = np.full(V, -np.inf, np.float32)
     row[[4, 9]] = 0.5
-    for top_k in (0, 10):
-        params = SamplingParams(temperature=2.0, top_k=top_k)
-        assert {sample_one(row, Request(i, [1], params)) for i in range(40)} == {4, 9}
+    for few in (0, 10):
+        params = SamplingParams(temperature=2.0, top_k=few)
+        assert {sample(row, Request(i, [1], params)) for i in range(40)} == {4, 9}
 
 
 @pytest.mark.parametrize(
@@ -160,4 +177,4 @@ def test_parameters_out_of_range_are_refused_by_name(values, message):
 
 def test_numpy_numbers_are_numbers():
     params = SamplingParams(max_new_tokens=np.int64(3), temperature=np.float32(0.5), seed=np.uint64(2**64 - 1))
-    assert sample_one(logits(1)[0], Request(np.int64(1), np.array([1, 2]), params)) in range(V)
+    assert sample(logits(1)[0], Request(np.int64(1), np.array([1, 2]), params)) in range(V)

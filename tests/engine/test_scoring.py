@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from bossa.engine import Engine, Request, SamplingParams
+from bossa.engine.request import Observer
+from bossa.engine.scheduler import logit_rows
 from bossa.engine.scoring import logits, score
 from bossa.errors import RequestError
 
@@ -65,3 +67,27 @@ def test_logits_are_the_same_when_their_pages_were_taken_away_in_between(fake):
     assert np.array_equal(found, [fake.logits_of(tokens[: t + 1]) for t in range(28)])
     while engine.step():
         pass
+
+
+def test_a_step_has_no_more_rows_with_logits_than_memory_is_set_aside_for(fake):
+    program = fake.Program(max_seq_length=300, pages=300, max_rows=400, habit=11.0)
+    engine = Engine(program, batch_size=3)
+    step, most = program.step, []
+    program.step = lambda *arguments: (most.append(len(arguments[-1])), step(*arguments))[1]
+    found = np.empty((2, 250, fake.VOCABULARY), np.float32)
+
+    def observer(place):
+        def receive(position, rows):
+            found[place, position : position + len(rows)] = rows
+
+        return Observer(0, receive)
+
+    prompts = [[(i + place) % 29 for i in range(250)] for place in range(2)]
+    engine.submit(Request(0, [0, 2, 5, 6, 4, 1] * 3, SamplingParams(200, speculate=99)))
+    for place, prompt in enumerate(prompts):
+        engine.submit(Request(place + 1, prompt, observer=observer(place)))
+    while engine._scheduler.unfinished:
+        engine.step()
+    assert max(most) == logit_rows(400, 3) == 130
+    for place, prompt in enumerate(prompts):
+        assert np.array_equal(found[place, 249], fake.logits_of(prompt, 11.0))

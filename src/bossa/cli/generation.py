@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bossa.cli.progress import Bar
-from bossa.dataset import BadRecord, JsonlWriter, Record, TextWriter, completion_fields, error_fields
+from bossa.dataset import (
+    SEPARATOR,
+    BadRecord,
+    JsonlWriter,
+    Record,
+    TextWriter,
+    answer_fields,
+    completion_fields,
+    error_fields,
+)
 from bossa.errors import RequestError, TokenizerError
 
 if TYPE_CHECKING:
@@ -27,11 +36,13 @@ class Ask:
         sampling: keyword arguments of ``LanguageModel.params`` and ``stream``.
         chat: whether a prompt is a user's message in the model's chat template.
         truncation: the side on which prompts that are too long are cut.
+        samples: completions of each prompt.
     """
 
     sampling: dict[str, Any]
     chat: bool = False
     truncation: Truncation | None = None
+    samples: int = 1
 
     def token_ids(self, model: LanguageModel, prompt: str) -> list[int]:
         if not self.chat:
@@ -53,9 +64,10 @@ class Tally:
     interrupted: bool = False
     seconds: float = 0.0
 
-    def add(self, completion: Completion) -> None:
+    def add(self, completions: Sequence[Completion]) -> None:
+        """Count one prompt and what it got."""
         self.prompts += 1
-        self.tokens += len(completion.token_ids)
+        self.tokens += sum(len(completion.token_ids) for completion in completions)
 
     def __str__(self) -> str:
         rate = self.tokens / self.seconds if self.seconds > 0 else 0.0
@@ -69,8 +81,8 @@ class Tally:
 class Sink(Protocol):
     """Where results go."""
 
-    def put(self, record: Record, completion: Completion) -> None:
-        """Take the result of a record."""
+    def put(self, record: Record, completions: Sequence[Completion]) -> None:
+        """Take the result of a record: its samples, in their order."""
 
     def fail(self, record: Record | BadRecord, reason: str) -> None:
         """Take a record that could not be run."""
@@ -84,9 +96,9 @@ class TextSink:
     model: LanguageModel
     bar: Bar
 
-    def put(self, record: Record, completion: Completion) -> None:
+    def put(self, record: Record, completions: Sequence[Completion]) -> None:
         with self.bar.hidden(sys.stdout):
-            self.writer.put(record.index, self.model.whole_text(completion))
+            self.writer.put(record.index, SEPARATOR.join(map(self.model.whole_text, completions)))
 
     def fail(self, record: Record | BadRecord, reason: str) -> None:
         self.writer.put(record.index, None)
@@ -100,9 +112,8 @@ class JsonlSink:
 
     writer: JsonlWriter
 
-    def put(self, record: Record, completion: Completion) -> None:
-        fields = completion_fields(record, completion.text, completion.token_ids, completion.finish_reason)
-        self.writer.put(record.index, fields)
+    def put(self, record: Record, completions: Sequence[Completion]) -> None:
+        self.writer.put(record.index, completion_fields(record, *map(_fields, completions)))
 
     def fail(self, record: Record | BadRecord, reason: str) -> None:
         self.writer.put(record.index, error_fields(record, reason))
@@ -116,7 +127,7 @@ def generate(model: LanguageModel, records: Iterable[Record | BadRecord], ask: A
     tally = Tally()
     started = time.perf_counter()
     params = model.params(**ask.sampling)
-    waiting: dict[int, Record] = {}  # by the place of their requests
+    waiting: dict[int, tuple[Record, list[Completion]]] = {}  # by the places of their requests
     places = count()
 
     def fail(record: Record | BadRecord, reason: str) -> None:
@@ -131,18 +142,23 @@ def generate(model: LanguageModel, records: Iterable[Record | BadRecord], ask: A
                 continue
             try:
                 ids = ask.token_ids(model, record.prompt)
-                request = model.request(ids, record.index, params, ask.truncation)
+                samples = model.requests(ids, record.index, params, ask.truncation, ask.samples)
             except RequestError as error:
                 fail(record, str(error))
                 continue
-            waiting[next(places)] = record
-            yield request
+            done: list[Completion] = []
+            for request in samples:
+                waiting[next(places)] = record, done
+                yield request
 
     try:
         for completion in model.run(requests()):
-            tally.add(completion)
-            sink.put(waiting.pop(completion.index), completion)
-            bar.advance(len(completion.token_ids))
+            record, done = waiting.pop(completion.index)
+            done.append(completion)
+            if len(done) == ask.samples:
+                tally.add(done)
+                sink.put(record, sorted(done, key=lambda completion: completion.sample))
+                bar.advance(sum(len(completion.token_ids) for completion in done))
     except KeyboardInterrupt:
         tally.interrupted = True
     tally.seconds = time.perf_counter() - started
@@ -150,22 +166,40 @@ def generate(model: LanguageModel, records: Iterable[Record | BadRecord], ask: A
 
 
 def stream(model: LanguageModel, prompt: str, ask: Ask) -> Tally:
-    """Write the completion of one prompt to standard output as it grows.
+    """Write the completion of one prompt to standard output as it grows; several samples when all are done.
 
     Ctrl-C ends it early: the tally then says so, and counts nothing.
     """
     tally = Tally()
     started = time.perf_counter()
-    pieces = model.stream(ask.token_ids(model, prompt), truncation=ask.truncation, **ask.sampling)
+    ids = ask.token_ids(model, prompt)
     try:
-        while True:
-            sys.stdout.write(next(pieces))
-            sys.stdout.flush()
-    except StopIteration as end:
-        tally.add(end.value)
+        if ask.samples > 1:
+            completions = model.generate([ids], n=ask.samples, truncation=ask.truncation, **ask.sampling)
+            sys.stdout.write(SEPARATOR.join(completion.text for completion in completions))
+        else:
+            completions = [_write_stream(model.stream(ids, truncation=ask.truncation, **ask.sampling))]
+        tally.add(completions)
     except KeyboardInterrupt:
         tally.interrupted = True
     tally.seconds = time.perf_counter() - started
     sys.stdout.write("\n")
     sys.stdout.flush()
     return tally
+
+
+def _write_stream(pieces: Generator[str, None, Completion]) -> Completion:
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            completion: Completion = end.value
+            return completion
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+
+def _fields(completion: Completion) -> dict[str, Any]:
+    logprobs = completion.logprobs
+    tokens = None if logprobs is None else [asdict(token) for token in logprobs]
+    return answer_fields(completion.text, completion.token_ids, completion.finish_reason, tokens)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from bossa.dataset.truncation import Truncation
 
 
+SPECULATE = 8
+"""Tokens to guess at a time where it is not said how many: how many pay off is found out as it runs."""
+
+
 @click.command("run", short_help="Generate from a program file.")
 @click.option("-p", "--pef", required=True, type=click.Path(path_type=Path), help="The program file to run.")
 @click.option("--model_name_or_path", metavar="MODEL", help="Weights, and the tokenizer where the file has none.")
@@ -57,9 +61,30 @@ if TYPE_CHECKING:
 @click.option("--repetition-penalty", type=click.FloatRange(min=0, min_open=True), help="Above 1: repeat less.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="What random draws depend on.  [default: 0]")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End a completion before this text; may be repeated.")
+@click.option(
+    *("-n", "--samples"),
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Completions of each prompt, each drawn by itself.",
+)
+@click.option(
+    "--logprobs",
+    type=click.IntRange(min=0),
+    metavar="K",
+    help="In --output, the log probability of each new token, and the K likeliest with theirs.",
+)
+@click.option(
+    "--speculate",
+    is_flag=False,
+    flag_value=SPECULATE,
+    type=click.IntRange(min=0),
+    metavar="[N]",
+    help=f"Guess up to N tokens from what came before, and keep those that are right.  [N, if not given: {SPECULATE}]",
+)
 @click.option("-b", "--batch-size", type=click.IntRange(min=1), help="Sequences at once.  [default: the file's]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: one a core]")
-@click.option("--memory", type=options.Size(), metavar="SIZE", help="The most that keys and values may take, as 2GB.")
+@click.option("--memory", type=options.Size(), metavar="SIZE", help="The most memory to use besides weights, as 2GB.")
 @options.cache_dir()
 @click.option("--rebuild", is_flag=True, help="Compile the file's row program here instead of running its native code.")
 @click.option("--config_name", expose_value=False, help="Accepted as in compile: the file has its architecture.")
@@ -77,6 +102,7 @@ def command(
     examples_to_generate: int | None,
     max_seq_length: int | None,
     truncation: Truncation | None,
+    samples: int,
     batch_size: int | None,
     threads: int | None,
     memory: int | None,
@@ -93,14 +119,16 @@ def command(
         raise click.UsageError("give either --data_dir or --prompt")
     if prompt is not None and output is not None:
         raise click.UsageError("--output goes with --data_dir: the answer to --prompt goes to standard output")
+    if sampling["logprobs"] is not None and output is None:
+        raise click.UsageError("--logprobs goes with --output: they are fields of its records")
     from bossa.cli import generation
     from bossa.dataset import JsonlWriter, TextWriter, read_records
     from bossa.loading import load
 
     given = {name: value for name, value in sampling.items() if value is not None}
-    if given.keys() & {"top_k", "top_p", "min_p"}:
+    if samples > 1 or given.keys() & {"top_k", "top_p", "min_p"}:
         given.setdefault("temperature", 1.0)  # they are about drawing
-    ask = generation.Ask(given | {"max_new_tokens": max_tokens_to_generate}, chat, truncation)
+    ask = generation.Ask(given | {"max_new_tokens": max_tokens_to_generate}, chat, truncation, samples)
     # Both before the model, which may take a while: there may be nothing to read.
     records = islice(read_records(data_dir), examples_to_generate) if data_dir is not None else None
     count = _count(data_dir, examples_to_generate) if data_dir is not None else None

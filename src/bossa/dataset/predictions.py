@@ -26,13 +26,21 @@ def write_text(predictions: Iterable[str], stream: TextIO | None = None) -> None
             writer.put(index, prediction)
 
 
-def completion_fields(record: Record, text: str, token_ids: Sequence[int], finish_reason: str) -> dict[str, Any]:
-    """The output record of a prompt: its own fields, then ``completion``, ``token_ids`` and ``finish_reason``.
+def completion_fields(record: Record, *answers: Mapping[str, Any]) -> dict[str, Any]:
+    """The output record of a prompt: its own fields, then those of its answer, or several under ``completions``.
 
     A field of its own that has one of these names is kept as ``input_`` and that name.
     """
-    ours = {"completion": text, "token_ids": list(token_ids), "finish_reason": finish_reason}
+    ours = answers[0] if len(answers) == 1 else {"completions": list(answers)}
     return {**_renamed(record.fields, ours), **ours}
+
+
+def answer_fields(
+    text: str, token_ids: Sequence[int], finish_reason: str, logprobs: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The fields of one completion: ``completion``, ``token_ids``, ``finish_reason``, and ``logprobs`` if given."""
+    fields = {"completion": text, "token_ids": list(token_ids), "finish_reason": finish_reason}
+    return fields if logprobs is None else {**fields, "logprobs": list(logprobs)}
 
 
 def error_fields(record: Record | BadRecord, reason: str | None = None) -> dict[str, Any]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from bossa.engine.batch import Chunk, pack
+from bossa.engine.limits import Limits
+from bossa.engine.outcome import Outcome, grow, replay
 from bossa.engine.pages import PagePool
-from bossa.engine.program import Detokenizer, Floats, MakeDetokenizer, Program, Tokenizer
+from bossa.engine.program import Detokenizer, MakeDetokenizer, Program, Tokenizer
 from bossa.engine.request import Completion, Observer, Request, State
-from bossa.engine.sampler import sample
-from bossa.engine.scheduler import Chunk, Scheduler, pack
+from bossa.engine.scheduler import Scheduler
 from bossa.engine.stopping import Stopper
 from bossa.errors import RequestError, RuntimeFailure
 
@@ -57,6 +60,9 @@ class Engine:
         self.batch_size = batch_size
         self.max_seq_length = min(max_seq_length or program.max_seq_length, program.max_seq_length)
         self._detokenizer = detokenizer
+        self._limits = Limits(
+            program.vocab_size, self.max_seq_length, program.pages * program.page_size, tokenizer is not None
+        )
         self._scheduler = Scheduler(
             PagePool(program.pages, program.page_size), min(max_rows or program.max_rows, program.max_rows), batch_size
         )
@@ -73,31 +79,7 @@ class Engine:
         Raises:
             RequestError: says what is too long, empty, out of range or missing.
         """
-        length = len(request.prompt_token_ids)
-        if not length:
-            raise RequestError("the prompt is empty: give at least one token")
-        low, high = min(request.prompt_token_ids), max(request.prompt_token_ids)
-        if low < 0 or high >= self.program.vocab_size:
-            raise RequestError(
-                f"token id {low if low < 0 else high} is not in the vocabulary, ids 0 to {self.program.vocab_size - 1}"
-            )
-        if not 0 <= request.id < 2**64:
-            raise RequestError(f"a request's id must be a whole number from 0 to 2**64 - 1, and is {request.id}")
-        if request.params.stop and self.tokenizer is None and request.observer is None:
-            raise RequestError("stop strings need a tokenizer, and none is loaded")
-        room = 0 if request.observer is not None else 1
-        if length + room > self.max_seq_length:
-            raise RequestError(
-                f"the prompt has {length} tokens, and at most {self.max_seq_length - room} fit: "
-                "shorten it, or compile with a greater max_seq_length"
-            )
-        positions = self._longest(request)
-        pool = self._scheduler.pool
-        if pool.pages_for(positions) > pool.pages:
-            raise RequestError(
-                f"a prompt of {length} tokens and what is asked after it need {positions} positions, and the KV memory "
-                f"holds {pool.pages * pool.page_size}: allow more memory, or ask for fewer tokens"
-            )
+        self._limits.check(request)
 
     def submit(self, request: Request) -> None:
         """Put a new request in the queue.
@@ -110,6 +92,7 @@ class Engine:
             self._check_open()
             if request.state is not State.NEW:
                 raise RequestError(f"request {request.id} was submitted before: make a new one")
+            request.limit = self._limits.longest(request)
             request.stopper = self._stopper(request)
             self._scheduler.add(request)
             self._changed.notify_all()
@@ -231,9 +214,9 @@ class Engine:
                 chunks = self._scheduler.schedule()
             if not chunks:
                 raise RuntimeFailure("the scheduler found nothing to run: a request was lost")
-            logits = self._run(chunks)
+            outcome = self._run(chunks)
             with self._changed:
-                self._take(chunks, logits, finished)
+                self._take(chunks, outcome, finished)
                 self._settled = True
             return False
         finally:
@@ -256,50 +239,41 @@ class Engine:
             if request.observer is not None:
                 continue
             request.stopper = self._stopper(request)
-            for token in request.output_ids:
-                reason = request.stopper.add(token)
-                if reason is not None:
-                    request.finish_reason = reason
-                    self._scheduler.remove(request, State.FINISHED)
+            replay(request)
+            if request.finish_reason is not None:
+                self._scheduler.remove(request, State.FINISHED)
         self._settled = True
 
-    def _run(self, chunks: Sequence[Chunk]) -> Floats:
+    def _run(self, chunks: Sequence[Chunk]) -> Outcome:
         batch = pack(chunks)
-        return self.program.step(batch.tokens, batch.positions, batch.starts, batch.block_tables, batch.logit_rows)
+        greedy = getattr(self.program, "step_greedy", None)
+        if greedy is not None and all(chunk.request.best_only for chunk in chunks if chunk.logits):
+            with suppress(RuntimeFailure):  # the same step with its logits then says of which request
+                return Outcome(best=greedy(*batch).tolist())
+        return Outcome(logits=self.program.step(*batch))
 
-    def _take(self, chunks: Sequence[Chunk], logits: Floats, finished: list[Request]) -> None:
-        """Give every request of a step what it brought: computed positions, and logits or a token."""
-        at = 0
-        rows: list[int] = []
-        sampled: list[Request] = []
+    def _take(self, chunks: Sequence[Chunk], outcome: Outcome, finished: list[Request]) -> None:
+        """Give every request of a step what it brought: computed positions, and logits or tokens."""
+        row = 0
         for chunk in chunks:
             request = chunk.request
-            first, at = at, at + chunk.logits
+            first, row = row, row + chunk.logits
             if request.state is not State.RUNNING:
                 continue  # aborted during the step
             if request.observer is not None:
                 if chunk.logits:
-                    request.observer.receive(chunk.start + chunk.rows - chunk.logits, logits[first:at])
-                request.computed += chunk.rows
-                if not request.pending:
-                    self._scheduler.remove(request, State.FINISHED)
-                    finished.append(request)
+                    assert outcome.logits is not None
+                    request.observer.receive(chunk.start + chunk.rows - chunk.logits, outcome.logits[first:row])
+                self._scheduler.advance(request, chunk.start + chunk.rows)
+                done = not request.pending
             elif chunk.logits:
-                rows.append(first)
-                sampled.append(request)
+                grow(request, chunk.drafts, outcome, first)
+                self._scheduler.advance(request, len(request.tokens) - 1)
+                done = request.finish_reason is not None
             else:
-                request.computed += chunk.rows
-        if not sampled:
-            return
-        if len(rows) < len(logits):
-            logits = logits[rows]
-        for request, token in zip(sampled, sample(logits, sampled), strict=True):
-            request.computed = len(request.tokens)
-            request.tokens.append(token)
-            assert request.stopper is not None
-            reason = request.stopper.add(token)
-            if reason is not None:
-                request.finish_reason = reason
+                self._scheduler.advance(request, chunk.start + chunk.rows)
+                done = False
+            if done:
                 self._scheduler.remove(request, State.FINISHED)
                 finished.append(request)
 
@@ -308,17 +282,10 @@ class Engine:
         return Stopper(
             request.params,
             request.prompt_token_ids,
-            self._longest(request) + 1 - len(request.prompt_token_ids),
+            request.limit - len(request.prompt_token_ids),
             self.tokenizer,
             self._detokenizer(self.tokenizer, request.prompt_token_ids) if follow else None,
         )
-
-    def _longest(self, request: Request) -> int:
-        """Positions that a request may come to need: the last token that it generates needs none."""
-        length = len(request.prompt_token_ids)
-        if request.observer is not None:
-            return length
-        return min(length + request.params.max_new_tokens, self.max_seq_length) - 1
 
     def _check_open(self) -> None:
         if self._closed:

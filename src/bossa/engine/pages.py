@@ -1,12 +1,18 @@
-"""The pool of KV pages: which are free and which are lent."""
+"""The pool of KV pages: which are free, which are lent and to how many, and which are kept for what they hold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 
 
 class PagePool:
-    """Lends page ids 0 to ``pages - 1``. The order in which it lends them follows from the calls alone."""
+    """Lends page ids 0 to ``pages - 1``. The order in which it lends them follows from the calls alone.
+
+    A page whose contents have a name (see ``prefix.py``) is found by it, lent to as many as ask, and kept when the last
+    of them gives it back. A kept page is free: it is lent for something new once no blank one is left, the one longest
+    unused first, and forgotten with that.
+    """
 
     def __init__(self, pages: int, page_size: int) -> None:
         self.pages = pages
@@ -14,28 +20,76 @@ class PagePool:
         self.reset()
 
     def reset(self) -> None:
-        """Take every page back."""
-        self._free = list(range(self.pages - 1, -1, -1))
-        self._lent: set[int] = set()
+        """Take every page back, and forget what they hold."""
+        self._blank = list(range(self.pages - 1, -1, -1))
+        self._kept: OrderedDict[int, None] = OrderedDict()  # named and lent to nobody, the longest unused first
+        self._holders: dict[int, int] = {}  # of each page that is lent
+        self._page_of: dict[bytes, int] = {}
+        self._name_of: dict[int, bytes] = {}
 
     @property
     def free_count(self) -> int:
-        return len(self._free)
+        return len(self._blank) + len(self._kept)
 
     def pages_for(self, positions: int) -> int:
         """Pages that hold this many positions."""
         return -(-positions // self.page_size)
 
     def alloc(self, count: int) -> list[int]:
-        """Lend ``count`` pages. The caller has looked at ``free_count``: IndexError when there are too few."""
-        if count > len(self._free):
-            raise IndexError(f"{count} pages were asked of a pool that has {len(self._free)} left")
-        ids = [self._free.pop() for _ in range(count)]
-        self._lent.update(ids)
+        """Lend ``count`` pages to write. The caller has looked at ``free_count``: IndexError when there are too few."""
+        if count > self.free_count:
+            raise IndexError(f"{count} pages were asked of a pool that has {self.free_count} left")
+        ids = [self._blank.pop() if self._blank else self._evict() for _ in range(count)]
+        self._holders.update(dict.fromkeys(ids, 1))
         return ids
 
     def free(self, ids: Sequence[int]) -> None:
-        """Take pages back. KeyError when one was not lent."""
+        """Take pages back, one holder's. KeyError when one was not lent.
+
+        Those of later positions count as longer unused: without the ones before them they are good for nothing.
+        """
         for page in reversed(ids):
-            self._lent.remove(page)
-            self._free.append(page)
+            holders = self._holders[page] - 1
+            if holders:
+                self._holders[page] = holders
+                continue
+            del self._holders[page]
+            if page in self._name_of:
+                self._kept[page] = None
+            else:
+                self._blank.append(page)
+
+    def find(self, names: Iterable[bytes]) -> int:
+        """How many of these names, from the first on without a gap, are those of pages."""
+        count = 0
+        for name in names:
+            if name not in self._page_of:
+                break
+            count += 1
+        return count
+
+    def share(self, names: Iterable[bytes]) -> list[int]:
+        """Lend the pages of these names to one more holder, to read. KeyError when there is none of a name."""
+        ids = [self._page_of[name] for name in names]
+        for page in ids:
+            self._kept.pop(page, None)
+            self._holders[page] = self._holders.get(page, 0) + 1
+        return ids
+
+    def name(self, page: int, name: bytes) -> int:
+        """Say what a lent page holds, from now on unchanged. Returns the page to use for it from now on.
+
+        Where another page has that name, its holder gets that one, and the page itself is given back.
+        """
+        known = self._page_of.setdefault(name, page)
+        if known != page:
+            self.share([name])
+            self.free([page])
+        else:
+            self._name_of[page] = name
+        return known
+
+    def _evict(self) -> int:
+        page, _ = self._kept.popitem(last=False)
+        del self._page_of[self._name_of.pop(page)]
+        return page

@@ -36,11 +36,22 @@ class Program(Protocol):
             tokens: [T] token ids; the rows of a sequence lie together, at consecutive positions.
             positions: [T] the position of each row in its sequence.
             starts: [S + 1] the first row of each sequence, and T.
-            block_tables: [S, B] page ids; page p of a sequence holds its positions p * page_size onwards.
+            block_tables: [S, B] page ids; page p of a sequence holds its positions p * page_size onwards. Several
+                sequences may read a page; one that is written in this step is in the table of its writer alone.
             logit_rows: [n] the rows whose logits are wanted, ascending.
 
         Returns:
             [n, V] logits, good until the next step.
+        """
+
+    def step_greedy(self, tokens: Ints, positions: Ints, starts: Ints, block_tables: Ints, logit_rows: Ints) -> Ints:
+        """Run a step, and give the likeliest token of each row in ``logit_rows`` alone: of equals, the lowest id.
+
+        Returns:
+            [n] token ids.
+
+        Raises:
+            RuntimeFailure: the logits of one of these rows hold NaN.
         """
 
     def close(self) -> None:

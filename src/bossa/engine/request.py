@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from bossa.engine.program import Floats
+from bossa.engine.speculation import Drafter
 from bossa.errors import RequestError
 
 if TYPE_CHECKING:
+    from bossa.engine.logprobs import TokenLogprob
     from bossa.engine.stopping import Stopper
 
 FinishReason = Literal["stop", "length"]
@@ -30,10 +33,12 @@ class SamplingParams:
         top_p: draw from the fewest likeliest tokens that hold this much probability.
         min_p: drop tokens that are less likely than this share of the likeliest one's probability.
         repetition_penalty: divides the logits above 0, and multiplies those below, of tokens seen in prompt or output.
-        seed: with a request's id and a position, all that a draw depends on.
+        seed: with a request's id, its sample and a position, all that a draw depends on.
         stop: texts before which the completion is cut.
         eos_token_ids: tokens that end a completion.
         ignore_eos: go on after them.
+        speculate: tokens to guess at most for each that is generated; the tokens stay the same, see ``speculation.py``.
+        logprobs: give each new token's log probability, and this many of the likeliest tokens with theirs; None: none.
 
     Raises:
         RequestError: a value is out of range.
@@ -49,6 +54,8 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     eos_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    logprobs: int | None = None
+    speculate: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", tuple(self.stop))
@@ -62,7 +69,17 @@ class SamplingParams:
         _require(_real(self.min_p) and 0 <= self.min_p <= 1, "min_p", "between 0 and 1", self)
         _require(_real(self.repetition_penalty) and self.repetition_penalty > 0, "repetition_penalty", "above 0", self)
         _require(_whole(self.seed) and 0 <= self.seed < 2**64, "seed", "a whole number from 0 to 2**64 - 1", self)
+        _require(
+            self.logprobs is None or (_whole(self.logprobs) and self.logprobs >= 0),
+            "logprobs", "a whole number from 0, or None", self,
+        )  # fmt: skip
+        _require(_whole(self.speculate) and self.speculate >= 0, "speculate", "a whole number from 0", self)
         _require(all(isinstance(text, str) and text for text in self.stop), "stop", "texts that are not empty", self)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the next token is the likeliest one, with no look at what came before."""
+        return self.temperature == 0 and self.repetition_penalty == 1
 
 
 def _whole(value: object) -> bool:
@@ -110,9 +127,16 @@ class Request:
         params: how to sample and when to stop.
         observer: reads the prompt's logits, and then nothing is generated.
         stream: whether the text is wanted as it grows.
+        sample: which of several completions of one prompt this is, from 0: the third key of its random numbers.
         tokens: the prompt and what was generated so far.
         blocks: the KV pages that it holds, in the order of positions.
         computed: positions whose keys and values are in those pages.
+        names: of the full pages of its tokens, as far as they were needed; see ``prefix.py``.
+        named: pages that have their names in the pool.
+        limit: tokens that it may come to have.
+        best_only: whether the likeliest token is all that it wants of a row's logits.
+        drafter: guesses at its next tokens, where that is wanted.
+        logprobs: of its new tokens, where they are wanted.
         arrival: its place among all requests submitted; older ones go first.
     """
 
@@ -121,10 +145,17 @@ class Request:
     params: SamplingParams = field(default_factory=SamplingParams)
     observer: Observer | None = None
     stream: bool = False
+    sample: int = 0
     state: State = field(default=State.NEW, init=False)
     tokens: list[int] = field(init=False)
-    blocks: list[int] = field(default_factory=list, init=False)
+    blocks: array[int] = field(default_factory=lambda: array("i"), init=False)
     computed: int = field(default=0, init=False)
+    names: list[bytes] = field(default_factory=list, init=False)
+    named: int = field(default=0, init=False)
+    limit: int = field(default=0, init=False)
+    best_only: bool = field(init=False)
+    drafter: Drafter | None = field(default=None, init=False)
+    logprobs: list[TokenLogprob] = field(default_factory=list, init=False)
     arrival: int = field(default=-1, init=False)
     finish_reason: FinishReason | None = field(default=None, init=False)
     stopper: Stopper | None = field(default=None, init=False)
@@ -132,11 +163,19 @@ class Request:
     def __post_init__(self) -> None:
         self.prompt_token_ids = [int(token) for token in self.prompt_token_ids]
         self.tokens = list(self.prompt_token_ids)
+        self.best_only = self.observer is None and self.params.greedy and self.params.logprobs is None
+        if self.params.speculate and self.observer is None:
+            self.drafter = Drafter(self.params.speculate)
 
     @property
     def pending(self) -> int:
         """Tokens whose rows have not run yet."""
         return len(self.tokens) - self.computed
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it generates, and all but its last token has run."""
+        return self.computed == len(self.tokens) - 1 and self.observer is None
 
     @property
     def output_ids(self) -> list[int]:
@@ -150,7 +189,15 @@ class Request:
     def completion(self, index: int) -> Completion:
         """The result of a finished request."""
         assert self.finish_reason is not None
-        return Completion(index, self.text, self.output_ids, self.finish_reason, list(self.prompt_token_ids))
+        return Completion(
+            index,
+            self.text,
+            self.output_ids,
+            self.finish_reason,
+            list(self.prompt_token_ids),
+            self.sample,
+            list(self.logprobs) if self.params.logprobs is not None else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -163,6 +210,8 @@ class Completion:
         token_ids: every new token, the end-of-sequence token and those of a stop string included.
         finish_reason: "stop" at an end-of-sequence token or a stop string, "length" at a limit.
         prompt_token_ids: the prompt, as it was run.
+        sample: its place among the completions of its prompt.
+        logprobs: of each new token, where they were asked for.
     """
 
     index: int
@@ -170,3 +219,5 @@ class Completion:
     token_ids: list[int]
     finish_reason: FinishReason
     prompt_token_ids: list[int]
+    sample: int = 0
+    logprobs: list[TokenLogprob] | None = None

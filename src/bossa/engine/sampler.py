@@ -1,12 +1,14 @@
 """From logits to tokens: greedy, or drawn after the filters of Hugging Face's ``generate``, in its order.
 
 That order is repetition penalty, temperature, top-k, top-p, min-p, each on what the one before has left. A draw depends
-on the logits and on (seed, request, position), so that it repeats whatever runs beside it.
+on the logits and on (seed, request, sample, position), so that it repeats whatever runs beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,61 +18,69 @@ from bossa.engine.request import Request, SamplingParams
 from bossa.errors import RuntimeFailure
 
 Ids = NDArray[np.intp]
-Doubles = NDArray[np.float64]
+Weights = NDArray[np.floating[Any]]
 
-LIKELY = 1024
-"""The likeliest tokens that top-p sorts, where they hold its share."""
+GROUP = 64
+"""Logits of which the best alone is looked at first."""
+
+BLOCK = 512
+"""Weights that are summed up before it is looked at which of them is drawn."""
 
 _MASK = 2**64 - 1
 
 
-def sample(logits: Floats, requests: Sequence[Request]) -> list[int]:
-    """The next token of each request, from its row of ``logits`` [n, V].
+def sample(row: Floats, request: Request) -> int:
+    """The next token of a request, from its logits [V].
 
     Raises:
-        RuntimeFailure: a row holds NaN, or nothing that can be chosen.
+        RuntimeFailure: there is NaN among them, or nothing that can be chosen.
     """
-    if all(is_greedy(request.params) for request in requests):
-        best = np.argmax(logits, axis=1)  # the first NaN of a row, if it has any
-        _check(logits[np.arange(len(requests)), best], requests)
-        return [int(token) for token in best]
-    return [sample_one(row, request) for row, request in zip(logits, requests, strict=True)]
-
-
-def is_greedy(params: SamplingParams) -> bool:
-    """Whether the next token is the likeliest one, with no look at what came before."""
-    return params.temperature == 0 and params.repetition_penalty == 1
-
-
-def sample_one(row: Floats, request: Request) -> int:
-    """The next token of one request, from its logits [V]."""
     params = request.params
-    best = int(np.argmax(row))
-    _check(row[best : best + 1], [request])
-    if is_greedy(params):
+    best = int(np.argmax(row))  # the first NaN, if there is any
+    if not np.isfinite(row[best]):
+        raise RuntimeFailure(
+            f"the logits of request {request.id} at position {len(request.tokens) - 1} are not finite numbers: "
+            "look for damaged weights, or use a precision with a wider range"
+        )
+    if params.greedy:
         return best
     if params.repetition_penalty != 1:
         row = penalize(row, request.tokens, params.repetition_penalty)
     if params.temperature == 0:
         return int(np.argmax(row))
-    ids, probabilities = distribution(row, params)
-    return draw(ids, probabilities, uniform(int(params.seed), int(request.id), len(request.tokens)))
+    ids, weights = distribution(row, params)
+    return draw(ids, weights, uniform(int(params.seed), int(request.id), len(request.tokens), int(request.sample)))
 
 
-def distribution(row: Floats, params: SamplingParams) -> tuple[Ids, Doubles]:
-    """The tokens that may be drawn from logits [V], by id, and their weights, the likeliest one's being 1."""
-    scores = row.astype(np.float64)
+def distribution(row: Floats, params: SamplingParams) -> tuple[Ids, Weights]:
+    """The tokens that may be drawn from logits [V], by id, and their weights, the likeliest one's being 1.
+
+    After top-k the weights are in float64. Over a whole vocabulary they are in float32, as Hugging Face has them, which
+    leaves out what is less likely than about e**-87 of the likeliest.
+    """
+    best = row.max()
+    weights: Weights
     with np.errstate(over="ignore"):  # a temperature near 0 leaves the likeliest alone
-        scores = (scores - scores.max()) / params.temperature
-    ids = top_k(scores, params.top_k) if params.top_k else np.flatnonzero(scores > -np.inf)
-    weights = np.exp(scores[ids])
+        if 0 < params.top_k < len(row):
+            ids = top_k(row, params.top_k)
+            weights = np.exp((row[ids].astype(np.float64) - best) / params.temperature)
+        else:
+            ids = _all(len(row))
+            weights = (row - best) * np.float32(min(1 / params.temperature, 1e30))
+            np.exp(weights, out=weights)
     if params.top_p < 1:
         kept = top_p(weights, params.top_p)
         ids, weights = ids[kept], weights[kept]
     if params.min_p > 0:
-        kept = weights >= params.min_p  # the likeliest weighs 1, so this is relative to it
+        kept = np.flatnonzero(weights >= params.min_p)  # the likeliest weighs 1, so this is relative to it
         ids, weights = ids[kept], weights[kept]
     return ids, weights
+
+
+@lru_cache(maxsize=1)
+def _all(count: int) -> Ids:
+    """All ids of a vocabulary, made once: getting the memory takes longer than all that is done with them."""
+    return np.arange(count)
 
 
 def penalize(row: Floats, seen: Sequence[int], penalty: float) -> Floats:
@@ -82,36 +92,56 @@ def penalize(row: Floats, seen: Sequence[int], penalty: float) -> Floats:
     return penalized
 
 
-def top_k(scores: Doubles, k: int) -> Ids:
-    """The ids of the k best scores [V], and of those equal to the last of them."""
-    if k >= len(scores):
-        return np.flatnonzero(scores > -np.inf)
-    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-    return np.flatnonzero((scores >= threshold) & (scores > -np.inf))
+def top_k(row: Floats, k: int) -> Ids:
+    """The ids of the k best logits [V], and of those equal to the last of them, as far as they are not -inf."""
+    groups = len(row) // GROUP
+    if k < groups:
+        # Each of the k best groups has a logit that is not less than the kth best of the groups' best.
+        bests = row[: groups * GROUP].reshape(GROUP, groups).max(axis=0)
+        ids = np.flatnonzero(row >= np.partition(bests, groups - k)[groups - k])
+    else:
+        ids = np.arange(len(row))
+    found = row[ids]
+    if k < len(found):
+        ids = ids[found >= np.partition(found, len(found) - k)[len(found) - k]]
+    return ids[row[ids] > -np.inf]
 
 
-def top_p(weights: Doubles, p: float) -> Ids:
+def top_p(weights: Weights, p: float) -> Ids:
     """The places of the fewest largest weights that hold the share p of their sum, ascending; never none."""
-    wanted = p * weights.sum()
-    likely = top_k(weights, LIKELY)  # as a rule these are enough, and sorting all would cost the most of a draw
-    if weights[likely].sum() < wanted:
-        likely = np.arange(len(weights))
-    order = likely[np.argsort(-weights[likely], kind="stable")]
-    before = np.concatenate(([0.0], np.cumsum(weights[order])[:-1]))
-    count = max(1, int(np.searchsorted(before, wanted, side="left")))
-    return np.sort(order[:count])
+    total = float(weights.sum(dtype=np.float64))
+    # The smallest that is kept, times the number of all, is no less than what all that are dropped sum up to.
+    places = np.flatnonzero(weights >= (1 - p) * total / len(weights) * (1 - 1e-6))
+    likely = weights[places]
+    ordered = np.sort(likely)[::-1]
+    before = np.concatenate(([0.0], np.cumsum(ordered, dtype=np.float64)[:-1]))
+    count = max(1, int(np.searchsorted(before, p * total, side="left")))
+    smallest = ordered[count - 1]
+    surplus = np.count_nonzero(likely >= smallest) - count
+    if surplus:  # of equals, those that come first are kept
+        dropped = np.flatnonzero(likely == smallest)[-surplus:]
+        likely[dropped] = -1.0
+    kept: Ids = places[likely >= smallest]
+    return kept
 
 
-def draw(ids: Ids, weights: Doubles, u: float) -> int:
+def draw(ids: Ids, weights: Weights, u: float) -> int:
     """The id at the share u, in [0, 1), of the summed weights."""
-    cumulative = np.cumsum(weights)
-    place = int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
-    return int(ids[min(place, len(ids) - 1)])
+    starts = np.arange(0, len(weights), BLOCK)
+    sums = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
+    wanted = u * sums[-1]
+    block = min(int(np.searchsorted(sums, wanted, side="right")), len(sums) - 1)
+    within = np.cumsum(weights[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)
+    before = sums[block - 1] if block else 0.0
+    place = block * BLOCK + int(np.searchsorted(within, wanted - before, side="right"))
+    while place >= len(weights) or not weights[place]:  # the sums were rounded differently
+        place -= 1
+    return int(ids[place])
 
 
-def uniform(seed: int, request_id: int, position: int) -> float:
+def uniform(seed: int, request_id: int, position: int, sample: int = 0) -> float:
     """A number in [0, 1), of 53 random bits, that follows from its arguments alone."""
-    return (philox((0, 0, 0, position), (seed, request_id))[0] >> 11) * 2.0**-53
+    return (philox((0, 0, sample, position), (seed, request_id))[0] >> 11) * 2.0**-53
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -125,14 +155,3 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
         k0 = k0 + 0x9E3779B97F4A7C15 & _MASK
         k1 = k1 + 0xBB67AE8584CAA73B & _MASK
     return c0, c1, c2, c3
-
-
-def _check(chosen: Floats, requests: Sequence[Request]) -> None:
-    """Refuse rows whose greatest logit is not a finite number: no probabilities follow from them."""
-    if np.isfinite(chosen).all():
-        return
-    request = requests[int(np.argmin(np.isfinite(chosen)))]
-    raise RuntimeFailure(
-        f"the logits of request {request.id} at position {len(request.tokens) - 1} are not finite numbers: "
-        "look for damaged weights, or use a precision with a wider range"
-    )

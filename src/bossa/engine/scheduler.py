@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from array import array
+from bisect import insort
 from dataclasses import dataclass
+from itertools import islice
 
-import numpy as np
-
+from bossa.engine.batch import Chunk
 from bossa.engine.pages import PagePool
-from bossa.engine.program import Ints
+from bossa.engine.prefix import extend_names
 from bossa.engine.request import Request, State
+from bossa.engine.speculation import worth
 
 OBSERVED_ROWS = 128
 """Rows a step of a request whose logits are read: a bound on the memory of one block of logits."""
 
+LOOK_AHEAD = 256
+"""Requests that wait of which one is looked for that can start."""
 
-@dataclass(frozen=True)
-class Chunk:
-    """Positions ``start`` to ``start + rows - 1`` of a request; the last ``logits`` of them give logits."""
 
-    request: Request
-    start: int
+@dataclass
+class _Room:
+    """What is left of a step.
+
+    Attributes:
+        rows: that may still run.
+        extra_logits: rows that may have logits, besides one of each request.
+    """
+
     rows: int
-    logits: int
+    extra_logits: int
 
-
-@dataclass(frozen=True)
-class Batch:
-    """The arguments of one step, and the chunks that they were made from, in the same order."""
-
-    chunks: Sequence[Chunk]
-    tokens: Ints  # [T]
-    positions: Ints  # [T]
-    starts: Ints  # [S + 1]
-    block_tables: Ints  # [S, B]
-    logit_rows: Ints  # [n]
+    def chunk(self, request: Request) -> Chunk:
+        """As many of a request's rows as there is room for."""
+        rows = min(request.pending, self.rows)
+        if request.observer is not None:
+            first = request.observer.first - request.computed
+            rows = min(rows, OBSERVED_ROWS, max(0, first) + 1 + self.extra_logits)
+            logits = min(rows, max(0, rows - first))
+            self.extra_logits -= max(0, logits - 1)
+        else:
+            logits = int(rows == request.pending)
+        self.rows -= rows
+        return Chunk(request, request.computed, rows, logits)
 
 
 class Scheduler:
@@ -44,13 +52,16 @@ class Scheduler:
     A running request holds the pages of all its tokens, so that only a growing output asks for more. When none is left,
     the youngest running request gives its pages up and waits to be computed again, which gives the same bits. The
     oldest can therefore always go on.
+
+    Full pages are named as they are computed, so that a request which begins with the same tokens starts behind them.
     """
 
     def __init__(self, pool: PagePool, max_rows: int, batch_size: int) -> None:
         self.pool = pool
         self.max_rows = max_rows
         self.max_running = min(batch_size, max_rows)
-        self.waiting: deque[Request] = deque()  # oldest first
+        self.extra_logits = logit_rows(max_rows, batch_size) - self.max_running
+        self.waiting: list[Request] = []  # oldest first
         self.running: list[Request] = []  # oldest first
         self.unfinished: dict[Request, None] = {}  # a set that keeps its order
         self._arrivals = 0
@@ -79,96 +90,133 @@ class Scheduler:
         self.pool.reset()
         self.running = []
         for request in self.unfinished:
-            request.blocks = []
-            request.computed = 0
+            _forget_pages(request)
             request.state = State.WAITING
-        self.waiting = deque(sorted(self.unfinished, key=lambda request: request.arrival))
+        self.waiting = sorted(self.unfinished, key=_age)
 
     def schedule(self) -> list[Chunk]:
-        """The next step's chunks: a row of each request that decodes, then prompts, then prompts that waited."""
+        """The next step's chunks: a row of each request that decodes, then prompts, prompts that waited, and drafts."""
         self._grow()
-        budget = self.max_rows
-        chunks: list[Chunk] = []
-        decoding = [request for request in self.running if request.pending == 1]
-        prefilling = [request for request in self.running if request.pending > 1]
-        for request in decoding + prefilling:
-            if budget:
-                chunks.append(_chunk(request, budget))
-                budget -= chunks[-1].rows
-        while budget and self._admit():
-            chunks.append(_chunk(self.running[-1], budget))
-            budget -= chunks[-1].rows
+        room = _Room(self.max_rows, self.extra_logits)
+        chunks = [Chunk(r, r.computed, 1, 1) for r in self.running if r.decodes]
+        decoding = len(chunks)
+        room.rows -= decoding
+        if decoding < len(self.running):
+            for request in self.running:
+                if room.rows and not request.decodes:
+                    chunks.append(room.chunk(request))
+        if room.rows and self.waiting and len(self.running) < self.max_running:
+            self._admit(chunks, room)
+        if room.rows and room.extra_logits:
+            self._draft(chunks, decoding, room)
         return chunks
+
+    def advance(self, request: Request, computed: int) -> None:
+        """Take note that the keys and values of so many positions are there, and name the pages that this fills."""
+        request.computed = computed
+        if computed < (request.named + 1) * self.pool.page_size:
+            return
+        extend_names(request.names, request.tokens, self.pool.page_size)
+        for page in range(request.named, computed // self.pool.page_size):
+            request.blocks[page] = self.pool.name(request.blocks[page], request.names[page])
+            request.named = page + 1
 
     def _grow(self) -> None:
         """Give every running request the pages of its tokens, the oldest first, at the youngest's expense."""
+        room = self.pool.page_size
         for request in tuple(self.running):
-            while request.state is State.RUNNING:
+            while len(request.tokens) > room * len(request.blocks) and request.state is State.RUNNING:
                 missing = self.pool.pages_for(len(request.tokens)) - len(request.blocks)
                 if missing <= self.pool.free_count:
-                    request.blocks += self.pool.alloc(missing)
-                    break
-                self._preempt(self.running[-1])
+                    request.blocks.extend(self.pool.alloc(missing))
+                else:
+                    self._preempt(self.running[-1])
 
     def _preempt(self, request: Request) -> None:
         self.running.remove(request)
         self._take_pages(request)
         request.state = State.WAITING
-        self.waiting.appendleft(request)
+        insort(self.waiting, request, key=_age)
 
-    def _admit(self) -> bool:
-        """Start the request that has waited longest, if there is room: a page each is left for those that run."""
-        if not self.waiting or len(self.running) >= self.max_running:
-            return False
-        request = self.waiting[0]
-        needed = self.pool.pages_for(len(request.tokens))
-        if needed + len(self.running) > self.pool.free_count:
-            return False
-        request.blocks = self.pool.alloc(needed)
-        self.waiting.popleft()
-        self.running.append(request)
-        request.state = State.RUNNING
-        return True
+    def _admit(self, chunks: list[Chunk], room: _Room) -> None:
+        """Start requests that wait, the oldest first, while there is room: a page each is left for those that run.
+
+        One that would compute a page which a running request is about to compute is left waiting for that page: it
+        gets it for nothing, at most as many steps later as the other takes to it. Those behind it may go first.
+        """
+        size = self.pool.page_size
+        computing = {name for r in self.running if not r.decodes for name in self._names(r)[r.computed // size :]}
+        for request in tuple(islice(self.waiting, LOOK_AHEAD)):
+            if not room.rows or len(self.running) == self.max_running:
+                return
+            names = self._names(request)[: _shareable(request, size)]
+            found = self.pool.find(names)
+            if found < len(names) and names[found] in computing:
+                continue
+            shared = self.pool.share(names[:found])
+            needed = self.pool.pages_for(len(request.tokens)) - found
+            if needed + len(self.running) > self.pool.free_count:
+                self.pool.free(shared)
+                return
+            request.blocks = array("i", shared + self.pool.alloc(needed))
+            request.named = found
+            request.computed = found * size
+            self.waiting.remove(request)
+            insort(self.running, request, key=_age)
+            request.state = State.RUNNING
+            computing.update(request.names[found:])
+            chunks.append(room.chunk(request))
+
+    def _draft(self, chunks: list[Chunk], decoding: int, room: _Room) -> None:
+        """Add guesses at the next tokens to the first chunks, those that decode, where there is room for them.
+
+        A page is left for each that runs, so that nobody is preempted for the sake of a guess.
+        """
+        size = self.pool.page_size
+        for place, (request, start, rows, _, _) in enumerate(chunks[:decoding]):
+            if request.drafter is None:
+                continue
+            length = len(request.tokens)
+            most = min(room.rows, room.extra_logits, request.limit - length - 1)
+            if self.pool.free_count - self.pool.pages_for(most) < len(self.running):
+                most = min(most, len(request.blocks) * size - length)
+            if most <= 0:
+                continue
+            drafts = request.drafter.draft(request.tokens, most, worth(decoding))
+            if drafts:
+                missing = self.pool.pages_for(length + len(drafts)) - len(request.blocks)
+                if missing > 0:
+                    request.blocks.extend(self.pool.alloc(missing))
+                chunks[place] = Chunk(request, start, rows + len(drafts), 1 + len(drafts), drafts)
+                room.rows -= len(drafts)
+                room.extra_logits -= len(drafts)
+
+    def _names(self, request: Request) -> list[bytes]:
+        """The names of all full pages of a request's tokens."""
+        extend_names(request.names, request.tokens, self.pool.page_size)
+        return request.names
 
     def _take_pages(self, request: Request) -> None:
         self.pool.free(request.blocks)
-        request.blocks = []
-        request.computed = 0
+        _forget_pages(request)
 
 
-def _chunk(request: Request, budget: int) -> Chunk:
-    rows = min(request.pending, budget)
-    if request.observer is not None:
-        rows = min(rows, OBSERVED_ROWS)
-        logits = min(rows, max(0, request.computed + rows - request.observer.first))
-    else:
-        logits = int(rows == request.pending)
-    return Chunk(request, request.computed, rows, logits)
+def logit_rows(max_rows: int, batch_size: int) -> int:
+    """Rows of a step that may have logits: one of each sequence, and more for reading logits and for drafts."""
+    return min(max_rows, min(max_rows, batch_size) + OBSERVED_ROWS - 1)
 
 
-def pack(chunks: Sequence[Chunk]) -> Batch:
-    """Lay the chunks out as the arguments of a step."""
-    tokens: list[int] = []
-    positions: list[int] = []
-    starts = [0]
-    logit_rows: list[int] = []
-    block_tables = np.zeros((len(chunks), max(len(chunk.request.blocks) for chunk in chunks)), np.int32)
-    for sequence, chunk in enumerate(chunks):
-        end = chunk.start + chunk.rows
-        if chunk.rows == 1:
-            tokens.append(chunk.request.tokens[chunk.start])
-            positions.append(chunk.start)
-        else:
-            tokens += chunk.request.tokens[chunk.start : end]
-            positions += range(chunk.start, end)
-        block_tables[sequence, : len(chunk.request.blocks)] = chunk.request.blocks
-        starts.append(len(tokens))
-        logit_rows += range(len(tokens) - chunk.logits, len(tokens))
-    return Batch(
-        chunks,
-        np.array(tokens, np.int32),
-        np.array(positions, np.int32),
-        np.array(starts, np.int32),
-        block_tables,
-        np.array(logit_rows, np.int32),
-    )
+def _age(request: Request) -> int:
+    return request.arrival
+
+
+def _forget_pages(request: Request) -> None:
+    request.blocks = array("i")
+    request.computed = 0
+    request.named = 0
+
+
+def _shareable(request: Request, page_size: int) -> int:
+    """Pages that a request may take as others left them: a row is left to run, and those whose logits are read."""
+    last = len(request.tokens) - 1
+    return (last if request.observer is None else min(last, request.observer.first)) // page_size

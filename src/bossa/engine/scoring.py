@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bossa.engine.engine import Engine
+from bossa.engine.logprobs import log_probability
 from bossa.engine.program import Floats
 from bossa.engine.request import Observer
 from bossa.errors import RequestError
@@ -56,10 +57,3 @@ def score(engine: Engine, prompt_ids: Sequence[int], completion_ids: Sequence[in
 
     engine.observe(tokens[:-1], Observer(first, receive))
     return float(scores.sum())
-
-
-def log_probability(row: Floats, token: int) -> float:
-    """The logarithm of the probability that logits [V] give a token, in float64."""
-    scores = row.astype(np.float64)
-    scores -= scores.max()
-    return float(scores[token] - np.log(np.exp(scores).sum()))

@@ -1,0 +1,68 @@
+"""What a request may ask of this program, and what is refused before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bossa.engine.request import Request
+from bossa.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What requests are held to.
+
+    Attributes:
+        vocab_size: token ids there are.
+        max_seq_length: positions that a sequence may have.
+        kv_positions: positions that all KV pages together hold.
+        has_text: whether there is a tokenizer.
+    """
+
+    vocab_size: int
+    max_seq_length: int
+    kv_positions: int
+    has_text: bool
+
+    def check(self, request: Request) -> None:
+        """Refuse what can never run.
+
+        Raises:
+            RequestError: says what is too long, empty, out of range or missing.
+        """
+        length = len(request.prompt_token_ids)
+        if not length:
+            raise RequestError("the prompt is empty: give at least one token")
+        low, high = min(request.prompt_token_ids), max(request.prompt_token_ids)
+        if low < 0 or high >= self.vocab_size:
+            raise RequestError(
+                f"token id {low if low < 0 else high} is not in the vocabulary, ids 0 to {self.vocab_size - 1}"
+            )
+        for name, number in (("id", request.id), ("sample", request.sample)):
+            if not 0 <= number < 2**64:
+                raise RequestError(f"a request's {name} must be a whole number from 0 to 2**64 - 1, and is {number}")
+        if request.params.stop and not self.has_text and request.observer is None:
+            raise RequestError("stop strings need a tokenizer, and none is loaded")
+        if (request.params.logprobs or 0) > self.vocab_size:
+            raise RequestError(
+                f"logprobs is {request.params.logprobs}, and there are {self.vocab_size} tokens: ask for fewer"
+            )
+        room = 0 if request.observer is not None else 1
+        if length + room > self.max_seq_length:
+            raise RequestError(
+                f"the prompt has {length} tokens, and at most {self.max_seq_length - room} fit: "
+                "shorten it, or compile with a greater max_seq_length"
+            )
+        positions = self.longest(request) - room
+        if positions > self.kv_positions:
+            raise RequestError(
+                f"a prompt of {length} tokens and what is asked after it need {positions} positions, and the KV memory "
+                f"holds {self.kv_positions}: allow more memory, or ask for fewer tokens"
+            )
+
+    def longest(self, request: Request) -> int:
+        """Tokens that a request may come to have. The last one that it generates needs no position."""
+        length = len(request.prompt_token_ids)
+        if request.observer is not None:
+            return length
+        return min(length + request.params.max_new_tokens, self.max_seq_length)

@@ -1,0 +1,91 @@
+"""How much of everything is set aside when a program is loaded, so that it stays within a budget of memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bossa.engine.scheduler import logit_rows
+from bossa.errors import RequestError
+from bossa.pef import Manifest
+
+ROWS_OF_A_STEP = 512
+"""Packed rows of a step at most: long enough for full tiles, short enough that others need not wait."""
+
+FEWEST_ROWS = 16
+"""Packed rows of a step at least, however little memory there is."""
+
+MOST_ROWS = 4096
+"""Packed rows of a step at most, whatever the batch size: a larger batch has its sequences run in turn."""
+
+MOST_PAGES = 1 << 20
+"""KV pages at most: each one that is free is listed, even where its memory is not touched."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a program is loaded with.
+
+    Attributes:
+        pages: KV pages.
+        max_rows: the most packed rows of a step.
+    """
+
+    pages: int
+    max_rows: int
+
+
+def fit(manifest: Manifest, sequences: int, length: int, budget: int | None = None) -> Room:
+    """As much room as is of use to so many sequences of this length, within a budget of bytes.
+
+    The budget is for all that loading adds to the packed weights, which are a mapped file: KV pages, and what ``fixed``
+    counts. Where it is short, there are fewer pages, but enough for one sequence; then fewer rows in a step; and then
+    as few pages as there must be.
+
+    Args:
+        budget: half of the memory that is free, if None.
+
+    Raises:
+        RequestError: not even one page fits beside the smallest step.
+    """
+    budget = free_memory() // 2 if budget is None else budget
+    wanted = min(sequences * _pages_for(manifest, length), MOST_PAGES)
+    rows = max(ROWS_OF_A_STEP, min(sequences, MOST_ROWS))
+    while True:
+        left = budget - fixed(manifest, rows, sequences)
+        pages = min(wanted, left // manifest.page_bytes) if manifest.page_bytes else wanted * (left >= 0)
+        if pages >= min(wanted, _pages_for(manifest, length)) or (rows == FEWEST_ROWS and pages >= 1):
+            return Room(pages, rows)
+        if rows == FEWEST_ROWS:
+            step = fixed(manifest, rows, sequences)
+            raise RequestError(
+                f"{budget:,} bytes of memory are too few: one page of keys and values takes {manifest.page_bytes:,},"
+                f" and a step of {rows} rows {step:,}: allow {manifest.page_bytes + step:,} or more"
+            )
+        rows = max(FEWEST_ROWS, rows // 2)
+
+
+def fixed(manifest: Manifest, rows: int, sequences: int) -> int:
+    """Bytes that a step of so many rows needs: activations, logits, and the program's own tables."""
+    logits = 4 * manifest.vocab_size * logit_rows(rows, sequences)
+    tables = max((constant.offset + constant.bytes for constant in manifest.constants), default=0)
+    return manifest.arena_bytes_per_row * rows + logits + tables
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping, as far as the system tells."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 4 << 30
+
+
+def _pages_for(manifest: Manifest, positions: int) -> int:
+    return -(-positions // manifest.page_size)
