@@ -6,7 +6,7 @@ import re
 
 from bossa.codegen.cut import Attend, Matmul, Repeat, Rows, Section, Store, ops_of
 from bossa.codegen.linear import write_attention, write_linear
-from bossa.codegen.names import Names
+from bossa.codegen.names import KV_TYPES, Names
 from bossa.codegen.plan import PAGE, Plan
 from bossa.codegen.rows import write_rows
 from bossa.program.ir import Loop, weights_of
@@ -50,7 +50,8 @@ def generate(plan: Plan) -> str:
         "",
         f"constexpr int kVocabulary = {program.vocab_size};",
         f'constexpr const char* kSignature = "{signature(plan.layout())}";  // of the memory layout in the manifest',
-        f"constexpr size_t kPageFloats = {plan.page_floats};  // keys and values of {PAGE} positions, all layers",
+        f"using Kv = {KV_TYPES[plan.kv_precision]};  // keys and values as they are stored",
+        f"constexpr size_t kPageBytes = {plan.page_bytes};  // of {PAGE} positions, all layers",
         f"constexpr size_t kArenaFloats = {plan.floats_per_row};  // activations of one row",
         "",
         _PROGRAM,
@@ -67,8 +68,9 @@ _PROGRAM = """struct Program {
   int max_rows;
   const void** slots;      // packed weights, in the order of the manifest
   const float* constants;  // position tables
-  float* kv;
+  void* kv;
   float* arena;            // [kArenaFloats][max_rows], each value's rows together
+  float* partials;         // of attention
   int* sequence_of;        // [max_rows]
   const bossa_step* step;
 
@@ -83,6 +85,11 @@ inline float* row(Program& p, size_t offset, size_t stride, int t) {
 template <class T>
 inline const T* slot(Program& p, int index) {
   return (const T*)p.slots[index];
+}
+
+inline float* floats(size_t count) {
+  void* memory = nullptr;
+  return posix_memalign(&memory, 64, sizeof(float) * count) == 0 ? (float*)memory : nullptr;
 }
 
 inline const int32_t* block_table(Program& p, int t) {
@@ -112,6 +119,7 @@ extern "C" void bossa_close(void* program) {
   if (p == nullptr) return;
   free(p->slots);
   free(p->arena);
+  free(p->partials);
   free(p->sequence_of);
   p->~Program();
   free(p);
@@ -124,14 +132,12 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
   Program* p = new (memory) Program(threads);
   p->max_rows = max_rows;
   p->constants = constants;
-  p->kv = (float*)kv;
-  p->arena = nullptr;
+  p->kv = kv;
   p->slots = (const void**)malloc(sizeof(void*) * (kSlots + 1));
   p->sequence_of = (int*)malloc(sizeof(int) * (size_t)max_rows);
-  void* arena = nullptr;
-  const bool placed = posix_memalign(&arena, 64, sizeof(float) * (kArenaFloats + 16) * (size_t)max_rows) == 0;
-  p->arena = placed ? (float*)arena : nullptr;
-  if (p->slots == nullptr || p->sequence_of == nullptr || !placed) {
+  p->arena = floats((kArenaFloats + 16) * (size_t)max_rows);
+  p->partials = floats(kPartialFloats);
+  if (p->slots == nullptr || p->sequence_of == nullptr || p->arena == nullptr || p->partials == nullptr) {
     bossa_close(p);
     return nullptr;
   }
