@@ -47,6 +47,11 @@ def test_another_size_in_the_manifest_is_refused(pef, field, change):
         load(changed(pef, **{field: value + change}))
 
 
+def test_another_precision_of_keys_and_values_is_refused(pef):
+    with pytest.raises(PefError, match="do not agree"):
+        load(changed(pef, kv_precision="bf16"))
+
+
 def test_slots_in_another_order_are_refused(pef):
     with pytest.raises(PefError, match="do not agree"):
         load(changed(pef, slots=list(reversed(pef.manifest.to_json()["slots"]))))

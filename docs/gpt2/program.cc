@@ -16,8 +16,9 @@ namespace {
 using namespace bossa;
 
 constexpr int kVocabulary = 50257;
-constexpr const char* kSignature = "371876720c4acdc8a4200f86250cd576";  // of the memory layout in the manifest
-constexpr size_t kPageFloats = 589824;  // keys and values of 32 positions, all layers
+constexpr const char* kSignature = "8e7247d2ceb4a301c1f18e8249a9c58e";  // of the memory layout in the manifest
+using Kv = float;  // keys and values as they are stored
+constexpr size_t kPageBytes = 2359296;  // of 32 positions, all layers
 constexpr size_t kArenaFloats = 4608;  // activations of one row
 
 struct Program {
@@ -25,8 +26,9 @@ struct Program {
   int max_rows;
   const void** slots;      // packed weights, in the order of the manifest
   const float* constants;  // position tables
-  float* kv;
+  void* kv;
   float* arena;            // [kArenaFloats][max_rows], each value's rows together
+  float* partials;         // of attention
   int* sequence_of;        // [max_rows]
   Best* bests;             // [workers][max_rows]
   const bossa_step* step;
@@ -42,6 +44,11 @@ inline float* row(Program& p, size_t offset, size_t stride, int t) {
 template <class T>
 inline const T* slot(Program& p, int index) {
   return (const T*)p.slots[index];
+}
+
+inline float* floats(size_t count) {
+  void* memory = nullptr;
+  return posix_memalign(&memory, 64, sizeof(float) * count) == 0 ? (float*)memory : nullptr;
 }
 
 inline const int32_t* block_table(Program& p, int t) {
@@ -164,7 +171,7 @@ void rows_4(Program& p, Worker& w, const int* slots, int i) {
   const Share share = share_of(w, p.step->rows);
   for (int t = share.begin; t < share.end; t++) {
     const float* v7 = row(p, 1536, 2304, t);
-    store_kv(AttentionShape{12, 12, 64, 64, 0.125f, 0, 0.0f, nullptr, 0, nullptr, kPageFloats, 0 + (size_t)i * 49152}, p.kv, block_table(p, t), p.step->positions[t],
+    store_kv<Kv>(AttentionShape{12, 12, 64, 64, 0.125f, 0, 0.0f, nullptr, 0, nullptr, kPageBytes, 0 + (size_t)i * 196608}, p.kv, block_table(p, t), p.step->positions[t],
              v7 + 768, 64, v7 + 1536, 64);
   }
 }
@@ -172,9 +179,9 @@ void rows_4(Program& p, Worker& w, const int* slots, int i) {
 // %v8[12,64] = attention %v7[12,64] %v7[12,64]+768 %v7[12,64]+1536 layer 0 scale 0.125 window 0 softcap 0.0
 void attention_5(Program& p, Worker& w, const int* slots, int i) {
   (void)slots;
-  attention(w, AttentionShape{12, 12, 64, 64, 0.125f, 0, 0.0f, nullptr, 0, nullptr, kPageFloats, 0 + (size_t)i * 49152}, p.kv, batch_of(*p.step),
+  attention<Kv>(w, AttentionShape{12, 12, 64, 64, 0.125f, 0, 0.0f, nullptr, 0, nullptr, kPageBytes, 0 + (size_t)i * 196608}, p.kv, batch_of(*p.step),
             row(p, 1536, 2304, 0), 2304, 64,
-            row(p, 768, 768, 0), 768);
+            row(p, 768, 768, 0), 768, p.partials);
 }
 
 // %v10[768] = linear %v8[768] $"transformer.h.*.attn.c_proj.weight" bias $"transformer.h.*.attn.c_proj.bias" then add(#0[768], %v24_in[768])
@@ -365,6 +372,7 @@ extern "C" void bossa_close(void* program) {
   free(p->slots);
   free(p->arena);
   free(p->bests);
+  free(p->partials);
   free(p->sequence_of);
   p->~Program();
   free(p);
@@ -377,16 +385,15 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
   Program* p = new (memory) Program(threads);
   p->max_rows = max_rows;
   p->constants = constants;
-  p->kv = (float*)kv;
-  p->arena = nullptr;
-  p->bests = (Best*)malloc(sizeof(Best) * (size_t)p->team.count * (size_t)max_rows);
+  p->kv = kv;
   p->slots = (const void**)malloc(sizeof(void*) * (kSlots + 1));
   p->sequence_of = (int*)malloc(sizeof(int) * (size_t)max_rows);
-  void* arena = nullptr;
-  bool placed = posix_memalign(&arena, 64, sizeof(float) * (kArenaFloats + 16) * (size_t)max_rows) == 0;
-  p->arena = placed ? (float*)arena : nullptr;
-  if (p->bests == nullptr) placed = false;
-  if (p->slots == nullptr || p->sequence_of == nullptr || !placed) {
+  p->arena = floats((kArenaFloats + 16) * (size_t)max_rows);
+  p->partials = floats(kPartialFloats);
+  bool placed = p->slots && p->sequence_of && p->arena && p->partials;
+  p->bests = (Best*)malloc(sizeof(Best) * (size_t)p->team.count * (size_t)max_rows);
+  placed = placed && p->bests;
+  if (!placed) {
     bossa_close(p);
     return nullptr;
   }

@@ -69,7 +69,7 @@ def rebuild(pef: Pef, progress: Progress | None = None) -> Pef:
     tell = progress or (lambda stage: None)
     tell("read the program")
     program = read_program(pef)
-    plan = make_plan(program)
+    plan = make_plan(program, pef.manifest.kv_precision)
     targets = [host_target()]
     fields = native_fields(plan, targets)
     if fields["slots"] != pef.manifest.to_json()["slots"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bossa.assemble import native_fields, native_members
-from bossa.codegen.plan import Plan, make_plan
+from bossa.codegen.plan import KV_BYTES, Plan, make_plan
 from bossa.codegen.toolchain import TARGETS, host_target
 from bossa.errors import CompileError, ModelError
 from bossa.passes import PRECISIONS, Precision, optimize
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 Progress = Callable[[str], None]
+KV_PRECISIONS = tuple(KV_BYTES)
 
 
 def compile(  # noqa: A001 - bossa.compile reads as it should
@@ -28,6 +29,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     *,
     config_name: str | None = None,
     precision: Precision = "fp32",
+    kv_precision: str = "fp32",
     max_seq_length: int | None = None,
     batch_size: int = 1,
     targets: Sequence[str] | None = None,
@@ -46,6 +48,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         config_name: an architecture from a config alone: a directory, a JSON file or a name on the hub. It wins over
             the config of `model`, which then gives the tokenizer.
         precision: of the weights, ``fp32``, ``bf16``, ``int8`` or ``int4``.
+        kv_precision: of the keys and values that a sequence keeps, ``fp32``, ``bf16`` or ``int8``.
         max_seq_length: the longest sequence in tokens; None or -1 for the model's own maximum (32,768 at most).
         batch_size: the most sequences at once.
         targets: CPUs to compile for (`bossa.codegen.toolchain.TARGETS`); this machine's by default.
@@ -64,6 +67,8 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     tell = progress or (lambda stage: None)
     if precision not in PRECISIONS:
         raise CompileError(f"precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}")
+    if kv_precision not in KV_PRECISIONS:
+        raise CompileError(f"kv_precision {kv_precision!r} is not known: choose from {', '.join(KV_PRECISIONS)}")
     if batch_size < 1:
         raise CompileError(f"batch_size is {batch_size}; it must be 1 or more")
     chosen = list(targets) if targets else [host_target()]
@@ -89,7 +94,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     )
     tell("optimize")
     program = optimize(imported.program, precision)
-    plan = make_plan(program)
+    plan = make_plan(program, kv_precision)
     chosen = list(dict.fromkeys(chosen))
     members: dict[str, Any] = dict(native_members(plan, chosen, tell))
     tell("assemble")

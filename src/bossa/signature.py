@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-LAYOUT = ("max_seq_length", "vocab_size", "page_size", "page_bytes", "slots", "constants")
+LAYOUT = ("max_seq_length", "vocab_size", "page_size", "page_bytes", "kv_precision", "slots", "constants")
 """The fields of a manifest that a program and its loader must agree on, or it would read what is not there."""
 
 

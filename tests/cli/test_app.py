@@ -35,6 +35,7 @@ def test_help_is_printed_and_is_no_error(bossa, arguments):
         (["compile", "gpt2", "--precisoin", "fp32"], "Did you mean"),
         (["compile"], "no model is given"),
         (["compile", "gpt2", "--precision", "int3"], "'int3' is not one of"),
+        (["compile", "gpt2", "--kv-precision", "int4"], "'int4' is not one of"),
         (["compile", "gpt2", "--max_seq_length", "0"], "'0' is not a number of tokens"),
         (["run", "--prompt", "x"], "Missing option '-p'"),
         (["run", "--pef", "x.pef"], "give either --data_dir or --prompt"),

@@ -29,7 +29,17 @@ def test_the_seeds_arguments_go_to_the_compiler(bossa, compiling, tmp_path):
     result = bossa(
         *("compile", "--inference", "--model_name_or_path", "gpt2", "--config_name", "small.json"),
         *("--cache_dir", tmp_path, "--max_seq_length=1024", "-b", "4", "--examples_to_generate", "20"),
-        *("--output-folder", tmp_path, "--pef-name", "gpt", "--precision", "bf16", "--bundle"),
+        *(
+            "--output-folder",
+            tmp_path,
+            "--pef-name",
+            "gpt",
+            "--precision",
+            "bf16",
+            "--kv-precision",
+            "int8",
+            "--bundle",
+        ),
         *("--target", "x86-64-v3", "--target", "portable", "--trust-remote-code"),
     )
     assert result.code == 0
@@ -37,6 +47,7 @@ def test_the_seeds_arguments_go_to_the_compiler(bossa, compiling, tmp_path):
     assert compiling.options == {
         "config_name": "small.json",
         "precision": "bf16",
+        "kv_precision": "int8",
         "max_seq_length": 1024,
         "batch_size": 4,
         "targets": ["x86-64-v3", "portable"],
@@ -54,6 +65,7 @@ def test_what_is_not_given_is_the_seeds_default(bossa, compiling, tmp_path, monk
     assert compiling.options["max_seq_length"] is None
     assert compiling.options["batch_size"] == 1
     assert compiling.options["precision"] == "fp32"
+    assert compiling.options["kv_precision"] == "fp32"
     assert compiling.options["targets"] is None
     name = compiling.options["name"]
     assert re.fullmatch(rf"\d{{8}}-\d{{6}}-{os.getpid()}", name)

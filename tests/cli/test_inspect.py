@@ -23,7 +23,13 @@ def pef(tmp_path):
     manifest = {
         **{"format_version": 1, "bossa_version": "0.1.0", "name": "tiny", "architecture": "TinyLMHeadModel"},
         **{"model_type": "tiny", "precision": "fp32", "max_seq_length": 100, "batch_size": 4, "vocab_size": 100},
-        **{"page_size": 32, "page_bytes": 8192, "arena_bytes_per_row": 512, "targets": ["portable"]},
+        **{
+            "page_size": 32,
+            "page_bytes": 8192,
+            "kv_precision": "int8",
+            "arena_bytes_per_row": 512,
+            "targets": ["portable"],
+        },
         **{"slots": [slot.to_json() for slot in slots], "constants": [], "ignored_tensors": [], "parameters": 3136},
         "sections": [
             {"name": "layer", "kind": "loop", "text": "2 times:" + "." * 90},
@@ -51,6 +57,7 @@ def test_the_summary_has_the_facts_sections_slots_arena_and_kv_sizes(bossa, pef)
     for expected in (
         "architecture TinyLMHeadModel (tiny)",
         "parameters 3,136",
+        "keys and values int8",
         "weights not in the file",
         "packed weights 12.5 KB",
         "arena, a row of a step 512 B",

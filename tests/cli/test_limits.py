@@ -155,7 +155,7 @@ def _manifest() -> dict[str, object]:
         **numbers,
         **texts,
         **lists,
-        **{"precision": "fp32", "page_bytes": 0, "arena_bytes_per_row": 0},
+        **{"precision": "fp32", "page_bytes": 0, "kv_precision": "fp32", "arena_bytes_per_row": 0},
         **{"torch_version": "", "transformers_version": ""},
     }
 

@@ -144,3 +144,27 @@ def test_the_portable_program_has_the_bits_of_the_hosts(natives: list[Native], t
         weights = joined(original, other.plan.program, random_weights(original, i))
         sequences = _inputs(i, original)
         np.testing.assert_array_equal(natives[i].run(weights, sequences), other.run(weights, sequences))
+
+
+@pytest.mark.parametrize(("kv_precision", "tolerance"), [("bf16", 0.01), ("int8", 0.02)])
+def test_narrow_keys_and_values_stay_near_and_keep_their_bits(
+    natives: list[Native], tmp_path: Path, kv_precision: str, tolerance: float
+) -> None:
+    """Near: within a few roundings (1/256 of a number, 1/254 of a head's largest) of 1 or the largest logit."""
+    chosen = (1, 4, 7)
+    programs = [natives[i].plan.program for i in chosen]
+    host = build(programs, tmp_path, host_target(), kv_precision=kv_precision)
+    portable = build(programs, tmp_path, "portable", kv_precision=kv_precision)
+    moved = 0.0
+    for i, narrow, other in zip(chosen, host, portable, strict=True):
+        original = _originals()[i]
+        weights = joined(original, narrow.plan.program, random_weights(original, i))
+        sequences = _inputs(i, original)
+        exact, got = natives[i].run(weights, sequences), narrow.run(weights, sequences)
+        error = np.abs(got - exact).max() / max(1.0, np.abs(exact).max())
+        assert error < tolerance, f"program {i}: {error:.1e}"
+        moved = max(moved, error)
+        np.testing.assert_array_equal(got, other.run(weights, sequences))
+        chunked = narrow.run(weights, sequences, threads=3, chunks=[(0, 3, 10), (1, 0, 22), (0, 4, 1), (0, 0, 2)])
+        np.testing.assert_array_equal(got, chunked)
+    assert moved > TOLERANCE, "keys and values were not rounded"

@@ -51,9 +51,9 @@ def test_the_source_grows_with_the_layers_by_its_table_of_slots_alone() -> None:
 
 def test_a_page_holds_the_keys_and_values_of_every_layer() -> None:
     plan = make_plan(optimize(_layers(5)))
-    page = 32 * (20 + 32)  # values are padded to panels of 16
+    page = 4 * 32 * (20 + 32)  # values are padded to panels of 16
     assert plan.kv_offsets == tuple(i * page for i in range(5))
-    assert plan.page_floats == 5 * page
+    assert plan.page_bytes == 5 * page
 
 
 @settings(max_examples=60, deadline=None)

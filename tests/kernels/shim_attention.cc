@@ -7,13 +7,14 @@ namespace {
 
 struct Call {
   AttentionShape shape;
-  float* kv;
+  void* kv;
   Batch batch;
   const float *q, *k, *v;
-  float* out;
+  float *out, *partials;
 };
 
 // q: [rows][heads][dim], k: [rows][kv_heads][dim], v: [rows][kv_heads][v_dim], out: [rows][heads][v_dim]
+template <class W>
 void run(Worker& worker, void* arg) {
   const Call& call = *(const Call*)arg;
   const AttentionShape& shape = call.shape;
@@ -21,35 +22,41 @@ void run(Worker& worker, void* arg) {
   if (worker.id == 0) {
     for (int s = 0; s < batch.sequences; s++) {
       for (int row = batch.starts[s]; row < batch.starts[s + 1]; row++) {
-        store_kv(shape, call.kv, batch.block_tables + s * batch.max_blocks, batch.positions[row],
-                 call.k + (size_t)row * shape.kv_heads * shape.dim, shape.dim,
-                 call.v + (size_t)row * shape.kv_heads * shape.v_dim, shape.v_dim);
+        store_kv<W>(shape, call.kv, batch.block_tables + s * batch.max_blocks, batch.positions[row],
+                    call.k + (size_t)row * shape.kv_heads * shape.dim, shape.dim,
+                    call.v + (size_t)row * shape.kv_heads * shape.v_dim, shape.v_dim);
       }
     }
   }
   worker.barrier();
-  attention(worker, shape, call.kv, batch, call.q, (size_t)shape.heads * shape.dim, shape.dim, call.out,
-            (size_t)shape.heads * shape.v_dim);
+  attention<W>(worker, shape, call.kv, batch, call.q, (size_t)shape.heads * shape.dim, shape.dim, call.out,
+               (size_t)shape.heads * shape.v_dim, call.partials);
 }
 
 }  // namespace
 
-extern "C" size_t layer_floats(int kv_heads, int dim, int v_dim) { return kv_floats(kv_heads, dim, v_dim); }
+// `bits`: how keys and values are stored, 32 (fp32), 16 (bf16) or 8 (int8).
+extern "C" size_t layer_bytes(int bits, int kv_heads, int dim, int v_dim) {
+  return bits == 8    ? kv_bytes<int8_t>(kv_heads, dim, v_dim)
+         : bits == 16 ? kv_bytes<bf16>(kv_heads, dim, v_dim)
+                      : kv_bytes<float>(kv_heads, dim, v_dim);
+}
 
-extern "C" void run_attention(int threads, int heads, int kv_heads, int dim, int v_dim, float scale, int window,
-                              float softcap, const float* bias, int bias_stride, const float* sinks,
-                              size_t page_floats, size_t layer_offset, float* kv, int rows,
-                              int sequences, int max_blocks, const int32_t* positions, const int32_t* starts,
+extern "C" void run_attention(int bits, int threads, int heads, int kv_heads, int dim, int v_dim, float scale,
+                              int window, float softcap, const float* bias, int bias_stride, const float* sinks,
+                              size_t page_bytes, size_t layer_offset, void* kv, int rows, int sequences,
+                              int max_blocks, const int32_t* positions, const int32_t* starts,
                               const int32_t* block_tables, const float* q, const float* k, const float* v,
                               float* out) {
-  Call call{{heads, kv_heads, dim, v_dim, scale, window, softcap, bias, bias_stride, sinks, page_floats,
-             layer_offset},
+  Call call{{heads, kv_heads, dim, v_dim, scale, window, softcap, bias, bias_stride, sinks, page_bytes, layer_offset},
             kv,
             {rows, sequences, max_blocks, positions, starts, block_tables},
             q,
             k,
             v,
-            out};
+            out,
+            (float*)malloc(sizeof(float) * kPartialFloats)};
   Team team(threads);
-  team_run(&team, run, &call);
+  team_run(&team, bits == 8 ? run<int8_t> : bits == 16 ? run<bf16> : run<float>, &call);
+  free(call.partials);
 }

@@ -14,7 +14,7 @@ struct Unary {
 };
 
 const Unary kUnary[] = {
-    {"exp", exp},         {"exp_nonpositive", exp_nonpositive},
+    {"exp", exp},         {"exp2_nonpositive", exp2_nonpositive},
     {"exp2", exp2},       {"log", log},
     {"log1p", log1p},     {"tanh", tanh},
     {"erf", erf},         {"sigmoid", sigmoid},

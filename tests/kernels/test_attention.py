@@ -5,16 +5,21 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+from bossa.codegen.plan import head_bytes
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
 F32 = NDArray[np.float32]
 PAGE = 32
 LAYERS = 2
+BITS = {"fp32": 32, "bf16": 16, "int8": 8}
 relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -28,6 +33,8 @@ class Shape:
     softcap: float = 0.0
     sinks: bool = False
     biased: bool = False
+    hidden: tuple[int, int] = (0, 0)  # positions that get a bias of minus infinity
+    kv: str = "fp32"
 
     @property
     def heads(self) -> int:
@@ -42,8 +49,11 @@ class Shape:
 
     def bias(self, positions: int) -> F32 | None:
         """[heads, positions]"""
-        rng = np.random.default_rng(11)
-        return rng.normal(size=(self.heads, 400)).astype(np.float32)[:, :positions].copy() if self.biased else None
+        if not self.biased:
+            return None
+        bias = np.random.default_rng(11).normal(size=(self.heads, 1400)).astype(np.float32)
+        bias[:, slice(*self.hidden)] = -np.inf
+        return bias[:, :positions].copy()
 
 
 @dataclass(frozen=True)
@@ -75,10 +85,10 @@ class Pages:
 
     def __init__(self, library: ctypes.CDLL, shape: Shape, lengths: list[int]) -> None:
         self.library, self.shape = library, shape
-        library.layer_floats.restype = ctypes.c_size_t
-        self.layer = library.layer_floats(shape.kv_heads, shape.dim, shape.v_dim)
+        library.layer_bytes.restype = ctypes.c_size_t
+        self.layer = library.layer_bytes(BITS[shape.kv], shape.kv_heads, shape.dim, shape.v_dim)
         counts = [-(-length // PAGE) for length in lengths]
-        self.kv = np.full((sum(counts) + 1, LAYERS * self.layer), np.nan, np.float32)
+        self.kv = np.full((sum(counts) + 1, LAYERS * self.layer), 0xFF, np.uint8)  # NaN in fp32 and bf16
         order = np.random.default_rng(5).permutation(sum(counts)).astype(np.int32)
         self.tables = np.full((len(lengths), max(counts)), sum(counts), np.int32)
         for s, count in enumerate(counts):
@@ -98,8 +108,8 @@ class Pages:
         seen = int(positions.max()) + 1
         bias = shape.bias(seen)
         self.library.run_attention(
-            threads, shape.heads, shape.kv_heads, shape.dim, shape.v_dim, ctypes.c_float(shape.scale), shape.window,
-            ctypes.c_float(shape.softcap), pointer(bias), seen, pointer(sinks),
+            BITS[shape.kv], threads, shape.heads, shape.kv_heads, shape.dim, shape.v_dim, ctypes.c_float(shape.scale),
+            shape.window, ctypes.c_float(shape.softcap), pointer(bias), seen, pointer(sinks),
             ctypes.c_size_t(self.kv.shape[1]),
             ctypes.c_size_t((LAYERS - 1) * self.layer), pointer(self.kv), len(q), len(chunks), tables.shape[1],
             pointer(positions), pointer(starts), pointer(tables), pointer(q), pointer(k), pointer(v), pointer(out),
@@ -107,9 +117,22 @@ class Pages:
         return np.split(out, starts[1:-1])
 
 
+def stored(x: F32, kv: str) -> NDArray[np.float64]:
+    """Keys or values [T, heads, dim] as they come out of a page."""
+    if kv == "bf16":
+        bits = x.view(np.uint32)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+    if kv == "int8":
+        top = np.abs(x).max(-1, keepdims=True)
+        levels = np.rint(x * (np.float32(127) / top)).clip(-127, 127)
+        return levels.astype(np.float64) * (top / np.float32(127))
+    return x.astype(np.float64)
+
+
 def oracle(shape: Shape, s: Sequence) -> NDArray[np.float64]:
     length = len(s.q)
-    q, k, v = (a.astype(np.float64).transpose(1, 0, 2) for a in (s.q, s.k, s.v))
+    kept = (s.q.astype(np.float64), stored(s.k, shape.kv), stored(s.v, shape.kv))
+    q, k, v = (a.transpose(1, 0, 2) for a in kept)
     k, v = np.repeat(k, shape.group, axis=0), np.repeat(v, shape.group, axis=0)
     scores = q @ k.transpose(0, 2, 1) * shape.scale
     if shape.softcap:
@@ -136,6 +159,7 @@ shapes = st.builds(
     kv_heads=st.integers(1, 3), group=st.sampled_from([1, 2, 3, 7]), dim=st.sampled_from([1, 8, 20, 33, 64, 80]),
     v_dim=st.sampled_from([1, 8, 20, 64, 96]), window=st.sampled_from([0, 0, 1, 5, 32, 50]),
     softcap=st.sampled_from([0.0, 0.0, 3.0]), sinks=st.booleans(), biased=st.booleans(),
+    kv=st.sampled_from(["fp32", "fp32", "bf16", "int8"]),
 )  # fmt: skip
 
 
@@ -182,12 +206,21 @@ def test_rows_get_the_same_bits_in_any_chunks_and_company(
         assert np.array_equal(np.concatenate(together), single)
 
 
+def test_the_plan_makes_pages_as_large_as_the_kernels_need(on_every_build: Libraries) -> None:
+    library = on_every_build("attention")[0]
+    library.layer_bytes.restype = ctypes.c_size_t
+    for kv, dim, v_dim in product(BITS, (1, 20, 33, 64), (1, 16, 40)):
+        assert library.layer_bytes(BITS[kv], 3, dim, v_dim) == 3 * head_bytes(dim, v_dim, kv)
+
+
 def test_common_head_sizes_are_right(on_every_build: Libraries) -> None:
-    for dim, v_dim, group, kv_heads in [(64, 64, 1, 12), (96, 96, 1, 2), (128, 128, 4, 2), (256, 256, 2, 1)]:
-        shape = Shape(kv_heads=kv_heads, group=group, dim=dim, v_dim=v_dim)
-        s = Sequence.make(shape, 70, dim)
+    for kv, (dim, v_dim, group, kv_heads) in product(
+        BITS, [(64, 64, 1, 12), (96, 96, 1, 2), (128, 128, 4, 2), (256, 256, 2, 1)]
+    ):
+        shape = Shape(kv_heads=kv_heads, group=group, dim=dim, v_dim=v_dim, kv=kv)
+        s = Sequence.make(shape, 150, dim)
         for library in on_every_build("attention"):
-            out = Pages(library, shape, [70]).step([(0, s, 0, 70)], 2)[0]
+            out = Pages(library, shape, [150]).step([(0, s, 0, 150)], 2)[0]
             np.testing.assert_allclose(out, oracle(shape, s), rtol=0, atol=2e-5)
 
 
@@ -201,7 +234,9 @@ def test_many_query_heads_share_one_kv_head(on_every_build: Libraries) -> None:
 
 
 def test_what_later_tokens_hold_never_reaches_an_earlier_row(on_every_build: Libraries) -> None:
-    for shape in (Shape(), Shape(window=5, softcap=2.0, biased=True), Shape(group=3, sinks=True)):
+    for shape in (
+        *(Shape(kv=kv) for kv in BITS), Shape(window=5, softcap=2.0, biased=True), Shape(group=3, sinks=True)
+    ):  # fmt: skip
         clean = Sequence.make(shape, 80, 1)
         k, v = clean.k.copy(), clean.v.copy()
         k[41:], v[41:] = np.nan, np.inf
@@ -232,3 +267,54 @@ def test_scores_far_apart_neither_overflow_nor_vanish(on_every_build: Libraries)
         out = Pages(library, shape, [100]).step([(0, s, 0, 100)])[0]
         # Scores near 1e5 keep errors near 1e-2, so the largest weights may be off by a few percent.
         np.testing.assert_allclose(out, oracle(shape, s), rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("kv", BITS)
+@pytest.mark.parametrize("window", [0, 1100])
+def test_long_sequences_get_the_same_bits_when_their_spans_are_shared_out(
+    on_every_build: Libraries, window: int, kv: str
+) -> None:
+    """More than two spans of 1,024 positions, so few heads that decode steps share the spans among the threads."""
+    for shape in (
+        Shape(kv_heads=1, group=2, dim=16, v_dim=16, window=window, sinks=True, kv=kv),
+        Shape(kv_heads=1, group=1, dim=16, v_dim=20, window=window, kv=kv),
+    ):
+        length, prefilled = 2200, 2100
+        s = Sequence.make(shape, length, 7)
+        libraries = on_every_build("attention")
+        whole = Pages(libraries[-1], shape, [length]).step([(0, s, 0, length)])[0]
+        np.testing.assert_allclose(whole, oracle(shape, s), rtol=0, atol=2e-5)
+        assert np.array_equal(Pages(libraries[0], shape, [length]).step([(0, s, 0, length)], 2)[0], whole)
+        for library in libraries:
+            for threads in (1, 2, 5):
+                pages = Pages(library, shape, [length])
+                chunks = [(0, 900), (900, 1024), (1024, prefilled)]
+                parts = [pages.step([(0, s, a, b)], threads)[0] for a, b in chunks]
+                parts += [pages.step([(0, s, t, t + 1)], threads)[0] for t in range(prefilled, prefilled + 20)]
+                parts.append(pages.step([(0, s, prefilled + 20, length)], threads)[0])
+                assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_spans_that_a_bias_hides_altogether_leave_no_trace(on_every_build: Libraries) -> None:
+    for hidden in ((0, 1024), (1024, 1300), (100, 1200)):
+        shape = Shape(kv_heads=1, dim=8, v_dim=8, biased=True, hidden=hidden)
+        s = Sequence.make(shape, 1300, 3)
+        with np.errstate(invalid="ignore"):  # rows before 1,200 may see nothing
+            expected = oracle(shape, s)
+        for library in on_every_build("attention"):
+            out = Pages(library, shape, [1300]).step([(0, s, 0, 1300)], 2)[0]
+            np.testing.assert_allclose(out[1200:], expected[1200:], rtol=0, atol=2e-5)
+
+
+def test_int8_keys_and_values_of_zeros_and_of_tiny_numbers_are_right(on_every_build: Libraries) -> None:
+    shape = Shape(kv="int8", dim=16, v_dim=16)
+    s = Sequence.make(shape, 40, 2)
+    k, v = s.k.copy(), s.v.copy()
+    k[5], v[5], v[6], k[7] = 0, 0, 1e-42, 1e-42
+    small = replace(s, k=k, v=v)
+    for library in on_every_build("attention"):
+        out = Pages(library, shape, [40]).step([(0, small, 0, 40)])[0]
+        expected = oracle(replace(shape, kv="fp32"), small)
+        assert np.isfinite(out).all()
+        # A level is 1/127 of the largest of a head's 16 numbers, which are drawn from a standard normal.
+        np.testing.assert_allclose(out, expected, rtol=0, atol=0.05)

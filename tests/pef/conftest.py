@@ -35,6 +35,7 @@ def manifest() -> dict[str, Any]:
         "vocab_size": 100,
         "page_size": 32,
         "page_bytes": 4096,
+        "kv_precision": "fp32",
         "arena_bytes_per_row": 512,
         "targets": ["x86-64-v3"],
         "slots": [SLOT],

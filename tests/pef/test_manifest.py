@@ -57,6 +57,7 @@ def test_a_newer_format_version_asks_to_upgrade_even_when_all_else_is_unknown():
         ("vocab_size", 1.5),
         ("page_size", 0),
         ("page_bytes", 2**60),
+        ("kv_precision", "int4"),
         ("targets", "x86-64-v3"),
         ("targets", ["../x"]),
         ("targets", ["a", "a"]),

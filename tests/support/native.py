@@ -51,7 +51,7 @@ class Native:
         constants = _aligned(pack_constants(program) or bytes(64))
         blocks = -(-max(map(len, sequences)) // PAGE)
         tables = np.arange(len(sequences) * blocks, dtype=np.int32)[::-1].reshape(len(sequences), blocks).copy()
-        kv = _aligned(bytes(max(4 * self.plan.page_floats * tables.size, 64)))
+        kv = _aligned(bytes(max(self.plan.page_bytes * tables.size, 64)))
         most = sum(map(len, sequences))
         handle = ctypes.c_void_p(
             self._open(threads, most, slots, ctypes.c_void_p(constants.ctypes.data), ctypes.c_void_p(kv.ctypes.data))
@@ -79,9 +79,11 @@ class Native:
         return np.concatenate([np.concatenate(part) for part in parts])
 
 
-def build(programs: Sequence[Program], folder: Path, target: str, *, optimize: str = "-O1") -> list[Native]:
+def build(
+    programs: Sequence[Program], folder: Path, target: str, *, optimize: str = "-O1", kv_precision: str = "fp32"
+) -> list[Native]:
     """One library of several programs. Bits do not depend on how the compiler optimizes, so it hardly does."""
-    plans = [make_plan(program) for program in programs]
+    plans = [make_plan(program, kv_precision) for program in programs]
     sources = [generate(plan) for plan in plans]
     includes = dict.fromkeys(line for source in sources for line in source.splitlines() if line.startswith("#include"))
     parts = []

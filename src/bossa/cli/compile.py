@@ -45,6 +45,13 @@ OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
     help="How weights are stored: int8 is the fastest that keeps the quality, int4 the fastest.",
 )
 @click.option(
+    "--kv-precision",
+    type=click.Choice(["fp32", "bf16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="How keys and values are stored; int8 with a scale for each token and head.",
+)
+@click.option(
     "--target",
     "targets",
     multiple=True,
@@ -69,6 +76,7 @@ def command(
     pef_name: str | None,
     output_folder: Path,
     precision: Precision,
+    kv_precision: str,
     targets: tuple[str, ...],
     bundle: bool,
     trust_remote_code: bool,
@@ -94,6 +102,7 @@ def command(
                 model,
                 config_name=config_name,
                 precision=precision,
+                kv_precision=kv_precision,
                 max_seq_length=max_seq_length,
                 batch_size=batch_size,
                 targets=list(targets) or None,

@@ -70,6 +70,7 @@ def _facts(pef: Pef) -> str:
             ("architecture", f"{manifest.architecture} ({manifest.model_type})"),
             ("parameters", f"{manifest.parameters:,}"),
             ("precision", manifest.precision),
+            ("keys and values", manifest.kv_precision),
             ("vocabulary", f"{manifest.vocab_size:,}"),
             ("sequences at once", f"{manifest.batch_size:,}"),
             ("tokens a sequence", f"{manifest.max_seq_length:,}"),

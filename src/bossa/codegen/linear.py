@@ -100,7 +100,7 @@ def write_attention(names: Names, op: Attention) -> list[str]:
     q, out = names.plan.places[op.q.name], names.plan.places[op.out.name]
     offset = f" + {op.q.offset}" if op.q.offset else ""
     return [
-        f"  attention(w, {names.attention_shape(op)}, p.kv, batch_of(*p.step),",
+        f"  attention<Kv>(w, {names.attention_shape(op)}, p.kv, batch_of(*p.step),",
         f"            row(p, {q.offset}, {q.stride}, 0){offset}, {q.stride}, {op.q.strides[0]},",
-        f"            row(p, {out.offset}, {out.stride}, 0), {out.stride});",
+        f"            row(p, {out.offset}, {out.stride}, 0), {out.stride}, p.partials);",
     ]

@@ -11,6 +11,7 @@ from bossa.program.ir import Attention, Loop, View, weights_of
 from bossa.weights.slot import Slot
 
 TYPES = {"fp32": "float", "bf16": "bf16", "int8": "Int8", "int4": "Int4"}
+KV_TYPES = {"fp32": "float", "bf16": "bf16", "int8": "int8_t"}
 
 
 def identifier(name: str) -> str:
@@ -98,5 +99,5 @@ class Names:
         sinks = "nullptr" if op.sinks is None else self.weight(op.sinks)
         return (
             f"AttentionShape{{{op.q.shape[0]}, {op.k.shape[0]}, {op.k.shape[1]}, {op.v.shape[1]}, {number(op.scale)},"
-            f" {op.window}, {number(op.softcap)}, {bias}, {bias_stride}, {sinks}, kPageFloats, {offset}}}"
+            f" {op.window}, {number(op.softcap)}, {bias}, {bias_stride}, {sinks}, kPageBytes, {offset}}}"
         )

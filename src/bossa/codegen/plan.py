@@ -15,6 +15,9 @@ from bossa.weights.slot import PANEL, QUANTIZED, DType
 PAGE = 32
 """Positions of one KV page; `kPage` of the kernels."""
 
+KV_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
+"""Bytes of a stored key or value, by precision."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -23,8 +26,9 @@ class Plan:
     Attributes:
         places: by value name; values that are not here live inside one section.
         floats_per_row: the arena's size for one row.
-        kv_offsets: where each attention layer's keys and values start in a page, in floats.
-        page_floats: size of a page, all layers together.
+        kv_precision: how keys and values are stored, one of `KV_BYTES`.
+        kv_offsets: where each attention layer's keys and values start in a page, in bytes.
+        page_bytes: size of a page, all layers together.
         constants: where each table starts in the constants, in floats.
         quantized: the kinds of linears that quantize their activations: the weights' format and K, in order.
     """
@@ -33,8 +37,9 @@ class Plan:
     sections: tuple[Section, ...]
     places: dict[str, Place]
     floats_per_row: int
+    kv_precision: str
     kv_offsets: tuple[int, ...]
-    page_floats: int
+    page_bytes: int
     constants: dict[str, int]
     quantized: tuple[tuple[DType, int], ...]
 
@@ -63,7 +68,8 @@ class Plan:
             "max_seq_length": program.max_seq_length,
             "vocab_size": program.vocab_size,
             "page_size": PAGE,
-            "page_bytes": self.page_floats * 4,
+            "page_bytes": self.page_bytes,
+            "kv_precision": self.kv_precision,
             "slots": [slot.to_json() for slot in program.slots.values()],
             "constants": [
                 {
@@ -86,17 +92,18 @@ def round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def make_plan(program: Program) -> Plan:
+def make_plan(program: Program, kv_precision: str = "fp32") -> Plan:
     """Cut a program into sections and place its values."""
     sections = cut(program.body)
     places, floats = place_values(program, sections)
-    kv_offsets, page_floats = _kv_layout(program)
+    kv_offsets, page_bytes = _kv_layout(program, kv_precision)
     constants: dict[str, int] = {}
     position = 0
     for name, table in program.tables.items():
         constants[name] = position
         position += round_up(table.size, 16)
-    return Plan(program, sections, places, floats, kv_offsets, page_floats, constants, _quantized(program))
+    quantized = _quantized(program)
+    return Plan(program, sections, places, floats, kv_precision, kv_offsets, page_bytes, constants, quantized)
 
 
 def pack_constants(program: Program) -> bytes:
@@ -135,8 +142,15 @@ def _attentions(ops: Iterable[Op]) -> Iterator[Attention]:
             yield from _attentions(op.body)
 
 
-def _kv_layout(program: Program) -> tuple[tuple[int, ...], int]:
-    """Offsets of the layers in a page, in the order of their numbers, and the page's floats."""
+def head_bytes(dim: int, v_dim: int, kv_precision: str) -> int:
+    """What a head takes in a page: `HeadLayout` of the kernels."""
+    element = KV_BYTES[kv_precision]
+    scales = 2 * 4 * PAGE if kv_precision == "int8" else 0
+    return round_up(element * PAGE * dim, 64) + element * PAGE * round_up(v_dim, PANEL) + scales
+
+
+def _kv_layout(program: Program, kv_precision: str) -> tuple[tuple[int, ...], int]:
+    """Offsets of the layers in a page, in the order of their numbers, and the page's bytes."""
     sizes: dict[int, int] = {}
 
     def visit(ops: Iterable[Op], shifts: tuple[int, ...] = (0,)) -> None:
@@ -144,7 +158,7 @@ def _kv_layout(program: Program) -> tuple[tuple[int, ...], int]:
             if isinstance(op, Attention):
                 heads, dim, v_dim = op.k.shape[0], op.k.shape[1], op.v.shape[1]
                 for shift in shifts:
-                    sizes[op.layer + shift] = heads * PAGE * (dim + round_up(v_dim, PANEL))
+                    sizes[op.layer + shift] = heads * head_bytes(dim, v_dim, kv_precision)
             elif isinstance(op, Loop):
                 visit(op.body, tuple(i * op.layers for i in range(op.count)))
 

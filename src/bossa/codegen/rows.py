@@ -113,7 +113,7 @@ class _RowsWriter:
             return f"{name} + {view.offset}" if view.offset else name
 
         self.lines += [
-            f"    store_kv({self.names.attention_shape(op)}, p.kv, block_table(p, t), p.step->positions[t],",
+            f"    store_kv<Kv>({self.names.attention_shape(op)}, p.kv, block_table(p, t), p.step->positions[t],",
             f"             {base(op.k)}, {op.k.strides[0]}, {base(op.v)}, {op.v.strides[0]});",
         ]
 

@@ -6,7 +6,7 @@ import re
 
 from bossa.codegen.cut import Attend, Matmul, Repeat, Rows, Section, Store, ops_of
 from bossa.codegen.linear import write_attention, write_linear
-from bossa.codegen.names import TYPES, Names
+from bossa.codegen.names import KV_TYPES, TYPES, Names
 from bossa.codegen.plan import PAGE, Plan
 from bossa.codegen.rows import write_rows
 from bossa.program.ir import Loop, weights_of
@@ -52,7 +52,8 @@ def generate(plan: Plan) -> str:
         "",
         f"constexpr int kVocabulary = {program.vocab_size};",
         f'constexpr const char* kSignature = "{signature(plan.layout())}";  // of the memory layout in the manifest',
-        f"constexpr size_t kPageFloats = {plan.page_floats};  // keys and values of {PAGE} positions, all layers",
+        f"using Kv = {KV_TYPES[plan.kv_precision]};  // keys and values as they are stored",
+        f"constexpr size_t kPageBytes = {plan.page_bytes};  // of {PAGE} positions, all layers",
         f"constexpr size_t kArenaFloats = {plan.floats_per_row};  // activations of one row",
         *_quantized_sizes(plan),
         "",
@@ -86,9 +87,10 @@ _PROGRAM = """struct Program {
   int max_rows;
   const void** slots;      // packed weights, in the order of the manifest
   const float* constants;  // position tables
-  float* kv;
+  void* kv;
   float* arena;            // [kArenaFloats][max_rows], each value's rows together
   char* quantized;         // the activations that a linear reads, as integers
+  float* partials;         // of attention
   int* sequence_of;        // [max_rows]
   Best* bests;             // [workers][max_rows]
   const bossa_step* step;
@@ -104,6 +106,11 @@ inline float* row(Program& p, size_t offset, size_t stride, int t) {
 template <class T>
 inline const T* slot(Program& p, int index) {
   return (const T*)p.slots[index];
+}
+
+inline float* floats(size_t count) {
+  void* memory = nullptr;
+  return posix_memalign(&memory, 64, sizeof(float) * count) == 0 ? (float*)memory : nullptr;
 }
 
 inline const int32_t* block_table(Program& p, int t) {
@@ -137,6 +144,7 @@ extern "C" void bossa_close(void* program) {
   free(p->arena);
   free(p->quantized);
   free(p->bests);
+  free(p->partials);
   free(p->sequence_of);
   p->~Program();
   free(p);
@@ -149,22 +157,17 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
   Program* p = new (memory) Program(threads);
   p->max_rows = max_rows;
   p->constants = constants;
-  p->kv = (float*)kv;
-  p->arena = nullptr;
-  p->quantized = nullptr;
-  p->bests = (Best*)malloc(sizeof(Best) * (size_t)p->team.count * (size_t)max_rows);
+  p->kv = kv;
   p->slots = (const void**)malloc(sizeof(void*) * (kSlots + 1));
   p->sequence_of = (int*)malloc(sizeof(int) * (size_t)max_rows);
-  void* arena = nullptr;
-  bool placed = posix_memalign(&arena, 64, sizeof(float) * (kArenaFloats + 16) * (size_t)max_rows) == 0;
-  p->arena = placed ? (float*)arena : nullptr;
-  void* quantized = nullptr;
-  const size_t quantized_rows = (size_t)max_rows + (size_t)kOwnRows * (size_t)p->team.count;
-  const bool quantized_placed = posix_memalign(&quantized, 64, kQuantizedBytes * quantized_rows) == 0;
-  p->quantized = quantized_placed ? (char*)quantized : nullptr;
-  if (p->quantized == nullptr) placed = false;
-  if (p->bests == nullptr) placed = false;
-  if (p->slots == nullptr || p->sequence_of == nullptr || !placed) {
+  p->arena = floats((kArenaFloats + 16) * (size_t)max_rows);
+  p->partials = floats(kPartialFloats);
+  bool placed = p->slots && p->sequence_of && p->arena && p->partials;
+  p->quantized = (char*)floats(kQuantizedBytes / 4 * (size_t)(max_rows + kOwnRows * p->team.count));
+  placed = placed && p->quantized;
+  p->bests = (Best*)malloc(sizeof(Best) * (size_t)p->team.count * (size_t)max_rows);
+  placed = placed && p->bests;
+  if (!placed) {
     bossa_close(p);
     return nullptr;
   }

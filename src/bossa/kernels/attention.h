@@ -1,30 +1,12 @@
-// Causal attention over paged K and V, with a softmax that goes page by page. What a row gets depends on its own query
-// and on the stored K and V alone: pages are walked in order of absolute position, and positions that a row may not
-// see take no part, not even as zeros.
+// Causal attention over paged K and V, with a softmax that goes block by block. What a row gets depends on its own
+// query and on the stored K and V alone: blocks and spans of absolute positions are walked in order, and positions that
+// a row may not see take no part, not even as zeros.
 #pragma once
 
-#include "lanes.h"
-#include "math.h"
+#include "attention_block.h"
 #include "team.h"
-#include "tile.h"
 
 namespace bossa {
-
-// Positions of one page.
-constexpr int kPage = 32;
-
-struct AttentionShape {
-  int heads, kv_heads;  // query heads; heads is a multiple of kv_heads
-  int dim, v_dim;       // of a head's queries and keys, and of its values
-  float scale;
-  int window;           // row i sees j in (i - window, i]; 0: all j <= i
-  float softcap;        // scores become softcap * tanh(score / softcap); 0: none
-  const float* bias;    // [heads][bias_stride], added to the scores of key position j (ALiBi is one); null: none
-  int bias_stride;
-  const float* sinks;   // [heads] one more logit in the softmax's denominator; null: none
-  size_t page_floats;   // from one page to the next
-  size_t layer_offset;  // of this layer's K and V in a page
-};
 
 // The rows of a step; see abi.h.
 struct Batch {
@@ -32,309 +14,263 @@ struct Batch {
   const int32_t *positions, *starts, *block_tables;
 };
 
-// In a page, a layer holds K as [kv_heads][dim][kPage], so that lanes run over positions, then V as
-// [kv_heads][kPage][v_dim padded to 16].
-constexpr size_t padded_v_dim(int v_dim) { return (size_t)(v_dim + kLanes - 1) / kLanes * kLanes; }
-
-// Floats that a layer takes in a page.
-constexpr size_t kv_floats(int kv_heads, int dim, int v_dim) {
-  return (size_t)kv_heads * kPage * ((size_t)dim + padded_v_dim(v_dim));
-}
+// Floats of memory that the workers share, for the sums of spans that they computed apart.
+constexpr size_t kPartialFloats = (size_t)1 << 18;
 
 namespace detail {
 
-inline float* key_block(const AttentionShape& shape, float* kv, int32_t page, int kv_head) {
-  return kv + (size_t)page * shape.page_floats + shape.layer_offset + (size_t)kv_head * (size_t)shape.dim * kPage;
+// Positions whose sums are added up on their own before they meet those of earlier spans: it decides the bits.
+constexpr int kSpan = 1024;
+
+inline void clear(const QueryTile& tile, const Sums& sums) {
+  const int queries = tile.rows * tile.heads;
+  for (int i = 0; i < queries; i++) {
+    sums.top[i] = -kInfinity;
+    sums.total[i] = 0.0f;
+  }
+  memset(sums.output, 0, sizeof(float) * (size_t)(queries * tile.v_floats));
 }
 
-inline float* value_block(const AttentionShape& shape, float* kv, int32_t page, int kv_head) {
-  return key_block(shape, kv, page, shape.kv_heads) + (size_t)kv_head * kPage * padded_v_dim(shape.v_dim);
-}
-
-}  // namespace detail
-
-// Stores one row's K and V at its position. k: [kv_heads] heads k_head_stride apart, dim floats each; v likewise.
-inline void store_kv(const AttentionShape& shape, float* kv, const int32_t* block_table, int position, const float* k,
-                     ptrdiff_t k_head_stride, const float* v, ptrdiff_t v_head_stride) {
-  const int32_t page = block_table[position / kPage];
-  const int slot = position % kPage;
-  for (int head = 0; head < shape.kv_heads; head++) {
-    float* keys = detail::key_block(shape, kv, page, head) + slot;
-    for (int d = 0; d < shape.dim; d++) keys[(size_t)d * kPage] = k[head * k_head_stride + d];
-    float* values = detail::value_block(shape, kv, page, head) + (size_t)slot * padded_v_dim(shape.v_dim);
-    memcpy(values, v + head * v_head_stride, sizeof(float) * (size_t)shape.v_dim);
+// The sums of one span, from nothing: from the sink, in the first span that a query sees.
+template <class W>
+inline void attend_span(const AttentionShape& shape, QueryTile& tile, void* kv, int span) {
+  clear(tile, tile.span);
+  for (int i = 0; shape.sinks && i < tile.rows * tile.heads; i++) {
+    if (span != oldest_position(shape, tile.positions[i / tile.heads]) / kSpan) continue;
+    tile.span.top[i] = shape.sinks[tile.first_head + i % tile.heads] * kLog2E;
+    tile.span.total[i] = 1.0f;
+  }
+  const int oldest = oldest_position(shape, tile.positions[0]), newest = tile.positions[tile.rows - 1];
+  for (int start = span * kSpan; start < (span + 1) * kSpan && start <= newest; start += kBlock) {
+    if (start + kBlock > oldest) attend_block<W>(shape, tile, kv, start);
   }
 }
 
-namespace detail {
-
-// Queries (a row and a head are one) that walk the pages together, and the floats of their q and output.
-constexpr int kMaxQueries = 64;
-constexpr int kQueryFloats = 16384;
-constexpr int kScorePanels = kPage / kLanes;
-
-// So few queries wait for K and V more than they compute with them: while they read K, V is prefetched, and the next
-// page's K while they read V. More queries pay for a page once and then have it in a cache.
-constexpr int kStreamingQueries = 8;
-
-// The state of the queries of one unit of work: rows first, the heads of a row side by side.
-struct QueryTile {
-  int heads;           // heads a row
-  int v_floats;        // padded_v_dim
-  const float* ahead;  // the keys of the next page
-  float* q;            // [queries][dim]
-  float* output;       // [queries][v_floats], not yet divided by total
-  alignas(64) float scores[kMaxQueries * kPage];
-  alignas(64) float top[kMaxQueries];    // the largest score so far
-  alignas(64) float base[kMaxQueries];   // what the current page's scores are reduced by
-  alignas(64) float decay[kMaxQueries];  // e^(old top - new top)
-  alignas(64) float total[kMaxQueries];  // of the weights so far
-};
-
-// The positions first .. last - 1 of a page that a row sees.
-struct Visible {
-  int first, last;
-  bool all() const { return first == 0 && last == kPage; }
-  bool none() const { return first >= last; }
-};
-
-inline Visible visible(const AttentionShape& shape, int position, int page_start) {
-  const int last = position + 1 - page_start;
-  const int first = shape.window > 0 ? position - shape.window + 1 - page_start : 0;
-  return {first > 0 ? first : 0, last < kPage ? last : kPage};
-}
-
-// scores[0..MR) = q . keys
-template <int MR, bool kAhead>
-inline void score_rows(const float* q, int dim, const float* keys, float* scores, const float* ahead) {
-  f16 acc[MR][kScorePanels];
-#pragma GCC unroll 16
-  for (int r = 0; r < MR; r++) {
-#pragma GCC unroll 16
-    for (int p = 0; p < kScorePanels; p++) acc[r][p] = splat(0.0f);
-  }
-  tile<kAhead>(acc, q, (size_t)dim, keys, kPage, kLanes, dim, ahead, kPage);
-#pragma GCC unroll 16
-  for (int r = 0; r < MR; r++) {
-#pragma GCC unroll 16
-    for (int p = 0; p < kScorePanels; p++) store(scores + r * kPage + p * kLanes, acc[r][p]);
+// Adds the sums of one span to those of the spans before it. A span without weight leaves no trace.
+inline void add_span(const QueryTile& tile, const Sums& span) {
+  const Sums& all = tile.all;
+  for (int i = 0; i < tile.rows * tile.heads; i++) {
+    if (span.total[i] == 0.0f) continue;
+    float* output = all.output + (size_t)i * (size_t)tile.v_floats;
+    const float* more = span.output + (size_t)i * (size_t)tile.v_floats;
+    if (all.total[i] == 0.0f) {
+      all.top[i] = span.top[i];
+      all.total[i] = span.total[i];
+      memcpy(output, more, sizeof(float) * (size_t)tile.v_floats);
+      continue;
+    }
+    const float top = span.top[i] > all.top[i] ? span.top[i] : all.top[i];
+    const float base = top == -kInfinity ? 0.0f : top;
+    float decay[kLanes] = {all.top[i] - base, span.top[i] - base};
+    store(decay, exp2_nonpositive(load(decay)));
+    all.top[i] = top;
+    all.total[i] = __builtin_fmaf(all.total[i], decay[0], span.total[i] * decay[1]);
+    for (int v = 0; v < tile.v_floats; v += kLanes) {
+      store(output + v, fma(load(output + v), splat(decay[0]), load(more + v) * splat(decay[1])));
+    }
   }
 }
 
-// output[0..MR) = output * decay + weights . values, over `steps` positions and NP panels of the value.
-template <int MR, int NP, bool kAhead>
-inline void weigh_panels(const float* weights, const float* decay, const float* values, size_t v_floats, int steps,
-                         float* output, const float* ahead) {
-  f16 acc[MR][NP];
-#pragma GCC unroll 16
-  for (int r = 0; r < MR; r++) {
-#pragma GCC unroll 16
-    for (int p = 0; p < NP; p++) acc[r][p] = load(output + r * v_floats + p * kLanes) * splat(decay[r]);
-  }
-  tile<kAhead>(acc, weights, kPage, values, v_floats, kLanes, steps, ahead, v_floats);
-#pragma GCC unroll 16
-  for (int r = 0; r < MR; r++) {
-#pragma GCC unroll 16
-    for (int p = 0; p < NP; p++) store(output + r * v_floats + p * kLanes, acc[r][p]);
-  }
+// Sums in the partials: [queries] of each of top and total, and the outputs.
+inline Sums saved(const QueryTile& tile, float* partial) {
+  const int queries = tile.rows * tile.heads;
+  return {partial, partial + queries, partial + 2 * queries};
 }
 
-template <int MR, bool kAhead>
-inline void weigh_rows(const float* weights, const float* decay, const float* values, size_t v_floats, int steps,
-                       float* output, const float* ahead) {
-  constexpr int NP = tile_panels(MR, 4);
-  size_t v = 0;
-  for (; v + NP * kLanes <= v_floats; v += NP * kLanes) {
-    weigh_panels<MR, NP, kAhead>(weights, decay, values + v, v_floats, steps, output + v, ahead + v);
-  }
-  for (; v < v_floats; v += kLanes) {
-    weigh_panels<MR, 1, kAhead>(weights, decay, values + v, v_floats, steps, output + v, ahead + v);
-  }
+inline void save(const QueryTile& tile, float* partial) {
+  const size_t queries = (size_t)(tile.rows * tile.heads);
+  const Sums to = saved(tile, partial);
+  memcpy(to.top, tile.span.top, sizeof(float) * queries);
+  memcpy(to.total, tile.span.total, sizeof(float) * queries);
+  memcpy(to.output, tile.span.output, sizeof(float) * queries * (size_t)tile.v_floats);
 }
 
-// Calls f(row, MR) for tiles of MR rows, MR known to the compiler and as many as the registers hold.
-template <int MR>
+// Where a unit of work finds its queries and leaves its results: rows ldq and ldo floats apart.
 struct Rows {
-  static constexpr int value = MR;
+  const float* q;
+  size_t ldq;
+  ptrdiff_t q_head_stride;
+  float* out;
+  size_t ldo;
 };
 
-template <int MR, class F>
-inline void in_tiles(int first, int last, F&& f) {
-  for (; first + MR <= last; first += MR) f(first, Rows<MR>());
-  if constexpr (MR > 1) {
-    if (first < last) in_tiles<MR - 1>(first, last, f);
+// Cuts the tile's memory up for its queries.
+inline void place(QueryTile& tile) {
+  const int outputs = tile.rows * tile.heads * tile.v_floats;
+  tile.span = {tile.tops, tile.totals, tile.floats};
+  tile.all = {tile.tops + kMaxQueries, tile.totals + kMaxQueries, tile.floats + outputs};
+  tile.q = tile.floats + 2 * outputs;
+}
+
+inline void load_queries(const AttentionShape& shape, QueryTile& tile, const Rows& rows) {
+  const bool curved = shape.softcap > 0.0f || shape.bias != nullptr;
+  const f16 scale = splat(curved ? shape.scale : shape.scale * kLog2E);
+  for (int i = 0; i < tile.rows * tile.heads; i++) {
+    const float* from = rows.q + (size_t)(i / tile.heads) * rows.ldq +
+                        (tile.first_head + i % tile.heads) * rows.q_head_stride;
+    float* to = tile.q + (size_t)i * (size_t)shape.dim;
+    for (int d = 0; d < shape.dim; d += kLanes) {
+      store_n(to + d, load_n(from + d, shape.dim - d) * scale, shape.dim - d);
+    }
   }
 }
 
-// Turns one query's scores into logits, those out of sight to -inf, and returns the largest.
-inline float logits(const AttentionShape& shape, float* scores, Visible seen, const float* bias) {
-  f16 largest = splat(-kInfinity);
-  for (int p = 0; p < kPage; p += kLanes) {
-    f16 s = load(scores + p) * splat(shape.scale);
-    if (shape.softcap > 0.0f) s = splat(shape.softcap) * tanh(s / splat(shape.softcap));
-    if (bias) s = s + load_n(bias + p, seen.last - p);
-    if (!seen.all()) {
-      s = where(lane_mask_n(seen.last - p) - lane_mask_n(seen.first - p), s, splat(-kInfinity));
-    }
-    store(scores + p, s);
-    largest = max(largest, s);
-  }
-  return maximum(largest);
-}
-
-// One page for the rows first_row .. last_row - 1 of a tile, all of which see some of it.
-template <bool kAhead>
-inline void attend_page(const AttentionShape& shape, QueryTile& tile, int head, int first_row, int last_row,
-                        const int32_t* positions, int page_start, const float* keys, const float* values) {
-  const int first = first_row * tile.heads, last = last_row * tile.heads;
-  in_tiles<kTileAccumulators / kScorePanels>(first, last, [&](int i, auto rows) {
-    score_rows<decltype(rows)::value, kAhead>(tile.q + (size_t)i * (size_t)shape.dim, shape.dim, keys,
-                                              tile.scores + i * kPage, values);
-  });
-
-  for (int row = first_row; row < last_row; row++) {
-    const Visible seen = visible(shape, positions[row], page_start);
-    for (int h = 0; h < tile.heads; h++) {
-      const int i = row * tile.heads + h;
-      const float* bias =
-          shape.bias ? shape.bias + (size_t)(head + h) * (size_t)shape.bias_stride + page_start : nullptr;
-      const float here = logits(shape, tile.scores + i * kPage, seen, bias);
-      const float top = here <= tile.top[i] ? tile.top[i] : here;
-      // Where every score so far is -inf, -inf less itself must give weights of 0 and not NaN.
-      tile.base[i] = top == -kInfinity ? 0.0f : top;
-      tile.decay[i] = tile.top[i] - tile.base[i];
-      tile.top[i] = top;
-    }
-  }
-  for (int i = first; i < last; i += kLanes) {
-    store_n(tile.decay + i, exp_nonpositive(load_n(tile.decay + i, last - i)), last - i);
-  }
-  for (int i = first; i < last; i++) {
-    float* scores = tile.scores + i * kPage;
-    f16 total = splat(0.0f);
-    for (int p = 0; p < kPage; p += kLanes) {
-      const f16 weight = exp_nonpositive(load(scores + p) - splat(tile.base[i]));
-      store(scores + p, weight);
-      total = total + weight;
-    }
-    tile.total[i] = __builtin_fmaf(tile.total[i], tile.decay[i], sum(total));
-  }
-
-  // Rows that see the whole page share the loads of V; the others each stop at their own position.
-  for (int row = first_row; row < last_row;) {
-    const Visible seen = visible(shape, positions[row], page_start);
-    int end = row + 1;
-    while (seen.all() && end < last_row && visible(shape, positions[end], page_start).all()) end++;
-    in_tiles<kTileRows>(row * tile.heads, end * tile.heads, [&](int i, auto rows) {
-      weigh_rows<decltype(rows)::value, kAhead>(tile.scores + i * kPage + seen.first, tile.decay + i,
-                                                values + (size_t)seen.first * (size_t)tile.v_floats,
-                                                (size_t)tile.v_floats, seen.last - seen.first,
-                                                tile.output + (size_t)i * (size_t)tile.v_floats, tile.ahead);
-    });
-    row = end;
-  }
-}
-
-// Attention of `rows` rows at the given consecutive positions, for `heads` query heads from `head` on, all of one kv
-// head. q and out point at the first of the rows.
-inline void attend(const AttentionShape& shape, float* kv, const int32_t* block_table, int kv_head, int head, int heads,
-                   int rows, const int32_t* positions, const float* q, size_t ldq, ptrdiff_t q_head_stride, float* out,
-                   size_t ldo) {
-  QueryTile tile;
-  alignas(64) float floats[kQueryFloats];
-  tile.heads = heads;
-  tile.v_floats = (int)padded_v_dim(shape.v_dim);
-  const int queries = rows * heads;
-  tile.output = floats;
-  tile.q = floats + (size_t)queries * (size_t)tile.v_floats;
-  memset(tile.output, 0, sizeof(float) * (size_t)queries * (size_t)tile.v_floats);
-  for (int i = 0; i < queries; i++) {
-    const int h = i % heads;
-    memcpy(tile.q + (size_t)i * (size_t)shape.dim, q + (size_t)(i / heads) * ldq + (head + h) * q_head_stride,
-           sizeof(float) * (size_t)shape.dim);
-    tile.top[i] = shape.sinks ? shape.sinks[head + h] : -kInfinity;
-    tile.total[i] = shape.sinks ? 1.0f : 0.0f;
-  }
-
-  const int oldest = shape.window > 0 ? positions[0] - shape.window + 1 : 0;
-  int first = 0, last = rows;
-  for (int page = oldest > 0 ? oldest / kPage : 0; page <= positions[rows - 1] / kPage; page++) {
-    const int start = page * kPage;
-    // Positions ascend: the first rows may not have reached this page, the last may have left it behind.
-    for (first = 0; visible(shape, positions[first], start).last <= 0;) first++;
-    for (last = rows; last > first && visible(shape, positions[last - 1], start).none();) last--;
-    if (first == last) continue;
-    const float* keys = key_block(shape, kv, block_table[page], kv_head);
-    const float* values = value_block(shape, kv, block_table[page], kv_head);
-    const int next = page < positions[rows - 1] / kPage ? page + 1 : page;
-    tile.ahead = key_block(shape, kv, block_table[next], kv_head);
-    if (queries <= kStreamingQueries) {
-      attend_page<true>(shape, tile, head, first, last, positions, start, keys, values);
-    } else {
-      attend_page<false>(shape, tile, head, first, last, positions, start, keys, values);
-    }
-  }
-
-  for (int i = 0; i < queries; i++) {
-    const f16 share = splat(1.0f / tile.total[i]);
-    float* to = out + (size_t)(i / heads) * ldo + (size_t)(head + i % heads) * (size_t)shape.v_dim;
-    const float* from = tile.output + (size_t)i * (size_t)tile.v_floats;
+inline void write_out(const AttentionShape& shape, const QueryTile& tile, const Sums& sums, const Rows& rows) {
+  for (int i = 0; i < tile.rows * tile.heads; i++) {
+    const f16 share = splat(1.0f / sums.total[i]);
+    float* to = rows.out + (size_t)(i / tile.heads) * rows.ldo +
+                (size_t)(tile.first_head + i % tile.heads) * (size_t)shape.v_dim;
+    const float* from = sums.output + (size_t)i * (size_t)tile.v_floats;
     for (int v = 0; v < shape.v_dim; v += kLanes) store_n(to + v, load(from + v) * share, shape.v_dim - v);
   }
+}
+
+// The spans that any of a unit's queries sees.
+struct SpanRange {
+  int first, last;
+};
+
+inline SpanRange spans_of(const AttentionShape& shape, const QueryTile& tile) {
+  return {oldest_position(shape, tile.positions[0]) / kSpan, tile.positions[tile.rows - 1] / kSpan};
+}
+
+// All spans of a unit of work, one after the other.
+template <class W>
+inline void attend(const AttentionShape& shape, QueryTile& tile, void* kv, const Rows& rows) {
+  load_queries(shape, tile, rows);
+  const SpanRange spans = spans_of(shape, tile);
+  if (spans.first < spans.last) clear(tile, tile.all);
+  for (int span = spans.first; span <= spans.last; span++) {
+    attend_span<W>(shape, tile, kv, span);
+    if (spans.first < spans.last) add_span(tile, tile.span);
+  }
+  write_out(shape, tile, spans.first < spans.last ? tile.all : tile.span, rows);
 }
 
 // How the queries are cut into units of work: a tile of rows, and the query heads of one kv head (or a part of them).
 struct AttentionPlan {
   int heads, parts;  // query heads of a unit, parts that a kv head's query heads are cut into
-  int rows;          // of a unit: a power of two, aligned to absolute positions
+  int rows;          // of a unit, at most
+  // Whether each span of a unit is a ticket of its own, whose sums go to the partials, `stride` floats for a ticket.
+  bool split;
+  size_t stride;
 };
 
-inline AttentionPlan plan_attention(const AttentionShape& shape) {
-  const int group = shape.heads / shape.kv_heads;
-  const int fits = kQueryFloats / (shape.dim + (int)padded_v_dim(shape.v_dim));
+inline int spans_of(const Batch& batch, int sequence) {
+  return batch.positions[batch.starts[sequence + 1] - 1] / kSpan + 1;
+}
+
+inline AttentionPlan plan_attention(const AttentionShape& shape, const Batch& batch, int workers) {
+  const int group = shape.heads / shape.kv_heads, v_floats = (int)panels_of(shape.v_dim) * kLanes;
+  const int fits = kQueryFloats / (shape.dim + 2 * v_floats);
   const int queries = fits < 1 ? 1 : fits < kMaxQueries ? fits : kMaxQueries;
   AttentionPlan plan;
   plan.parts = (group + queries - 1) / queries;
   plan.heads = (group + plan.parts - 1) / plan.parts;
   plan.parts = (group + plan.heads - 1) / plan.heads;
-  plan.rows = kPage;
-  while (plan.rows > 1 && plan.rows * plan.heads > queries) plan.rows /= 2;
+  plan.rows = queries / plan.heads;
+
+  // A few long sequences with few heads: their spans are shared out, so that every worker has some.
+  int most_rows = 0, longest = 0;
+  int64_t units = 0, tickets = 0;
+  for (int s = 0; s < batch.sequences && units < 4 * workers; s++) {
+    const int rows = batch.starts[s + 1] - batch.starts[s], spans = spans_of(batch, s);
+    const int own = (rows + plan.rows - 1) / plan.rows * shape.kv_heads * plan.parts;
+    most_rows = rows > most_rows ? rows : most_rows;
+    longest = spans > longest ? spans : longest;
+    units += own;
+    tickets += (int64_t)own * spans;
+  }
+  most_rows = most_rows < plan.rows ? most_rows : plan.rows;
+  plan.stride = (size_t)(most_rows * plan.heads) * (size_t)(v_floats + 2);
+  plan.split = workers > 1 && units < 4 * workers && longest > 1 && (size_t)tickets * plan.stride <= kPartialFloats;
   return plan;
 }
+
+// The units of a step, sequence after sequence.
+struct Units {
+  const AttentionShape& shape;
+  const Batch& batch;
+  const AttentionPlan& plan;
+  int sequence = -1, tiles = 0, spans = 1;
+  int first = 0, end = 0;                // units of this sequence
+  int first_ticket = 0, end_ticket = 0;  // and tickets, where spans have their own
+
+  bool next() {
+    if (++sequence == batch.sequences) return false;
+    const int rows = batch.starts[sequence + 1] - batch.starts[sequence];
+    tiles = (rows + plan.rows - 1) / plan.rows;
+    spans = plan.split ? spans_of(batch, sequence) : 1;
+    first = end;
+    first_ticket = end_ticket;
+    end += tiles * shape.kv_heads * plan.parts;
+    end_ticket += (end - first) * spans;
+    return true;
+  }
+
+  // Sets up the tile of a unit of this sequence, and returns its first row.
+  int set(int unit, QueryTile& tile) const {
+    // A head's tiles follow each other, the longest first: its K and V stay in a cache, and the last units are short.
+    const int number = tiles - 1 - unit % tiles, group = shape.heads / shape.kv_heads;
+    const int row = batch.starts[sequence] + number * plan.rows, past = batch.starts[sequence + 1];
+    const int part = unit / tiles % plan.parts;
+    tile.rows = past - row < plan.rows ? past - row : plan.rows;
+    tile.heads = group - part * plan.heads < plan.heads ? group - part * plan.heads : plan.heads;
+    tile.kv_head = unit / tiles / plan.parts;
+    tile.first_head = tile.kv_head * group + part * plan.heads;
+    tile.v_floats = (int)panels_of(shape.v_dim) * kLanes;
+    tile.positions = batch.positions + row;
+    tile.block_table = batch.block_tables + (size_t)sequence * (size_t)batch.max_blocks;
+    place(tile);
+    return row;
+  }
+};
 
 }  // namespace detail
 
 // Attention of every row over positions 0 .. its own, all of which store_kv has stored.
 //   q: row t's head h at q + t * ldq + h * q_head_stride; out: row t at out + t * ldo as [heads][v_dim].
-// dim + v_dim <= 16,000. Every worker calls it; a barrier before it and one before reading `out` are the caller's.
-inline void attention(Worker& worker, const AttentionShape& shape, const float* kv, const Batch& batch, const float* q,
-                      size_t ldq, ptrdiff_t q_head_stride, float* out, size_t ldo) {
-  const detail::AttentionPlan plan = detail::plan_attention(shape);
-  const int group = shape.heads / shape.kv_heads;
-  int sequence = -1, first_ticket = 0, end_ticket = 0, tiles = 0, first_tile = 0, start = 0;
+//   partials: kPartialFloats that the team shares.
+// dim + 2 v_dim <= 32,000. Every worker calls it; a barrier before it and one before reading `out` are the caller's.
+template <class W>
+inline void attention(Worker& worker, const AttentionShape& shape, void* kv, const Batch& batch, const float* q,
+                      size_t ldq, ptrdiff_t q_head_stride, float* out, size_t ldo, float* partials) {
+  const detail::AttentionPlan plan = detail::plan_attention(shape, batch, worker.count);
+  detail::QueryTile tile;
+  const auto rows_from = [&](int row) {
+    return detail::Rows{q + (size_t)row * ldq, ldq, q_head_stride, out + (size_t)row * ldo, ldo};
+  };
+  detail::Units units{shape, batch, plan};
   for (int ticket = worker.next();; ticket = worker.next()) {
-    while (ticket >= end_ticket) {
-      if (++sequence == batch.sequences) return;
-      start = batch.starts[sequence];
-      const int rows = batch.starts[sequence + 1] - start;
-      first_tile = batch.positions[start] / plan.rows;
-      tiles = (batch.positions[start] + rows - 1) / plan.rows - first_tile + 1;
-      first_ticket = end_ticket;
-      end_ticket += tiles * shape.kv_heads * plan.parts;
+    while (ticket >= units.end_ticket && units.next()) continue;
+    if (units.sequence == batch.sequences) break;
+    const int number = ticket - units.first_ticket;
+    const detail::Rows rows = rows_from(units.set(number / units.spans, tile));
+    const detail::SpanRange spans = detail::spans_of(shape, tile);
+    if (units.spans == 1 || spans.first == spans.last) {
+      if (number % units.spans == 0) detail::attend<W>(shape, tile, kv, rows);
+    } else if (number % units.spans >= spans.first && number % units.spans <= spans.last) {
+      detail::load_queries(shape, tile, rows);
+      detail::attend_span<W>(shape, tile, kv, number % units.spans);
+      detail::save(tile, partials + (size_t)ticket * plan.stride);
     }
-    // A head's tiles follow each other, the longest first: its K and V stay in a cache, and the last units are short.
-    const int unit = ticket - first_ticket;
-    const int tile = first_tile + tiles - 1 - unit % tiles;
-    const int part = unit / tiles % plan.parts, kv_head = unit / tiles / plan.parts;
-    const int first_head = part * plan.heads;
-    const int heads = group - first_head < plan.heads ? group - first_head : plan.heads;
-    const int origin = batch.positions[start];
-    const int end = batch.starts[sequence + 1];
-    const int row = start + (tile * plan.rows > origin ? tile * plan.rows - origin : 0);
-    const int past = start + (tile + 1) * plan.rows - origin;
-    detail::attend(shape, const_cast<float*>(kv), batch.block_tables + (size_t)sequence * (size_t)batch.max_blocks,
-                   kv_head, kv_head * group + first_head, heads, (past < end ? past : end) - row,
-                   batch.positions + row, q + (size_t)row * ldq, ldq, q_head_stride, out + (size_t)row * ldo, ldo);
+  }
+  if (!plan.split) return;
+
+  worker.barrier();
+  detail::Units joined{shape, batch, plan};
+  for (int unit = worker.next();; unit = worker.next()) {
+    while (unit >= joined.end && joined.next()) continue;
+    if (joined.sequence == batch.sequences) break;
+    const detail::Rows rows = rows_from(joined.set(unit - joined.first, tile));
+    const detail::SpanRange spans = detail::spans_of(shape, tile);
+    if (spans.first == spans.last) continue;
+    const int ticket = joined.first_ticket + (unit - joined.first) * joined.spans;
+    detail::clear(tile, tile.all);
+    for (int span = spans.first; span <= spans.last; span++) {
+      detail::add_span(tile, detail::saved(tile, partials + (size_t)(ticket + span) * plan.stride));
+    }
+    detail::write_out(shape, tile, tile.all, rows);
   }
 }
 

@@ -3,7 +3,7 @@
 //
 // - max and min: NaN when either operand is NaN (the first one's, if both are); for equal operands, zeros of different
 //   sign among them, the second.
-// - at_least(a, bound), at_most(a, bound): max and min, at a third of their price, for a bound that is not NaN.
+// - at_least(a, bound), at_most(a, bound): max and min, at a third of their price; a where the bound is NaN.
 // - lt le gt ge eq ne: 1.0 where true, else 0.0; with a NaN only `ne` is true.
 // - where(cond, a, b): a where cond is not zero (a NaN is not zero), else b.
 // - round: to nearest, halves to even.

@@ -56,6 +56,8 @@ inline __m256 split_half(__m256 x, __m256* exponent) {
 
 inline __m256 widen(__m128i bits) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16)); }
 
+inline __m256 widen_bytes(__m128i bytes) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)); }
+
 }  // namespace detail
 
 inline f16 splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -70,6 +72,11 @@ inline f16 load_n(const float* p, int n) {
 
 inline f16 load(const bf16* p) {
   return {detail::widen(_mm_loadu_si128((const __m128i*)p)), detail::widen(_mm_loadu_si128((const __m128i*)(p + 8)))};
+}
+
+inline f16 load(const int8_t* p) {
+  return {detail::widen_bytes(_mm_loadl_epi64((const __m128i*)p)),
+          detail::widen_bytes(_mm_loadl_epi64((const __m128i*)(p + 8)))};
 }
 
 inline void store(float* p, f16 x) {

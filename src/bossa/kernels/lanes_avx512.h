@@ -34,6 +34,10 @@ inline f16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
 
 inline f16 load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(detail::first_lanes(n), p)}; }
 
+inline f16 load(const int8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)))};
+}
+
 inline f16 load(const bf16* p) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16))};
 }

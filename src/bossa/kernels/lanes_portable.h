@@ -53,6 +53,10 @@ inline f16 load(const bf16* p) {
   return detail::map([=](int i) { return detail::from_bits((int32_t)((uint32_t)p[i].bits << 16)); });
 }
 
+inline f16 load(const int8_t* p) {
+  return detail::map([=](int i) { return (float)p[i]; });
+}
+
 inline void store(float* p, f16 x) { memcpy(p, x.v, sizeof x.v); }
 
 inline void store_n(float* p, f16 x, int n) { memcpy(p, x.v, sizeof(float) * (size_t)detail::clip_lanes(n)); }

@@ -7,6 +7,7 @@
 namespace bossa {
 
 constexpr float kInfinity = __builtin_inff();
+constexpr float kLog2E = 0x1.715476p+0f;
 
 namespace detail {
 
@@ -46,19 +47,20 @@ inline f16 exp(f16 x) {
   return detail::scale_by_pow2(detail::exp_reduced(r), n);
 }
 
-// exp for x <= 0 where results under 2^-126 may as well be 0, as in a softmax: at -88, n is -127 and pow2 gives 0, so
-// the range needs no second look.
-inline f16 exp_nonpositive(f16 x) {
-  f16 n;
-  const f16 r = detail::exp_reduce(at_least(x, splat(-88.0f)), &n);
-  return detail::exp_reduced(r) * pow2(n);
-}
-
 // 2^x, within 2 ulp.
 inline f16 exp2(f16 x) {
   const f16 clipped = at_most(at_least(x, splat(-151.0f)), splat(129.0f));
   const f16 n = round(clipped);
   return detail::scale_by_pow2(detail::exp_reduced((clipped - n) * splat(0x1.62e43p-1f)), n);
+}
+
+// 2^x for x <= 0, within 2 ulp and exactly 1 at 0, where results under 2^-126 may as well be 0, as in a softmax: at
+// -127, pow2 gives 0. The polynomial is off by 9e-8 of 2^r for |r| <= 1/2.
+inline f16 exp2_nonpositive(f16 x) {
+  constexpr float c[] = {1.0f, 0x1.62e42ap-1f, 0x1.ebf9bcp-3f, 0x1.c6b752p-5f, 0x1.3cea88p-7f, 0x1.5bba14p-10f};
+  const f16 clipped = at_least(x, splat(-127.0f));
+  const f16 n = round(clipped);
+  return detail::polynomial(clipped - n, c) * pow2(n);
 }
 
 // Within 1 ulp: x = m 2^e with m in [2/3, 4/3), and log m = 2 atanh(s) with s = (m - 1) / (m + 1), arranged as in

@@ -19,6 +19,8 @@ MAX_BYTES = 64 << 20
 
 Precision = Literal["fp32", "bf16", "int8", "int4"]
 PRECISIONS = ("fp32", "bf16", "int8", "int4")
+KvPrecision = Literal["fp32", "bf16", "int8"]
+KV_PRECISIONS = ("fp32", "bf16", "int8")
 LAYOUTS = ("panels", "rows", "flat")
 DTYPE_BYTES = {
     **{"fp32": 4, "float32": 4, "fp64": 8, "float64": 8, "bf16": 2, "fp16": 2, "float16": 2},
@@ -71,6 +73,7 @@ class Manifest:
         vocab_size: number of logits in a row.
         page_size: positions in one KV page.
         page_bytes: bytes of one KV page, all layers together.
+        kv_precision: of the keys and values in it, ``fp32``, ``bf16`` or ``int8``.
         arena_bytes_per_row: activation memory for each packed row of a step.
         targets: CPUs that a compiled library is held for, best first.
         slots: the packed weights, each as ``bossa.weights.slot.Slot.to_json`` writes it.
@@ -94,6 +97,7 @@ class Manifest:
     vocab_size: int
     page_size: int
     page_bytes: int
+    kv_precision: KvPrecision
     arena_bytes_per_row: int
     targets: tuple[str, ...]
     slots: tuple[Mapping[str, Any], ...]
@@ -123,6 +127,9 @@ class Manifest:
         precision = read.text("precision")
         if precision not in PRECISIONS:
             read.refuse("precision", "one of " + ", ".join(PRECISIONS))
+        kv_precision = read.text("kv_precision")
+        if kv_precision not in KV_PRECISIONS:
+            read.refuse("kv_precision", "one of " + ", ".join(KV_PRECISIONS))
         return cls(
             format_version=version,
             bossa_version=read.text("bossa_version"),
@@ -135,6 +142,7 @@ class Manifest:
             vocab_size=read.integer("vocab_size", 1, 2**31 - 1),
             page_size=read.integer("page_size", 1, 2**16),
             page_bytes=read.integer("page_bytes", 0, 2**48),
+            kv_precision=cast(KvPrecision, kv_precision),
             arena_bytes_per_row=read.integer("arena_bytes_per_row", 0, 2**48),
             targets=_targets(read),
             slots=_slots(read),

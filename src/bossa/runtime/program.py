@@ -155,23 +155,6 @@ class Program:
                 raise RequestError("the program is closed")
             check(self._library.bossa_step_run(self._handle, ctypes.byref(step)))
 
-    def step_greedy(
-        self, tokens: Int32, positions: Int32, starts: Int32, block_tables: Int32, logit_rows: Int32
-    ) -> Int32:
-        """Run packed rows as `step` does, for the likeliest token of each row in `logit_rows`: of equals, the first.
-
-        Returns:
-            Token ids, int32 ``[n]``.
-
-        Raises:
-            RuntimeFailure: the logits of one of these rows hold NaN.
-        """
-        logits = self.step(tokens, positions, starts, block_tables, logit_rows)
-        best: Int32 = logits.argmax(axis=1).astype(np.int32)  # the first NaN of a row, if it has any
-        if np.isnan(logits[np.arange(len(best)), best]).any():
-            raise RuntimeFailure("logits are not finite numbers")
-        return best
-
     def close(self) -> None:
         """Stop the threads and give back the memory. Closing twice is harmless."""
         with self._lock:

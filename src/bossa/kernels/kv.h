@@ -1,0 +1,136 @@
+// Keys and values in pages of 32 positions: how a page lies in memory, and how a token is stored in it.
+#pragma once
+
+#include "lanes.h"
+
+namespace bossa {
+
+// Positions of one page.
+constexpr int kPage = 32;
+
+struct AttentionShape {
+  int heads, kv_heads;  // query heads; heads is a multiple of kv_heads
+  int dim, v_dim;       // of a head's queries and keys, and of its values
+  float scale;
+  int window;           // row i sees j in (i - window, i]; 0: all j <= i
+  float softcap;        // scores become softcap * tanh(score / softcap); 0: none
+  const float* bias;    // [heads][bias_stride], added to the scores of key position j (ALiBi is one); null: none
+  int bias_stride;
+  const float* sinks;   // [heads] one more logit in the softmax's denominator; null: none
+  size_t page_bytes;    // from one page to the next
+  size_t layer_offset;  // of this layer's keys and values in a page, in bytes
+};
+
+// Whether a stored key or value is to be multiplied by a scale of its token and head.
+template <class W>
+constexpr bool kScaled = false;
+template <>
+constexpr bool kScaled<int8_t> = true;
+
+namespace detail {
+
+constexpr int kPagePanels = kPage / kLanes;
+
+constexpr size_t panels_of(int n) { return (size_t)(n + kLanes - 1) / kLanes; }
+constexpr size_t whole_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// A head's part of a page, in bytes from its start. Keys are [kPagePanels][dim][16], lanes over positions; values are
+// [panels of v_dim][kPage][16], lanes over features; the scales, where there are any, are [kPage].
+template <class W>
+struct HeadLayout {
+  size_t key_scales, values, value_scales, bytes;
+
+  constexpr HeadLayout(int dim, int v_dim)
+      : key_scales(whole_lines(sizeof(W) * kPage * (size_t)dim)),
+        values(key_scales + (kScaled<W> ? sizeof(float) * kPage : 0)),
+        value_scales(values + sizeof(W) * kPage * kLanes * panels_of(v_dim)),
+        bytes(value_scales + (kScaled<W> ? sizeof(float) * kPage : 0)) {}
+};
+
+template <class W>
+struct HeadPage {
+  W *keys, *values;
+  float *key_scales, *value_scales;
+};
+
+template <class W>
+inline HeadPage<W> head_page(const AttentionShape& shape, void* kv, int32_t page, int kv_head) {
+  const HeadLayout<W> layout(shape.dim, shape.v_dim);
+  uint8_t* start = (uint8_t*)kv + (size_t)page * shape.page_bytes + shape.layer_offset + (size_t)kv_head * layout.bytes;
+  return {(W*)start, (W*)(start + layout.values), (float*)(start + layout.key_scales),
+          (float*)(start + layout.value_scales)};
+}
+
+// 16 floats as they are stored; `inverse` is that of the scale.
+inline void narrow(f16 x, float, float* to) { store(to, x); }
+
+inline void narrow(f16 x, float, bf16* to) {
+  uint32_t bits[kLanes];
+  static_assert(sizeof bits == sizeof(float) * kLanes, "");
+  float lanes[kLanes];
+  store(lanes, x);
+  memcpy(bits, lanes, sizeof bits);
+  for (int i = 0; i < kLanes; i++) {
+    const uint32_t rounded = (bits[i] + 0x7fff + (bits[i] >> 16 & 1)) >> 16;
+    to[i].bits = (uint16_t)((bits[i] & 0x7fffffff) > 0x7f800000 ? bits[i] >> 16 | 0x40 : rounded);
+  }
+}
+
+inline void narrow(f16 x, float inverse, int8_t* to) {
+  // A NaN becomes -127, and is one again when it meets its scale.
+  const f16 levels = at_most(at_least(splat(-127.0f), round(x * splat(inverse))), splat(127.0f));
+  float lanes[kLanes];
+  store(lanes, levels);
+  for (int i = 0; i < kLanes; i++) to[i] = (int8_t)(int)lanes[i];
+}
+
+// The scale that makes the largest of n floats 127, and what to multiply by instead of dividing by it.
+struct Scale {
+  float value, inverse;
+};
+
+inline Scale scale_of(const float* x, int n) {
+  f16 largest = splat(0.0f);
+  for (int i = 0; i < n; i += kLanes) largest = max(largest, abs(load_n(x + i, n - i)));
+  const float top = maximum(largest);
+  return {top / 127.0f, top > 0.0f ? 127.0f / top : 0.0f};
+}
+
+}  // namespace detail
+
+// Bytes that a layer takes in a page.
+template <class W>
+constexpr size_t kv_bytes(int kv_heads, int dim, int v_dim) {
+  return (size_t)kv_heads * detail::HeadLayout<W>(dim, v_dim).bytes;
+}
+
+// Stores one row's K and V at its position. k: [kv_heads] heads k_head_stride apart, dim floats each; v likewise.
+template <class W>
+inline void store_kv(const AttentionShape& shape, void* kv, const int32_t* block_table, int position, const float* k,
+                     ptrdiff_t k_head_stride, const float* v, ptrdiff_t v_head_stride) {
+  const int32_t page = block_table[position / kPage];
+  const int slot = position % kPage;
+  for (int head = 0; head < shape.kv_heads; head++, k += k_head_stride, v += v_head_stride) {
+    const detail::HeadPage<W> to = detail::head_page<W>(shape, kv, page, head);
+    detail::Scale key_scale{}, value_scale{};
+    if constexpr (kScaled<W>) {
+      key_scale = detail::scale_of(k, shape.dim);
+      value_scale = detail::scale_of(v, shape.v_dim);
+      to.key_scales[slot] = key_scale.value;
+      to.value_scales[slot] = value_scale.value;
+    }
+    W* keys = to.keys + (size_t)(slot / kLanes) * (size_t)shape.dim * kLanes + slot % kLanes;
+    for (int d = 0; d < shape.dim; d += kLanes) {
+      W lanes[kLanes];
+      detail::narrow(load_n(k + d, shape.dim - d), key_scale.inverse, lanes);
+      const int n = shape.dim - d < kLanes ? shape.dim - d : kLanes;
+      for (int i = 0; i < n; i++) keys[(size_t)(d + i) * kLanes] = lanes[i];
+    }
+    W* values = to.values + (size_t)slot * kLanes;
+    for (int d = 0; d < shape.v_dim; d += kLanes) {
+      detail::narrow(load_n(v + d, shape.v_dim - d), value_scale.inverse, values + (size_t)d * kPage);
+    }
+  }
+}
+
+}  // namespace bossa
