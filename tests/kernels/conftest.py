@@ -13,7 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "src" / "bossa" / "kernels"
-SHIMS = ("math", "linear", "quantized", "attention", "team")
+SHIMS = ("math", "linear", "quantized", "pack", "attention", "team")
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-math-errno"]
 MARCHES = {"portable": "x86-64", "x86-64-v3": "x86-64-v3", "x86-64-v4": "x86-64-v4"}
 NEEDED_FLAGS = {"portable": set(), "x86-64-v3": {"avx2", "fma"}, "x86-64-v4": {"avx512f", "avx512dq", "avx512vl"}}

@@ -18,7 +18,8 @@ from bossa.errors import WeightsError
 from bossa.weights.cache import WeightCache, anonymous
 from bossa.weights.names import Match, match
 from bossa.weights.pack import Tensor, pack
-from bossa.weights.slot import ALIGNMENT, PANEL, Slot
+from bossa.weights.packer import Packer
+from bossa.weights.slot import ALIGNMENT, PANEL, QUANTIZED, Slot
 from bossa.weights.source import WeightSource
 
 if TYPE_CHECKING:
@@ -77,11 +78,17 @@ class BoundWeights:
         return [base + offset for offset in self._offsets]
 
     def view(self, name: str) -> NDArray[Any]:
-        """One slot as it is packed: ``panels`` as ``[ceil(N/16), K, 16]``, others in their shape; bf16 as uint16."""
+        """One slot as it is packed: ``panels`` as ``[ceil(N/16), K, 16]``, others in their shape; bf16 as uint16.
+
+        Slots of fewer bits come as their bytes, for ``dequantize``.
+        """
         number = self._numbers[name]
         slot = self.slots[number]
         start = self._offsets[number]
-        flat = self._held()[start : start + slot.nbytes].view(np.float32 if slot.dtype == "fp32" else np.uint16)
+        packed = self._held()[start : start + slot.nbytes]
+        if slot.dtype in QUANTIZED:
+            return packed
+        flat = packed.view(np.float32 if slot.dtype == "fp32" else np.uint16)
         if slot.layout == "panels":
             return flat.reshape(-(-slot.shape[0] // 16), slot.shape[1], 16)
         return flat.reshape(slot.shape)
@@ -107,6 +114,7 @@ def bind(
     cache: WeightCache | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
+    packer: Packer | None = None,
 ) -> BoundWeights:
     """Fills the slots from a checkpoint, or finds them packed in the cache, without reading the checkpoint then.
 
@@ -117,6 +125,7 @@ def bind(
         cache: where packed weights are kept; None packs into memory.
         progress: see ``Progress``; not called when the weights are in the cache.
         threads: that pack at the same time; as many as the process has cores when None.
+        packer: packs matrices in native code; NumPy does when None, to the same bytes, in many times the time.
 
     Raises:
         WeightsError: tensors are missing, misshapen or unexpected, hold NaN or infinite numbers, or cannot be read;
@@ -133,7 +142,7 @@ def bind(
 
     def fill(memory: Any, offset: int) -> None:
         out = np.frombuffer(memory, np.uint8, total, offset) if total else np.empty(0, np.uint8)
-        _pack_all(slots, source, found, out, progress, threads or _cores())
+        _pack_all(slots, source, found, out, progress, threads or _cores(), packer)
         _check_tied(source, found)
 
     if cache is not None:
@@ -194,6 +203,7 @@ def _pack_all(
     out: NDArray[np.uint8],
     progress: Progress | None,
     threads: int,
+    packer: Packer | None,
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor  # slow to import, and packed weights are mapped without it
 
@@ -220,7 +230,7 @@ def _pack_all(
                 for wanted in slot.sources:
                     name = found.names[wanted.names[0]]
                     tensors.append(Tensor(wanted, source.read(name), source.dtype(name), name, where))
-                for piece in pack(slot, tensors, out[offset : offset + slot.nbytes]):
+                for piece in pack(slot, tensors, out[offset : offset + slot.nbytes], packer):
                     waiting.append((pool.submit(run, piece), 0))
                     drain(4 * threads)
                 if waiting:

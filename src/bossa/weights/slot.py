@@ -15,6 +15,23 @@ PANEL = 16
 """Outputs side by side in one panel of a packed matrix: the 16 logical lanes of the kernels."""
 ALIGNMENT = 64
 """Bytes to which every slot is aligned inside the packed blob."""
+GROUP = 32
+"""Steps of k that share a scale and a minimum in a matrix of 4-bit weights."""
+
+
+def panel_bytes(dtype: DType, k: int) -> int:
+    """Bytes of one panel, 16 outputs of ``k`` steps; docs/pef.md has the formats."""
+    if dtype == "int8":
+        return 4 * PANEL + -(-k // 4) * 4 * PANEL
+    if dtype == "int4":
+        groups = -(-k // GROUP)
+        return 2 * 4 * PANEL + (groups + groups % 2) * 2 * PANEL + groups * GROUP * PANEL // 2
+    return (4 if dtype == "fp32" else 2) * PANEL * k
+
+
+def table_scale_bytes(height: int) -> int:
+    """Bytes of the scales before an 8-bit table of ``height`` rows."""
+    return -(-4 * height // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(frozen=True)
@@ -45,10 +62,10 @@ class Slot:
 
     Attributes:
         name: unique in the program; what ``bossa inspect`` shows.
-        layout: ``panels`` for the matrix ``[N, K]`` of a linear, packed as ``[ceil(N/16)][K][16]`` and padded with
+        layout: ``panels`` for the matrix ``[N, K]`` of a linear, packed in panels of 16 outputs and padded with
             zeros; ``rows`` for a row-major table ``[V, D]``; ``flat`` for the tensor as it is, in fp32.
         shape: ``(N, K)``, ``(V, D)``, or the tensor's own shape.
-        dtype: how it is stored; ``flat`` is always fp32.
+        dtype: how it is stored; ``flat`` is always fp32, and ``rows`` are not int4.
         sources: the tensors, joined along N in this order (``flat``: joined along the first axis).
         interleave: join by panels of 16 rows in turn (first panel of each source, then the second of each) instead
             of one source after the other; all sources then have the same shape, with N a multiple of 16.
@@ -64,11 +81,12 @@ class Slot:
     @property
     def nbytes(self) -> int:
         """Bytes of the packed slot, without alignment."""
-        size = 4 if self.dtype == "fp32" else 2
         if self.layout == "panels":
             n, k = self.shape
-            return -(-n // PANEL) * PANEL * k * size
-        return prod(self.shape) * size
+            return -(-n // PANEL) * panel_bytes(self.dtype, k)
+        if self.dtype == "int8":
+            return table_scale_bytes(self.shape[0]) + prod(self.shape)
+        return prod(self.shape) * (4 if self.dtype == "fp32" else 2)
 
     def to_json(self) -> dict[str, Any]:
         return {

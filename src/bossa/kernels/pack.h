@@ -1,0 +1,285 @@
+// Packing: rows of a checkpoint's tensor into panels of 16 outputs, in any of the formats that weights are stored in. The
+// bits are those of src/bossa/weights/, whose NumPy is the definition: one operation at a time, no FMA.
+#pragma once
+
+#include <stdlib.h>
+
+#include "formats.h"
+
+namespace bossa {
+
+enum PackSource : int32_t { kSourceF32, kSourceBF16, kSourceF16 };
+enum PackFormat : int32_t { kPackF32, kPackBF16, kPackInt8, kPackInt4 };
+enum PackResult : int32_t { kPacked, kNotFinite, kTooLarge, kNoMemory };
+
+namespace detail {
+
+// Rows with nothing larger than the first are zeros; what is larger than the second is refused by 8 and 4 bits.
+constexpr float kSmallest = 1e-30f, kLargest = 1e37f;
+constexpr float kLevels = 15.0f;
+// Shares of a group's ends that its range is tried with, and how often scale and minimum are fitted after that.
+constexpr float kShrunk[] = {1.0f, 0.93f, 0.86f};
+constexpr int kFits = 2;
+
+// The lanes of a panel that a tensor's rows go to; its other lanes belong to another tensor, or are padding.
+struct PanelLanes {
+  int first, count;
+
+  // Writes the lanes of 16 items of `size` bytes.
+  void put(void* to, const void* items, size_t size) const {
+    memcpy((char*)to + (size_t)first * size, (const char*)items + (size_t)first * size, (size_t)count * size);
+  }
+};
+
+inline float bits_to_float(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+inline uint32_t float_to_bits(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+struct half {
+  uint16_t bits;
+};
+
+inline float widen_stored(float x) { return x; }
+inline float widen_stored(bf16 x) { return bits_to_float((uint32_t)x.bits << 16); }
+inline float widen_stored(half x) {
+  const uint32_t magnitude = (uint32_t)(x.bits & 0x7fff) << 13, sign = (uint32_t)(x.bits & 0x8000) << 16;
+  const uint32_t special = magnitude >= 0x7c00u << 13 ? 0x7f800000u : 0;
+  return bits_to_float(float_to_bits(bits_to_float(magnitude) * 0x1p112f) | special | sign);
+}
+
+// x[k][16]: the lanes of one panel, from rows `row_stride` and steps `step_stride` numbers apart; other lanes are zeros.
+template <class T>
+inline void load_panel(const T* source, ptrdiff_t row_stride, ptrdiff_t step_stride, PanelLanes lanes, int K, float* x) {
+  if (lanes.count < kLanes) memset(x, 0, (size_t)K * kLanes * sizeof(float));
+  constexpr int kTile = 16;
+  if (step_stride == 1 && lanes.count == kLanes) {
+    float tile[kLanes][kTile];
+    for (int k = 0; k < K; k += kTile) {
+      const int steps = K - k < kTile ? K - k : kTile;
+      for (int o = 0; o < kLanes; o++) {
+        for (int i = 0; i < steps; i++) tile[o][i] = widen_stored(source[o * row_stride + k + i]);
+      }
+      for (int i = 0; i < steps; i++) {
+        for (int o = 0; o < kLanes; o++) x[(k + i) * kLanes + o] = tile[o][i];
+      }
+    }
+    return;
+  }
+  for (int k = 0; k < K; k++) {
+    for (int o = 0; o < lanes.count; o++) {
+      x[k * kLanes + lanes.first + o] = widen_stored(source[o * row_stride + k * step_stride]);
+    }
+  }
+}
+
+// The largest |x| of each lane; NaN where there is one.
+inline f16 largest(const float* x, int K) {
+  f16 most = splat(0.0f);
+  for (int k = 0; k < K; k++) most = max(most, abs(load(x + k * kLanes)));
+  return most;
+}
+
+inline PackResult put_f32(const float* x, int K, PanelLanes lanes, char* panel) {
+  for (int k = 0; k < K; k++) lanes.put(panel + (size_t)k * kLanes * 4, x + k * kLanes, 4);
+  return kPacked;
+}
+
+inline PackResult put_bf16(const float* x, int K, PanelLanes lanes, char* panel) {
+  uint16_t most = 0;
+  for (int k = 0; k < K; k++) {
+    uint16_t narrow[kLanes];
+    for (int o = 0; o < kLanes; o++) {
+      const uint32_t bits = float_to_bits(x[k * kLanes + o]);
+      narrow[o] = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+      const uint16_t magnitude = narrow[o] & 0x7fff;
+      most = most > magnitude ? most : magnitude;
+    }
+    lanes.put(panel + (size_t)k * kLanes * 2, narrow, 2);
+  }
+  return most >= 0x7f80 ? kTooLarge : kPacked;
+}
+
+// The step of which `count` make `most`, and its inverse; zeros where that is too small.
+inline f16 step_of(f16 most, float count, f16* inverse) {
+  const f16 some = ge(most, splat(kSmallest)), divisor = where(some, most, splat(1.0f));
+  *inverse = where(some, splat(count) / divisor, splat(0.0f));
+  return where(some, most / splat(count), splat(0.0f));
+}
+
+inline void put_floats(PanelLanes lanes, char* to, f16 x) {
+  float items[kLanes];
+  store(items, x);
+  lanes.put(to, items, 4);
+}
+
+inline PackResult put_int8(const float* x, int K, f16 most, PanelLanes lanes, char* panel) {
+  f16 inverse;
+  put_floats(lanes, panel, step_of(most, 127.0f, &inverse));
+  for (int k = 0; k < K; k += 2) {
+    int8_t first[kLanes], second[kLanes] = {}, pairs[kLanes][2];
+    store_bytes(first, load(x + k * kLanes) * inverse);
+    if (k + 1 < K) store_bytes(second, load(x + (k + 1) * kLanes) * inverse);
+    for (int o = 0; o < kLanes; o++) pairs[o][0] = first[o], pairs[o][1] = second[o];
+    lanes.put(panel + 64 + k * kLanes, pairs, 2);
+  }
+  return kPacked;
+}
+
+inline f16 within(f16 x, float least, float most) { return at_most(at_least(x, splat(least)), splat(most)); }
+
+// The search for the scale and minimum of one group of 16 outputs, in units of their rows' scale and step.
+struct GroupSearch {
+  const float* x;  // [steps][16]
+  int steps;
+  f16 ratio;  // the step in units of the scale
+  f16 best, scale, minimum;
+
+  static f16 level(f16 shifted, f16 inverse) { return within(round(shifted * inverse), 0.0f, kLevels); }
+
+  // Takes these, rounded, where the sum of squared errors is less than the best so far.
+  void attempt(f16 new_scale, f16 new_minimum) {
+    new_scale = within(round(new_scale), 1.0f, 255.0f);
+    new_minimum = within(round(new_minimum), 0.0f, 255.0f);
+    const f16 shift = new_minimum * ratio, inverse = splat(1.0f) / new_scale;
+    f16 error = splat(0.0f);
+    for (int i = 0; i < steps; i++) {
+      const f16 shifted = load(x + i * kLanes) + shift;
+      const f16 miss = shifted - level(shifted, inverse) * new_scale;
+      error = error + miss * miss;
+    }
+    const f16 better = lt(error, best);
+    best = where(better, error, best);
+    scale = where(better, new_scale, scale);
+    minimum = where(better, new_minimum, minimum);
+  }
+
+  // Tries the least-squares scale and minimum for the numbers as they are. per_unit: steps in a unit of scale.
+  void fit(f16 per_unit) {
+    const f16 shift = minimum * ratio, inverse = splat(1.0f) / scale, n = splat((float)steps);
+    f16 su = splat(0.0f), suu = su, sx = su, sux = su;
+    for (int i = 0; i < steps; i++) {
+      const f16 value = load(x + i * kLanes), u = level(value + shift, inverse);
+      su = su + u, suu = suu + u * u, sx = sx + value, sux = sux + u * value;
+    }
+    const f16 spread = n * suu - su * su, ok = gt(spread, splat(0.0f));
+    const f16 slope = (n * sux - su * sx) / where(ok, spread, splat(1.0f));
+    const f16 fitted = within(round(where(ok, slope, scale)), 1.0f, 255.0f);
+    attempt(fitted, (fitted * su - sx) / n * per_unit);
+  }
+};
+
+inline PackResult put_int4(const float* x, int K, PanelLanes lanes, char* panel) {
+  f16 widest = splat(0.0f), deepest = widest;
+  for (int start = 0; start < K; start += kGroup) {
+    f16 high = splat(0.0f), low = high;
+    for (int k = start; k < start + kGroup && k < K; k++) {
+      high = at_least(load(x + k * kLanes), high);
+      low = at_most(load(x + k * kLanes), low);
+    }
+    widest = at_least((high - low) / splat(kLevels), widest);
+    deepest = at_least(-low, deepest);
+  }
+  f16 inverse, inverse_step;
+  const f16 scale = step_of(widest, 255.0f, &inverse), used = gt(scale, splat(0.0f));
+  const f16 step = step_of(where(used, deepest, splat(0.0f)), 255.0f, &inverse_step);
+  put_floats(lanes, panel, scale);
+  put_floats(lanes, panel + 64, step);
+  const f16 span = inverse / splat(kLevels), ratio = step * inverse, per_unit = inverse_step * scale;
+
+  char* head = panel + 128;
+  char* body = panel + Int4::head_bytes(K);
+  for (int start = 0; start < K; start += kGroup, head += 2 * kLanes, body += kGroupBytes) {
+    float scaled[kGroup * kLanes];
+    const int steps = K - start < kGroup ? K - start : kGroup;
+    f16 high = splat(0.0f), low = high;
+    for (int i = 0; i < steps; i++) {
+      const f16 value = load(x + (start + i) * kLanes);
+      high = at_least(value, high);
+      low = at_most(value, low);
+      store(scaled + i * kLanes, value * inverse);
+    }
+    GroupSearch search{scaled, steps, ratio, splat(__builtin_inff()), splat(1.0f), splat(0.0f)};
+    const f16 top = high * span, bottom = low * span, depth = -low * inverse_step;
+    for (float a : kShrunk) {
+      for (float b : kShrunk) search.attempt(splat(a) * top - splat(b) * bottom, splat(b) * depth);
+    }
+    for (int i = 0; i < kFits; i++) search.fit(per_unit);
+
+    int8_t u[kGroup][kLanes] = {}, packed[kLanes][4], of_group[kLanes];
+    const f16 shift = search.minimum * ratio, finer = splat(1.0f) / search.scale;
+    for (int i = 0; i < steps; i++) {
+      store_bytes(u[i], where(used, GroupSearch::level(load(scaled + i * kLanes) + shift, finer), splat(0.0f)));
+    }
+    for (int p = 0; p < kGroupQuads / 2; p++) {
+      for (int o = 0; o < kLanes; o++) {
+        for (int i = 0; i < 4; i++) packed[o][i] = (int8_t)(u[8 * p + i][o] | u[8 * p + 4 + i][o] << 4);
+      }
+      lanes.put(body + p * 64, packed, 4);
+    }
+    // Bytes are signed where they are stored, and 255 is not one: 128 less, then the highest bit turned.
+    for (int part = 0; part < 2; part++) {
+      const f16 value = where(used, part == 0 ? search.scale : search.minimum, splat(0.0f));
+      store_bytes(of_group, value - splat(128.0f));
+      for (int o = 0; o < kLanes; o++) of_group[o] = (int8_t)(of_group[o] ^ -128);
+      lanes.put(head + part * kLanes, of_group, 1);
+    }
+  }
+  return kPacked;
+}
+
+inline PackResult put_panel(const float* x, int K, int32_t format, PanelLanes lanes, char* panel) {
+  const f16 most = largest(x, K);
+  const float all = maximum(most);
+  if (!(all <= __builtin_inff()) || all == __builtin_inff()) return kNotFinite;
+  if (format == kPackF32) return put_f32(x, K, lanes, panel);
+  if (format == kPackBF16) return put_bf16(x, K, lanes, panel);
+  if (all > kLargest) return kTooLarge;
+  return format == kPackInt8 ? put_int8(x, K, most, lanes, panel) : put_int4(x, K, lanes, panel);
+}
+
+inline size_t bytes_of_panel(int32_t format, int K) {
+  if (format == kPackInt8) return Int8::panel_bytes(K);
+  if (format == kPackInt4) return Int4::panel_bytes(K);
+  return (size_t)K * kLanes * (format == kPackF32 ? 4 : 2);
+}
+
+}  // namespace detail
+
+// Packs `rows` rows of K steps, which lie `row_stride` and `step_stride` numbers apart in `source`, into panels that are
+// zero where nothing was packed yet. The first row goes to packed row `first`; where a panel is full, the next is
+// `panel_step` panels on. Calls may run at once on several threads if their rows differ.
+inline PackResult pack(const void* source, int32_t stored, int64_t row_stride, int64_t step_stride, int64_t rows,
+                       int64_t K, int32_t format, int64_t first, int64_t panel_step, void* panels) {
+  float* x = (float*)malloc((size_t)(K ? K : 1) * kLanes * sizeof(float));
+  if (!x) return kNoMemory;
+  const size_t bytes = detail::bytes_of_panel(format, (int)K);
+  char* panel = (char*)panels + (size_t)(first / kLanes) * bytes;
+  PackResult result = kPacked;
+  int lane = (int)(first % kLanes);
+  for (int64_t row = 0; row < rows && result == kPacked; panel += (size_t)panel_step * bytes, lane = 0) {
+    const int64_t left = rows - row;
+    const detail::PanelLanes lanes{lane, left < kLanes - lane ? (int)left : kLanes - lane};
+    const int64_t at = row * row_stride;
+    if (stored == kSourceF32) {
+      detail::load_panel((const float*)source + at, row_stride, step_stride, lanes, (int)K, x);
+    } else if (stored == kSourceBF16) {
+      detail::load_panel((const bf16*)source + at, row_stride, step_stride, lanes, (int)K, x);
+    } else {
+      detail::load_panel((const detail::half*)source + at, row_stride, step_stride, lanes, (int)K, x);
+    }
+    result = detail::put_panel(x, (int)K, format, lanes, panel);
+    row += lanes.count;
+  }
+  free(x);
+  return result;
+}
+
+}  // namespace bossa

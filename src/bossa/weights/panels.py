@@ -1,0 +1,102 @@
+"""Quantized numbers in the bytes of a slot, and back. docs/pef.md has the formats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bossa.weights.quantize import Int4Rows, Int8Rows
+from bossa.weights.slot import GROUP, PANEL, Slot, panel_bytes, table_scale_bytes
+
+U8 = NDArray[np.uint8]
+Places = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""The panel and the lane of each row."""
+
+
+class Int8Panels:
+    """Views of the parts of packed panels: scales [P, 16], and q [P, 2 ceil(K / 4), 16, 2]."""
+
+    def __init__(self, data: U8, k: int) -> None:
+        panels = data.reshape(-1, panel_bytes("int8", k))
+        self.k = k
+        self.scales = panels[:, :64].view(np.float32)
+        self.q = panels[:, 64:].view(np.int8).reshape(len(panels), -1, PANEL, 2)
+
+    def put(self, rows: Int8Rows, places: Places) -> None:
+        panel, lane = places
+        padded = np.zeros((len(rows.q), self.q.shape[1] * 2), np.int8)
+        padded[:, : self.k] = rows.q
+        self.scales[panel, lane] = rows.scales
+        self.q[panel, :, lane, :] = padded.reshape(len(padded), -1, 2)
+
+    def get(self, places: Places) -> Int8Rows:
+        panel, lane = places
+        q = self.q[panel, :, lane, :].reshape(len(panel), self.q.shape[1] * 2)
+        return Int8Rows(self.scales[panel, lane], q[:, : self.k])
+
+
+class Int4Panels:
+    """Views of the parts of packed panels.
+
+    scales and steps [P, 16]; of_groups, the scale and the minimum of each, [P, 2 ceil(G / 2), 2, 16]; nibbles
+    [P, G, 4, 16, 4].
+    """
+
+    def __init__(self, data: U8, k: int) -> None:
+        panels = data.reshape(-1, panel_bytes("int4", k))
+        self.k, self.groups = k, -(-k // GROUP)
+        head = 128 + (self.groups + self.groups % 2) * 2 * PANEL
+        self.scales = panels[:, :64].view(np.float32)
+        self.steps = panels[:, 64:128].view(np.float32)
+        self.of_groups = panels[:, 128:head].reshape(len(panels), -1, 2, PANEL)
+        self.nibbles = panels[:, head:].reshape(len(panels), self.groups, 4, PANEL, 4)
+
+    def put(self, rows: Int4Rows, places: Places) -> None:
+        panel, lane = places
+        u = np.zeros((len(rows.u), self.groups * GROUP), np.uint8)
+        u[:, : self.k] = rows.u
+        halves = u.reshape(len(u), self.groups, 4, 2, 4)
+        self.scales[panel, lane] = rows.scales
+        self.steps[panel, lane] = rows.steps
+        self.of_groups[panel, : self.groups, 0, lane] = rows.group_scales
+        self.of_groups[panel, : self.groups, 1, lane] = rows.minima
+        self.nibbles[panel, :, :, lane, :] = halves[:, :, :, 0] | halves[:, :, :, 1] << 4
+
+    def get(self, places: Places) -> Int4Rows:
+        panel, lane = places
+        packed = self.nibbles[panel, :, :, lane, :]
+        u = np.stack([packed & 15, packed >> 4], axis=3).reshape(len(panel), self.groups * GROUP)
+        scales, minima = (self.of_groups[panel, : self.groups, part, lane] for part in (0, 1))
+        return Int4Rows(self.scales[panel, lane], self.steps[panel, lane], scales, minima, u[:, : self.k])
+
+
+def places(row: int, count: int, panel_step: int = 1) -> Places:
+    """Where ``count`` rows go from packed row ``row`` on, when the next panel is ``panel_step`` panels after one."""
+    lanes = row % PANEL + np.arange(count)
+    return row // PANEL + lanes // PANEL * panel_step, lanes % PANEL
+
+
+def table_parts(slot: Slot, data: U8) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Views of an 8-bit table: scales [V] and q [V, D]."""
+    height = slot.shape[0]
+    start = table_scale_bytes(height)
+    return data[: 4 * height].view(np.float32), data[start:].view(np.int8).reshape(height, -1)
+
+
+def dequantize(slot: Slot, data: U8) -> NDArray[np.float32]:
+    """The numbers that a packed slot stands for, as float32 in the slot's shape; rows in the packed order."""
+    if slot.layout == "panels" and slot.dtype in ("int8", "int4"):
+        n, k = slot.shape
+        packed = Int8Panels(data, k) if slot.dtype == "int8" else Int4Panels(data, k)
+        return packed.get(places(0, n)).matrix()
+    if slot.dtype == "int8":
+        return Int8Rows(*table_parts(slot, data)).matrix().reshape(slot.shape)
+    numbers: NDArray[Any] = data.view(np.float32 if slot.dtype == "fp32" else np.uint16)
+    if slot.dtype == "bf16":
+        numbers = (numbers.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if slot.layout == "panels":
+        n, k = slot.shape
+        return numbers.reshape(-1, k, PANEL).transpose(0, 2, 1).reshape(-1, k)[:n]
+    return numbers.reshape(slot.shape)

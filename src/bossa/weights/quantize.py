@@ -1,0 +1,175 @@
+"""How weights become 8 and 4 bits: the definition, in NumPy. ``kernels/pack.h`` gives the same bits, faster.
+
+All arithmetic is in float32, an operation at a time and in the order written, so that both agree to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bossa.weights.slot import GROUP
+
+F32 = NDArray[np.float32]
+
+SMALLEST = np.float32(1e-30)
+"""Rows with no number larger than this are stored as zeros: the inverse of their scale could not be relied on."""
+LARGEST = np.float32(1e37)
+"""Numbers larger than this are refused, so that no step of quantizing overflows."""
+
+LEVELS = 15
+"""Steps between the least and the greatest 4-bit number."""
+SHRUNK = tuple(np.float32(x) for x in (1.0, 0.93, 0.86))
+"""Shares of a group's greatest and of its least number that are tried as the ends of its range, in all pairs."""
+FITS = 2
+"""Times that scale and minimum are fitted to the numbers that the best range gave."""
+
+
+@dataclass(frozen=True)
+class Int8Rows:
+    """Rows of 8-bit numbers: ``w = q * scale``.
+
+    Attributes:
+        scales: [R].
+        q: [R, K] int8, -127..127.
+    """
+
+    scales: F32
+    q: NDArray[np.int8]
+
+    def matrix(self) -> F32:
+        """The rows that these numbers stand for."""
+        return self.q.astype(np.float32) * self.scales[:, None]
+
+
+@dataclass(frozen=True)
+class Int4Rows:
+    """Rows of 4-bit numbers in groups of 32: ``w = u * group scale * scale - minimum * step``.
+
+    Attributes:
+        scales, steps: [R].
+        group_scales, minima: [R, ceil(K / 32)] uint8.
+        u: [R, K] uint8, 0..15.
+    """
+
+    scales: F32
+    steps: F32
+    group_scales: NDArray[np.uint8]
+    minima: NDArray[np.uint8]
+    u: NDArray[np.uint8]
+
+    def matrix(self) -> F32:
+        """The rows that these numbers stand for, rounded as the kernels round them."""
+        k = self.u.shape[1]
+        multipliers = np.repeat(self.group_scales, GROUP, axis=1)[:, :k].astype(np.float32)
+        less = np.repeat(self.minima, GROUP, axis=1)[:, :k].astype(np.float32) * self.steps[:, None]
+        return self.u.astype(np.float32) * multipliers * self.scales[:, None] - less
+
+
+def int8_rows(rows: F32) -> Int8Rows:
+    """Rounds each row to 255 levels, by its largest number. rows: [R, K], finite."""
+    most = np.abs(rows).max(axis=1, initial=0)
+    some = most >= SMALLEST
+    scales = np.where(some, most / np.float32(127), np.float32(0))
+    inverse = np.where(some, np.float32(127) / np.where(some, most, np.float32(1)), np.float32(0))
+    return Int8Rows(scales, np.rint(rows * inverse[:, None]).astype(np.int8))
+
+
+def int4_rows(rows: F32) -> Int4Rows:
+    """Rounds each group of 32 steps to 16 levels, which are searched for the least squared error. rows: [R, K], finite.
+
+    The row's scales are such that the widest group has the group scale 255, and the least number the minimum 255. A
+    group tries the ranges that ``SHRUNK`` names, and from the best of them fits scale and minimum by least squares.
+    """
+    count, k = rows.shape
+    groups = -(-k // GROUP)
+    padded = np.zeros((count, groups * GROUP), np.float32)
+    padded[:, :k] = rows
+    x = padded.reshape(count, groups, GROUP)
+    high, low = x.max(axis=2, initial=0), x.min(axis=2, initial=0)  # [R, G]
+    widest = ((high - low) / np.float32(LEVELS)).max(axis=1, initial=0)
+    deepest = (-low).max(axis=1, initial=0)
+    scales, inverse = _scale(widest)
+    steps, inverse_step = _scale(np.where(scales > 0, deepest, np.float32(0)))
+    search = _Search(x, k, inverse, steps * inverse)
+    span = inverse / np.float32(LEVELS)
+    top, bottom, depth = high * span[:, None], low * span[:, None], -low * inverse_step[:, None]
+    for a in SHRUNK:
+        for b in SHRUNK:
+            search.attempt(a * top - b * bottom, b * depth)
+    for _ in range(FITS):
+        search.fit(inverse_step * scales)
+    u = search.levels(search.scale, search.minimum).reshape(count, groups * GROUP)[:, :k]
+    used = (scales > 0)[:, None]
+    group_scales = np.where(used, search.scale, np.float32(0)).astype(np.uint8)
+    minima = np.where(used, search.minimum, np.float32(0)).astype(np.uint8)
+    return Int4Rows(scales, steps, group_scales, minima, np.where(used, u, np.float32(0)).astype(np.uint8))
+
+
+def _scale(most: F32) -> tuple[F32, F32]:
+    """The step of which 255 make ``most``, and its inverse; zeros where that is too small."""
+    some = most >= SMALLEST
+    return (
+        np.where(some, most / np.float32(255), np.float32(0)),
+        np.where(some, np.float32(255) / np.where(some, most, np.float32(1)), np.float32(0)),
+    )
+
+
+class _Search:
+    """Looks for the scale and minimum of every group, in units of its row's scale and step."""
+
+    def __init__(self, x: F32, k: int, inverse: F32, ratio: F32) -> None:
+        """x: [R, G, 32], of which the first ``k`` steps of a row count; ratio: a row's step in units of its scale."""
+        self.x = x * inverse[:, None, None]
+        self.ratio = ratio[:, None]
+        self.k = k
+        shape = x.shape[:2]
+        self.best = np.full(shape, np.inf, np.float32)
+        self.scale = np.ones(shape, np.float32)
+        self.minimum = np.zeros(shape, np.float32)
+
+    def attempt(self, scale: F32, minimum: F32) -> None:
+        """Takes these, rounded, where the sum of squared errors is less than the best so far."""
+        scale = np.minimum(np.maximum(np.rint(scale), np.float32(1)), np.float32(255))
+        minimum = np.minimum(np.maximum(np.rint(minimum), np.float32(0)), np.float32(255))
+        shift, inverse = minimum * self.ratio, np.float32(1) / scale
+        error = np.zeros_like(scale)
+        for i in range(GROUP):
+            shifted = self.x[:, :, i] + shift
+            miss = shifted - _level(shifted, inverse) * scale
+            error = np.where(self._counts(i), error + miss * miss, error)
+        better = error < self.best
+        self.best = np.where(better, error, self.best)
+        self.scale = np.where(better, scale, self.scale)
+        self.minimum = np.where(better, minimum, self.minimum)
+
+    def fit(self, per_unit: F32) -> None:
+        """Tries the least-squares scale and minimum for the numbers as they are. per_unit: steps in a unit of scale."""
+        shift, inverse = self.minimum * self.ratio, np.float32(1) / self.scale
+        n = np.minimum(self.k - GROUP * np.arange(self.x.shape[1]), GROUP).astype(np.float32)
+        su = suu = sx = sux = np.zeros(shift.shape, np.float32)
+        for i in range(GROUP):
+            counts = self._counts(i)
+            x = np.where(counts, self.x[:, :, i], np.float32(0))
+            u = np.where(counts, _level(self.x[:, :, i] + shift, inverse), np.float32(0))
+            su, suu, sx, sux = su + u, suu + u * u, sx + x, sux + u * x
+        spread = n * suu - su * su
+        ok = spread > 0
+        scale = np.where(ok, (n * sux - su * sx) / np.where(ok, spread, np.float32(1)), self.scale)
+        scale = np.minimum(np.maximum(np.rint(scale), np.float32(1)), np.float32(255))
+        self.attempt(scale, (scale * su - sx) / n * per_unit[:, None])
+
+    def levels(self, scale: F32, minimum: F32) -> F32:
+        """The number of every weight, 0..15. [R, G, 32]"""
+        return _level(self.x + (minimum * self.ratio)[:, :, None], (np.float32(1) / scale)[:, :, None])
+
+    def _counts(self, i: int) -> NDArray[np.bool_]:
+        """Which groups have a step ``i``. [G]"""
+        return np.arange(self.x.shape[1]) * GROUP + i < self.k
+
+
+def _level(shifted: F32, inverse: F32) -> F32:
+    nearest: F32 = np.rint(shifted * inverse)
+    return np.minimum(np.maximum(nearest, np.float32(0)), np.float32(LEVELS))

@@ -1,0 +1,135 @@
+"""The bytes of quantized slots, read one number at a time as docs/pef.md says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bossa.errors import WeightsError
+from bossa.weights import Slot, Source, bind
+from bossa.weights import pack as packing
+from bossa.weights.panels import dequantize
+from bossa.weights.quantize import int4_rows, int8_rows
+
+
+def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
+    """One weight of a packed matrix."""
+    panel, lane = row // 16, row % 16
+    floats = np.frombuffer(data, np.float32)
+    if dtype == "int8":
+        start = panel * (64 + 32 * (2 * -(-k // 4)))
+        q = np.frombuffer(data, np.int8)[start + 64 + step // 2 * 32 + lane * 2 + step % 2]
+        return float(np.float32(q) * floats[start // 4 + lane])
+    groups = -(-k // 32)
+    head = 128 + -(-groups // 2) * 2 * 32
+    start = panel * (head + 256 * groups)
+    group, within = divmod(step, 32)
+    byte = data[start + head + 256 * group + within // 8 * 64 + lane * 4 + within % 4]
+    u = byte >> 4 if within % 8 >= 4 else byte & 15
+    scale, minimum = (data[start + 128 + 32 * group + 16 * part + lane] for part in (0, 1))
+    less = np.float32(minimum) * floats[start // 4 + 16 + lane]
+    return float(np.float32(u * scale) * floats[start // 4 + lane] - less)
+
+
+@given(
+    heights=st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    k=st.integers(1, 70),
+    dtype=st.sampled_from(["int8", "int4"]),
+    transpose=st.booleans(),
+    interleave=st.booleans(),
+    chunk=st.sampled_from([1, 1 << 18]),
+)
+@settings(max_examples=40, deadline=None)
+def test_panels_hold_every_number_in_its_place_and_zeros_beside(
+    heights: list[int], k: int, dtype: Any, transpose: bool, interleave: bool, chunk: int
+):
+    if interleave:
+        heights = [32] * len(heights)
+    rng = np.random.default_rng(k)
+    values = [rng.standard_normal((height, k)).astype(np.float32) for height in heights]
+    slot, arrays = joined_slot(values, dtype, transpose, interleave)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "CHUNK", chunk)
+        data = bind([slot], memory(arrays), threads=2).view("s")
+    matrix = np.concatenate(values)
+    if interleave:
+        matrix = np.concatenate([part[start : start + 16] for start in (0, 16) for part in values])
+    wanted = (int8_rows(matrix) if dtype == "int8" else int4_rows(matrix)).matrix()
+    np.testing.assert_array_equal(dequantize(slot, data), wanted, strict=True)
+    packed = data.tobytes()
+    assert len(packed) == slot.nbytes
+    for row, step in zip(rng.integers(0, len(matrix), 20), rng.integers(0, k, 20), strict=True):
+        assert number(packed, dtype, k, int(row), int(step)) == wanted[row, step]
+    for row in range(len(matrix), -(-len(matrix) // 16) * 16):
+        assert all(number(packed, dtype, k, row, step) == 0 for step in range(k))
+
+
+def joined_slot(
+    values: list[NDArray[np.float32]], dtype: Any, transpose: bool = False, interleave: bool = False
+) -> tuple[Slot, dict[str, NDArray[Any]]]:
+    arrays = {f"t{i}": np.ascontiguousarray(value.T) if transpose else value for i, value in enumerate(values)}
+    sources = tuple(Source((name,), array.shape, transpose) for name, array in arrays.items())
+    return Slot("s", "panels", (sum(map(len, values)), values[0].shape[1]), dtype, sources, interleave), arrays
+
+
+def memory(arrays: dict[str, NDArray[Any]]) -> Any:
+    class Memory:
+        def names(self) -> list[str]:
+            return list(arrays)
+
+        def shape(self, name: str) -> tuple[int, ...]:
+            return arrays[name].shape
+
+        def dtype(self, name: str) -> str:
+            return {"float32": "F32", "float16": "F16", "float64": "F64", "uint16": "BF16"}[arrays[name].dtype.name]
+
+        def read(self, name: str) -> NDArray[Any]:
+            return arrays[name]
+
+        def describe(self) -> str:
+            return "memory"
+
+    return Memory()
+
+
+@pytest.mark.parametrize("height", [1, 16, 37])
+def test_a_table_is_its_scales_then_its_rows(height: int):
+    values = np.random.default_rng(0).standard_normal((height, 21)).astype(np.float32)
+    slot = Slot("s", "rows", (height, 21), "int8", (Source(("w",), (height, 21)),))
+    data = bind([slot], memory({"w": values})).view("s")
+    packed = int8_rows(values)
+    start = -(-4 * height // 64) * 64
+    assert data.nbytes == slot.nbytes == start + height * 21
+    np.testing.assert_array_equal(data[: 4 * height].view(np.float32), packed.scales)
+    np.testing.assert_array_equal(data[start:].view(np.int8).reshape(height, 21), packed.q)
+    np.testing.assert_array_equal(dequantize(slot, data), packed.matrix(), strict=True)
+
+
+@pytest.mark.parametrize("layout", ["panels", "rows", "flat"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_other_slots_are_read_back_as_they_were(layout: Any, dtype: Any):
+    values = np.arange(35 * 6, dtype=np.float32).reshape(35, 6)  # whole numbers to 255 are bfloat16
+    slot = Slot("s", layout, (35, 6), "fp32" if layout == "flat" else dtype, (Source(("w",), (35, 6)),))
+    blob = bind([slot], memory({"w": values})).blob
+    np.testing.assert_array_equal(dequantize(slot, np.frombuffer(blob, np.uint8)[: slot.nbytes]), values)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_a_slot_of_few_bits_survives_json(dtype: Any):
+    slot, _ = joined_slot([np.ones((32, 5), np.float32)] * 2, dtype, interleave=True)
+    assert Slot.from_json(slot.to_json()) == slot
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_a_number_too_large_for_few_bits_is_refused_by_name(dtype: Any):
+    for value in (2e37, -3e38):
+        values = np.ones((20, 6), np.float32)
+        values[17, 3] = value
+        slot, arrays = joined_slot([values], dtype)
+        with pytest.raises(WeightsError, match=f"'t0' has a number that is too large for {dtype}: compile with fp32"):
+            bind([slot], memory(arrays))
