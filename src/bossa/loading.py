@@ -8,11 +8,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from bossa.cpu import best_target
-from bossa.errors import PefError, RequestError, TokenizerError, WeightsError
+from bossa.errors import RequestError, TokenizerError, WeightsError
 from bossa.pef import Manifest, Pef
 
 if TYPE_CHECKING:
+    from ctypes import CDLL
+
     from bossa.language_model import LanguageModel
     from bossa.tokenizer import Tokenizer
     from bossa.weights.bind import BoundWeights, Progress
@@ -67,7 +68,9 @@ def load(
         from bossa.assemble import rebuild as build_anew
 
         program_file = build_anew(program_file)
-    _refuse_other_cpus(program_file)
+    from bossa.runtime.program import Program, open_library
+
+    _, library = open_library(program_file)  # before weights are read, in case the file is not for this CPU
     place = (
         _find(weights, cache_dir) if weights is not None and _is_needed(program_file, checkpoint, tokenizer) else None
     )
@@ -76,10 +79,9 @@ def load(
     try:
         from bossa.language_model import LanguageModel
         from bossa.memory import fit
-        from bossa.runtime.program import Program
 
         room = fit(program_file.manifest, sequences, length, memory)
-        bound = _bind(program_file, place, checkpoint, cache_dir, progress)
+        bound = _bind(program_file, library, place, checkpoint, cache_dir, progress)
         try:
             program = Program(
                 program_file,
@@ -123,15 +125,6 @@ def _limits(manifest: Manifest, batch_size: int | None, max_seq_length: int | No
     return sequences, max_seq_length
 
 
-def _refuse_other_cpus(pef: Pef) -> None:
-    if best_target(list(pef.manifest.targets)) is None:
-        held = ", ".join(pef.manifest.targets) or "no CPU at all"
-        raise PefError(
-            f"{pef.where}: compiled for {held}, which this CPU does not run: compile the model here or with --target"
-            " portable, or run it with --rebuild"
-        )
-
-
 def _is_needed(pef: Pef, checkpoint: Location | None, tokenizer: Location | None) -> bool:
     """Whether anything is to come from the model: its weights, or its tokenizer."""
     has_tokenizer = tokenizer is not None or any(name.startswith("tokenizer/") for name in pef.names())
@@ -149,7 +142,12 @@ def _find(weights: Location, cache_dir: Location | None) -> Path:
 
 
 def _bind(
-    pef: Pef, weights: Path | None, checkpoint: Location | None, cache_dir: Location | None, progress: Progress | None
+    pef: Pef,
+    library: CDLL,
+    weights: Path | None,
+    checkpoint: Location | None,
+    cache_dir: Location | None,
+    progress: Progress | None,
 ) -> BoundWeights:
     from bossa.weights.bind import bind, bind_blob
     from bossa.weights.slot import Slot
@@ -165,10 +163,18 @@ def _bind(
             " or checkpoint), or compile with --bundle"
         )
     from bossa.weights.cache import WeightCache
+    from bossa.weights.packer import LibraryPacker
     from bossa.weights.source import open_weights
 
     source = open_weights(given, cache_dir=cache_dir)
-    return bind(slots, source, ignored=pef.manifest.ignored_tensors, cache=WeightCache(), progress=progress)
+    return bind(
+        slots,
+        source,
+        ignored=pef.manifest.ignored_tensors,
+        cache=WeightCache(),
+        progress=progress,
+        packer=LibraryPacker(library.bossa_pack),
+    )
 
 
 def _tokenizer(pef: Pef, tokenizer: Location | None, weights: Path | None) -> Tokenizer | None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from bossa.codegen.toolchain import host_target
-from bossa.passes import optimize
+from bossa.passes import Precision, optimize
 from bossa.passes.rewrite import drop_dead
 from bossa.program.interpret import interpret
 from bossa.program.ir import Cat, Linear, Loop, Op, Program, Reduce, expressions, views
-from support.native import Native, build
+from support.native import Native, build, stored
 from support.programs import joined, random_program, random_weights
 
 pytestmark = pytest.mark.end_to_end
@@ -65,6 +65,39 @@ def test_chunks_threads_and_company_do_not_change_a_bit(natives: list[Native]) -
         chunked = native.run(weights, sequences, threads=3, chunks=[(0, 3, 10), (1, 0, 22), (0, 4, 1), (0, 0, 2)])
         np.testing.assert_array_equal(together, alone, err_msg=f"program {seed}")
         np.testing.assert_array_equal(together, chunked, err_msg=f"program {seed}")
+
+
+QUANTIZED = {"int8": (2e-3, range(0, 24, 2)), "int4": (5e-2, range(1, 24, 2))}
+"""Of 1 or the largest logit: what rounding the activations to 12 and to 8 bits does to programs whose linears have few
+inputs, and the seeds of the programs."""
+
+
+def _quantized_programs(precision: Precision) -> list[Program]:
+    seeds = QUANTIZED[precision][1]
+    return [optimize(random_program(random.Random(seed), layers=1 + seed % 3), precision) for seed in seeds]
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_quantized_programs_match_the_interpreter_and_are_the_same_to_the_bit_however_they_run(
+    precision: Precision, tmp_path: Path
+) -> None:
+    tolerance, seeds = QUANTIZED[precision]
+    programs = _quantized_programs(precision)
+    natives = build(programs, tmp_path, host_target())
+    portable = build(programs[:2], tmp_path, "portable")
+    for at, (seed, native) in enumerate(zip(seeds, natives, strict=True)):
+        program = native.plan.program
+        original = random_program(random.Random(seed), layers=1 + seed % 3)
+        weights = joined(original, program, random_weights(original, seed))
+        sequences = _inputs(seed, program)
+        together = native.run(weights, sequences)
+        expected = interpret(program, stored(program, weights), sequences, dtype=np.float64)
+        error = np.abs(together - expected).max() / max(1.0, np.abs(expected).max())
+        assert error < tolerance, f"program {seed}: {error:.1e}"
+        chunked = native.run(weights, sequences, threads=3, chunks=[(0, 3, 10), (1, 0, 22), (0, 4, 1), (0, 0, 2)])
+        np.testing.assert_array_equal(together, chunked, err_msg=f"program {seed}")
+        if at < len(portable):
+            np.testing.assert_array_equal(together, portable[at].run(weights, sequences), err_msg=f"program {seed}")
 
 
 def test_the_likeliest_tokens_are_those_of_the_logits(natives: list[Native]) -> None:

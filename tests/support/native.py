@@ -6,6 +6,7 @@ import ctypes
 import re
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from bossa.codegen.toolchain import FLAGS, KERNELS, TARGETS, find_compiler
 from bossa.program.ir import Program
 from bossa.runtime.native import Step
 from bossa.weights.bind import blob_layout
-from bossa.weights.pack import to_bf16
+from bossa.weights.pack import Tensor, pack, to_bf16
+from bossa.weights.panels import dequantize
+from bossa.weights.slot import QUANTIZED, Source
 
 
 class Native:
@@ -90,7 +93,7 @@ def build(
     for number, source in enumerate(sources):
         text = "\n".join(line for line in source.splitlines() if not line.startswith("#include"))
         text = re.sub(
-            r"\b(bossa_abi|bossa_signature|bossa_finds_best|bossa_open|bossa_step_run|bossa_close)\b",
+            r"\b(bossa_abi|bossa_signature|bossa_finds_best|bossa_pack|bossa_open|bossa_step_run|bossa_close)\b",
             rf"\1_{number}",
             text,
         )
@@ -123,6 +126,14 @@ def _pack(program: Program, weights: dict[str, NDArray[np.float32]]) -> bytes:
     blob = np.zeros(total, np.uint8)
     for slot, offset in zip(slots, offsets, strict=True):
         array: NDArray[Any] = np.asarray(weights[slot.name], np.float32).reshape(slot.shape)
+        if slot.dtype in QUANTIZED:
+            source = Source((slot.name,), slot.shape)
+            tensor = Tensor(source, array, "F32", slot.name, "memory")
+            for piece in pack(
+                replace(slot, sources=(source,), interleave=False), [tensor], blob[offset:][: slot.nbytes]
+            ):
+                piece()
+            continue
         if slot.layout == "panels":
             n, k = slot.shape
             padded = np.zeros((-(-n // 16) * 16, k), np.float32)
@@ -132,6 +143,17 @@ def _pack(program: Program, weights: dict[str, NDArray[np.float32]]) -> bytes:
         data = np.frombuffer(stored.tobytes(), np.uint8)
         blob[offset : offset + len(data)] = data
     return blob.tobytes()
+
+
+def stored(program: Program, weights: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """The weights as the program's formats keep them."""
+    slots = list(program.slots.values())
+    blob = np.frombuffer(_pack(program, weights), np.uint8)
+    offsets, _ = blob_layout(slots)
+    return {
+        slot.name: dequantize(slot, blob[offset : offset + slot.nbytes]).reshape(slot.shape)
+        for slot, offset in zip(slots, offsets, strict=True)
+    }
 
 
 def _aligned(data: bytes) -> NDArray[np.uint8]:

@@ -127,11 +127,10 @@ def _quantized(program: Program) -> tuple[tuple[DType, int], ...]:
 
 
 def _quantized_row(dtype: DType, k: int) -> int:
-    """`row_bytes` of the kernels' formats: activations, what goes with each group of 32, and their scales."""
+    """`row_bytes` of the kernels' formats: words and a scale; or blocks of 128 bytes with their sums and scales."""
     if dtype == "int8":
         return round_up(round_up(k, 4) * 2 + 4, 64) + 64
-    groups, blocks = -(-k // 32), -(-k // 128)
-    return round_up(groups * 36 + blocks * 4, 64) + 64
+    return round_up(-(-k // 128) * 144, 64) + 64
 
 
 def _attentions(ops: Iterable[Op]) -> Iterator[Attention]:

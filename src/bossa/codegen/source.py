@@ -39,9 +39,10 @@ def generate(plan: Plan) -> str:
         "",
         '#include "abi.h"',
         '#include "attention.h"',
+        *(['#include "argmax.h"'] if plan.finds_best else []),
         '#include "linear.h"',
         '#include "math.h"',
-        *(['#include "argmax.h"'] if plan.finds_best else []),
+        '#include "pack.h"',
         *(['#include "quantized.h"'] if plan.quantized else []),
         '#include "rows.h"',
         '#include "team.h"',
@@ -136,6 +137,11 @@ _EXPORTS = """extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
 extern "C" const char* bossa_signature(void) { return kSignature; }
 
 extern "C" int32_t bossa_finds_best(void) { return kFindsBest; }
+
+extern "C" int32_t bossa_pack(const void* source, int32_t stored, int64_t row_stride, int64_t step_stride, int64_t rows,
+                              int64_t K, int32_t format, int64_t first, int64_t panel_step, void* panels) {
+  return pack(source, stored, row_stride, step_stride, rows, K, format, first, panel_step, panels);
+}
 
 extern "C" void bossa_close(void* program) {
   Program* p = (Program*)program;

@@ -36,6 +36,11 @@ BOSSA_EXPORT const char* bossa_signature(void);
 // 1 when a step can give `best`.
 BOSSA_EXPORT int32_t bossa_finds_best(void);
 
+// Packs rows of a checkpoint's tensor into panels; see `pack` in pack.h.
+BOSSA_EXPORT int32_t bossa_pack(const void* source, int32_t stored, int64_t row_stride, int64_t step_stride,
+                                int64_t rows, int64_t K, int32_t format, int64_t first, int64_t panel_step,
+                                void* panels);
+
 // `slots` are the packed weights in slot order, `constants` the program's tables, `kv` zeroed pages; all three belong
 // to the caller and outlive the program. NULL when memory or threads cannot be had.
 BOSSA_EXPORT void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,

@@ -30,6 +30,22 @@ def default_threads() -> int:
         return os.cpu_count() or 1
 
 
+def open_library(pef: Pef) -> tuple[str, ctypes.CDLL]:
+    """The native program of a file for this CPU, and the target that it was compiled for.
+
+    Raises:
+        PefError: there is none for this CPU, or it does not load.
+    """
+    target = best_target(list(pef.manifest.targets))
+    if target is None:
+        held = ", ".join(pef.manifest.targets) or "no CPU at all"
+        raise PefError(
+            f"{pef.where}: compiled for {held}, which this CPU does not run: compile the model here or with --target"
+            " portable, or run it with --rebuild"
+        )
+    return target, load_library(pef.library(target), pef.where)
+
+
 class Program:
     """A compiled program ready to run.
 
@@ -45,15 +61,8 @@ class Program:
         self, pef: Pef, weights: BoundWeights, *, threads: int | None = None, pages: int, max_rows: int = 512
     ) -> None:
         manifest = pef.manifest
-        target = best_target(list(manifest.targets))
-        if target is None:
-            raise PefError(
-                f"{pef.where}: compiled for {', '.join(manifest.targets)}, which this CPU does not run; compile the"
-                " model here, or run with --rebuild"
-            )
         if threads is not None and threads < 1:
             raise RequestError(f"threads is {threads}; it must be 1 or more")
-        self.target = target
         self.page_size = manifest.page_size
         self.pages = pages
         self.vocab_size = manifest.vocab_size
@@ -61,7 +70,7 @@ class Program:
         self.max_rows = max_rows
         self.weights = weights
         self._lock = threading.Lock()
-        self._library = load_library(pef.library(target), pef.where)
+        self.target, self._library = open_library(pef)
         _check_layout(pef, self._library)
         self._constants = _aligned_copy(np.frombuffer(bytes(pef.constants()) or bytes(64), np.uint8))
         try:
