@@ -103,7 +103,7 @@ def run_schedule(fake, some_jobs, shape):
     return engine, requests
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(some_jobs=st.lists(jobs(stops=True), min_size=1, max_size=8), shape=shapes)
 def test_every_completion_is_the_one_that_its_request_gets_alone(fake, some_jobs, shape):
     engine, requests = run_schedule(fake, some_jobs, shape)
