@@ -116,6 +116,18 @@ def test_pages_that_nobody_holds_give_way_to_new_ones_the_longest_unused_first(f
     assert (_kept(engine, one), _kept(engine, two)) == (3, 1)
 
 
+def test_pages_that_a_waiting_request_will_share_stay_the_longest(fake):
+    engine = Engine(fake.Program(pages=10), batch_size=1)
+    one, two = [1] * 15, [2] * 15
+    run(engine, [one, two], 1)
+    for place, prompt in enumerate(([7] * 20, one)):  # the second waits for the first, which takes its memory
+        engine.submit(Request(place, prompt, SamplingParams(1)))
+    engine.step()
+    assert (_kept(engine, one), _kept(engine, two)) == (3, 2)
+    while engine._scheduler.unfinished:
+        engine.step()
+
+
 def _kept(engine, tokens):
     names: list[bytes] = []
     extend_names(names, tokens[:-1], 4)

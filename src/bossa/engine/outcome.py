@@ -49,7 +49,9 @@ def replay(request: Request) -> None:
     output = request.output_ids
     del request.logprobs[len(output) :]
     for token in output:
-        request.finish_reason = request.stopper.add(token)
+        reason = request.stopper.add(token)
+        if reason is not None:  # never None for a moment: whoever waits for the request may look at it
+            request.finish_reason = reason
 
 
 def _next_token(request: Request, outcome: Outcome, row: int) -> int:

@@ -76,6 +76,12 @@ class PagePool:
             self._holders[page] = self._holders.get(page, 0) + 1
         return ids
 
+    def touch(self, names: Iterable[bytes]) -> None:
+        """Keep the pages of these names for longer than others, as if they had just been given back."""
+        for page in [self._page_of[name] for name in names][::-1]:
+            if page in self._kept:
+                self._kept.move_to_end(page)
+
     def name(self, page: int, name: bytes) -> int:
         """Say what a lent page holds, from now on unchanged. Returns the page to use for it from now on.
 

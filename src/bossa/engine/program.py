@@ -47,6 +47,8 @@ class Program(Protocol):
     def step_greedy(self, tokens: Ints, positions: Ints, starts: Ints, block_tables: Ints, logit_rows: Ints) -> Ints:
         """Run a step, and give the likeliest token of each row in ``logit_rows`` alone: of equals, the lowest id.
 
+        A program that lacks this is asked for logits instead.
+
         Returns:
             [n] token ids.
 

@@ -67,6 +67,9 @@ class Scheduler:
         self._arrivals = 0
 
     def add(self, request: Request) -> None:
+        """Let a request wait for its turn, and keep the pages that it may then share."""
+        names = self._names(request)[: _shareable(request, self.pool.page_size)]
+        self.pool.touch(names[: self.pool.find(names)])
         request.arrival = self._arrivals
         self._arrivals += 1
         request.state = State.WAITING
