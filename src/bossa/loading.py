@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bossa.language_model import LanguageModel
     from bossa.tokenizer import Tokenizer
     from bossa.weights.bind import BoundWeights, Progress
+    from bossa.weights.source import WeightSource
 
 T = TypeVar("T")
 Location = str | PathLike[str]
@@ -34,7 +35,7 @@ def load(
     pef: Location | Pef,
     *,
     weights: Location | None = None,
-    checkpoint: Location | None = None,
+    checkpoint: Location | WeightSource | None = None,
     threads: int | None = None,
     memory: int | None = None,
     max_seq_length: int | None = None,
@@ -50,7 +51,8 @@ def load(
         pef: the file's path, or a `Pef`.
         weights: a model directory, a weights file or a name on the hub, for a file that has no weights in it; its
             tokenizer is used where the file has none.
-        checkpoint: weights to use instead: safetensors, single or sharded, or a torch state dict.
+        checkpoint: weights to use instead: safetensors, single or sharded, or a torch state dict; or a source of
+            tensors, which is packed anew each time.
         threads: to compute with; one a core by default.
         memory: bytes that keys and values may take; by default enough for `batch_size` sequences of the full
             length, or half of the memory that is free if that is less.
@@ -138,7 +140,7 @@ def _refuse_other_cpus(pef: Pef) -> None:
         )
 
 
-def _is_needed(pef: Pef, checkpoint: Location | None, tokenizer: Location | None) -> bool:
+def _is_needed(pef: Pef, checkpoint: Location | WeightSource | None, tokenizer: Location | None) -> bool:
     """Whether anything is to come from the model: its weights, or its tokenizer."""
     has_tokenizer = tokenizer is not None or any(name.startswith("tokenizer/") for name in pef.names())
     return not has_tokenizer or (checkpoint is None and pef.weights() is None)
@@ -155,7 +157,11 @@ def _find(weights: Location, cache_dir: Location | None) -> Path:
 
 
 def _bind(
-    pef: Pef, weights: Path | None, checkpoint: Location | None, cache_dir: Location | None, progress: Progress | None
+    pef: Pef,
+    weights: Path | None,
+    checkpoint: Location | WeightSource | None,
+    cache_dir: Location | None,
+    progress: Progress | None,
 ) -> BoundWeights:
     from bossa.weights.bind import bind, bind_blob
     from bossa.weights.slot import Slot
@@ -173,6 +179,8 @@ def _bind(
     from bossa.weights.cache import WeightCache
     from bossa.weights.source import open_weights
 
+    if not isinstance(given, (str, PathLike)):
+        return bind(slots, given, ignored=pef.manifest.ignored_tensors, progress=progress)
     source = open_weights(given, cache_dir=cache_dir)
     return bind(slots, source, ignored=pef.manifest.ignored_tensors, cache=WeightCache(), progress=progress)
 
