@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.draw is not None:
         draw(args.draw, output.read(args.draw / "figures.json"))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # for the workers' sake
     if args.work is None or args.model is None:
         parser.error("give --work and --model, or --draw")
     engines, missing = find_engines(

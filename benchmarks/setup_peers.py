@@ -56,7 +56,12 @@ def conversions(engine: str, python: str, model: Path, folder: Path) -> list[tup
     if engine == "openvino":
         tool = [str(Path(python).parent / "optimum-cli"), "export", "openvino", "-m", str(model)]
         task = ["--task", "text-generation-with-past", "--weight-format"]
-        return [(folder / f"openvino-{kind}", [*tool, *task, kind, "{target}"]) for kind in ("fp32", "int8", "int4")]
+        # Groups of 128 where a matrix has them, else the next size that fits.
+        more = {"int4": ["--group-size-fallback", "adjust"]}
+        return [
+            (folder / f"openvino-{kind}", [*tool, *task, kind, *more.get(kind, []), "{target}"])
+            for kind in ("fp32", "int8", "int4")
+        ]
     if engine == "bossa":
         tool = [python, "-m", "bossa", "compile", str(model), "-b", str(BATCH)]
         longest = ["--max_seq_length", str(LONGEST)]

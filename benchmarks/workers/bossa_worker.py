@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import bossa
 import serve
+from bossa.pef import Pef
+from bossa.weights.slot import Slot
 
 LARGEST_BATCH = 64
 
@@ -39,6 +42,13 @@ class BossaWorker:
         with self._load(settings["batch"]) as model:
             completions = model.generate(prompts, max_new_tokens=new, ignore_eos=True)
         return sum(len(completion.token_ids) for completion in completions)
+
+    def logits(self, ids: list[int]) -> Any:
+        return self._load(1).logits(ids)
+
+    def weight_bytes(self) -> int:
+        slots = Pef.open(self.pef).manifest.slots
+        return sum(Slot.from_json(dict(slot)).nbytes for slot in slots)
 
 
 if __name__ == "__main__":

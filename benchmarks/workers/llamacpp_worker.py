@@ -80,6 +80,18 @@ class LlamaCppWorker:
             count += self._complete(memory, [encoded[order[number]] for number in group], new)
         return count
 
+    def logits(self, ids: list[int]) -> Any:
+        import numpy
+
+        memory = self._context(1, len(ids), {"ubatch": 512})
+        self._run(memory, [(token, position, 0, True) for position, token in enumerate(ids)])
+        rows = numpy.ctypeslib.as_array(llama.llama_get_logits(memory), shape=(len(ids), self.tokens)).copy()
+        llama.llama_free(memory)
+        return rows
+
+    def weight_bytes(self) -> int:
+        return int(llama.llama_model_size(self.model))
+
     def _complete(self, memory: Any, prompts: Sequence[list[int]], new: int) -> int:
         """Prompts together, then a token of each a step."""
         llama.llama_memory_clear(llama.llama_get_memory(memory), True)

@@ -2,10 +2,12 @@
 
     WORKER.py --model PATH --threads N [--tokenizer FOLDER] serve
     WORKER.py --model PATH --threads N [--tokenizer FOLDER] job --prompts FILE --count N --new N --settings JSON
+    WORKER.py --model PATH --threads N [--tokenizer FOLDER] quality --windows FILE
 
 ``serve`` answers requests, a JSON object a line, from standard input, until that ends: the model is loaded once and no
-start is timed. ``job`` is a whole process, as a user would start it: load, tokenize, generate, end. Nothing here needs
-more than Python: each worker runs in the environment of its engine.
+start is timed. ``job`` is a whole process, as a user would start it: load, tokenize, generate, end. ``quality`` scores
+token ids, lists of them in a JSON file. Nothing here needs more than Python: each worker runs in the environment of its
+engine.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 STEPS_AHEAD = 2
 """Steps of decoding that are not timed, at the start."""
@@ -36,6 +38,29 @@ class Worker(Protocol):
 
     def generate(self, prompts: list[str], new: int, settings: Settings) -> int:
         """Complete texts greedily by ``new`` tokens each, whatever they are; how many were generated in all."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A worker that gives logits."""
+
+    def logits(self, ids: list[int]) -> Any:
+        """The logits, float32 [tokens, vocabulary], at each position."""
+
+    def weight_bytes(self) -> int:
+        """Bytes of all weights as they are kept."""
+
+
+def surprise(logits: Any, ids: list[int]) -> float:
+    """The sum of -log p of every token after the first, given those before it, in float64."""
+    import numpy as np
+
+    total = 0.0
+    for row, token in zip(logits[:-1], ids[1:], strict=True):
+        wide = row.astype(np.float64)
+        top = wide.max()
+        total += top + float(np.log(np.exp(wide - top).sum())) - float(wide[token])
+    return float(total)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -96,8 +121,9 @@ def main(make: Callable[[str, str, int], Worker]) -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--tokenizer", default="")
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("mode", choices=["serve", "job"])
+    parser.add_argument("mode", choices=["serve", "job", "quality"])
     parser.add_argument("--prompts")
+    parser.add_argument("--windows")
     parser.add_argument("--count", type=int)
     parser.add_argument("--new", type=int)
     parser.add_argument("--settings", type=json.loads, default={})
@@ -108,6 +134,15 @@ def main(make: Callable[[str, str, int], Worker]) -> None:
     if args.mode == "job":
         tokens = worker.generate(read_prompts(args.prompts, args.count), args.new, args.settings)
         print(json.dumps({"tokens": tokens, "peak_bytes": peak_bytes()}), file=answers, flush=True)
+        return
+    if args.mode == "quality":
+        if not isinstance(worker, Scorer):
+            raise SystemExit(f"{type(worker).__name__} does not score tokens")
+        with open(args.windows, encoding="utf-8") as file:
+            windows = json.load(file)
+        total = sum(surprise(worker.logits(window), window) for window in windows)
+        answer = {"nll": total, "tokens": sum(map(len, windows)) - len(windows), "weight_bytes": worker.weight_bytes()}
+        print(json.dumps(answer), file=answers, flush=True)
         return
     random.seed(0)
     print(json.dumps({"ready": True}), file=answers, flush=True)

@@ -50,6 +50,9 @@ class TransformersWorker:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         cache.early_initialization(batch, heads, width, torch.float32, torch.device("cpu"))
+        for layer in cache.layers:  # their own tensors are marked as static, which the compiler takes for constants
+            layer.keys, layer.values = torch.zeros_like(layer.keys), torch.zeros_like(layer.values)
+            layer.cumulative_length = torch.zeros_like(layer.cumulative_length)
         return cache
 
     @torch.no_grad()
@@ -107,6 +110,14 @@ class TransformersWorker:
             tokenizer.batch_decode(out)
             count += (out.shape[1] - inputs["input_ids"].shape[1]) * len(group)
         return count
+
+    @torch.no_grad()
+    def logits(self, ids: list[int]) -> Any:
+        return self._model({"attention": "eager"})(torch.tensor([ids]), use_cache=False).logits[0].numpy()
+
+    def weight_bytes(self) -> int:
+        parameters = self._model({"attention": "eager"}).parameters()
+        return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
 
     def _ids(self, batch: int, length: int, settings: serve.Settings) -> Any:
         return torch.randint(0, self._model(settings).config.vocab_size, (batch, length))
