@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bossa.bench import limits
-from bossa.bench.limits import measure_limits
+from bossa.bench.limits import Limits, measure_limits
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +34,10 @@ def test_every_limit_is_measured_on_any_machine(threads, target, monkeypatch):
 def test_narrower_integers_are_not_slower():
     found = measure_limits(1, 0.3).operations_per_s
     assert found["int8"] > found["int16"]  # twice as many in a register; a margin of two for a busy machine
+
+
+def test_of_two_measurements_the_better_one_counts_limit_by_limit():
+    one = Limits("portable", 2, 10.0, "first", 6.0, "first", {"fp32": 5.0, "int8": 1.0}, 2e-6)
+    two = Limits("portable", 2, 9.0, "second", 7.0, "second", {"fp32": 4.0, "int8": 2.0}, 1e-6)
+    best = Limits("portable", 2, 10.0, "first", 7.0, "second", {"fp32": 5.0, "int8": 2.0}, 1e-6)
+    assert one.best(two) == two.best(one) == best

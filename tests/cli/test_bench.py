@@ -37,6 +37,7 @@ def test_given_weights_are_used(bossa, tiny_pef, tiny_model, weight_cache, monke
 
 def test_where_there_is_no_compiler_the_limits_are_left_out_and_it_is_said(bossa, tiny_pef, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
+    limits._library.cache_clear()
     result = bossa("bench", tiny_pef, "--batch", "1", *QUICK)
     assert result.code == 0, result.err
     assert "no limits: $CXX is 'no-such-compiler'" in result.out
