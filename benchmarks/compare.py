@@ -1,91 +1,154 @@
-"""Bossa beside other engines on one machine in one run: rounds in turn, medians, ratios, and the machine's limits.
+"""Bossa beside llama.cpp, CTranslate2, OpenVINO GenAI and transformers: one model, one machine, one run.
 
-Each engine runs from an environment of its own; one that is not given is left out, and said. For example:
+    python benchmarks/setup_peers.py --work peers --model gpt2/
+    python benchmarks/compare.py --work peers --model gpt2/ --prompts dev.jsonl --out figures
 
-    python benchmarks/compare.py --pef gpt2.pef --model gpt2/ --parameters 124439808 --head 38597376 \\
-        --vocabulary 50257 --llamacpp llamacpp-env/bin/python gpt2-f32.gguf \\
-        --openvino openvino-env/bin/python gpt2-openvino/
+Every engine that setup_peers.py has made runs in an environment and process of its own; what is missing is said and
+left out. Each peer's settings are tried first, case by case, and the fastest are measured. Then come the rounds:
+in each every engine runs every case, another one first each time. Tables have medians of the rounds, and ratios are
+taken within a round. The machine's limits are measured in each round too, where there is a C++ compiler.
+
+OUT/figures.json has all raw figures, OUT/*.md the tables and OUT/*.png the charts; `--draw OUT` makes both again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
+import os
+import platform
+import signal
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).parent
-CASES = ["prefill 128", "prefill 512", "prefill 1000", "decode 1", "decode 8", "decode 32"]
-
-
-def output(command: list[str]) -> dict[str, float]:
-    """What a command prints on its last line, as JSON."""
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode != 0:
-        sys.exit(f"{' '.join(command)} failed:\n{result.stderr[-2000:]}")
-    return json.loads(result.stdout.splitlines()[-1])
+from comparison import output
+from comparison.cases import CONTEXT, STEPS, RateCase, counts, job_cases, rate_cases
+from comparison.engines import Engine, find_engines
+from comparison.results import OURS, Figure
+from comparison.session import run_jobs, run_rates, say
+from setup_peers import named_pythons
 
 
-def limits(threads: int) -> dict[str, float]:
-    """Bytes read and fp32 operations a second, from a program compiled on the spot."""
-    with tempfile.TemporaryDirectory() as folder:
-        binary = str(Path(folder) / "limits")
-        kernels = HERE.parent / "src" / "bossa" / "kernels"
-        flags = ["-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-pthread", "-iquote", str(kernels)]
-        subprocess.run(["c++", *flags, str(HERE / "limits.cc"), "-o", binary], check=True)
-        return output([binary, str(threads)])
+def costs(engines: Sequence[Engine], cases: Sequence[RateCase]) -> dict[str, dict[str, Any]]:
+    """What each case costs our programs at least, by engine and case."""
+    from bossa.assemble import read_program
+    from bossa.bench import StepModel
+    from bossa.loading import ROWS_OF_A_STEP
+    from bossa.pef import Pef
+
+    found: dict[str, dict[str, Any]] = {}
+    for engine in engines:
+        if engine.family != OURS:
+            continue
+        pef = Pef.open(engine.model)
+        model = StepModel.of_program(read_program(pef), pef.manifest.page_bytes, pef.manifest.page_size)
+        for case in cases:
+            if case.kind == "prefill":
+                cost = model.prefill(case.size, ROWS_OF_A_STEP)
+            else:
+                cost = model.decode(case.size, CONTEXT + STEPS // 2)
+            fields = {"tokens": case.size, "bytes": cost.bytes, "operations": dict(cost.operations)}
+            found.setdefault(engine.name, {})[case.name] = fields
+    return found
 
 
-def main() -> None:
+def machine_limits(threads: int) -> list[dict[str, Any]]:
+    """This machine's limits now; none where they cannot be measured."""
+    from bossa.bench import measure_limits
+    from bossa.errors import ToolchainError
+
+    try:
+        return [measure_limits(threads, 3).to_json()]
+    except ToolchainError as error:
+        say(f"no limits: {error}")
+        return []
+
+
+def processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine()
+
+
+def draw(folder: Path, kept: dict[str, Any]) -> None:
+    from bossa.errors import RequestError
+
+    output.write(folder, kept)
+    try:
+        for name in output.draw(folder, kept):
+            say(f"drawn: {folder / name}")
+    except RequestError as error:
+        say(f"no charts: {error}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pef", required=True)
-    parser.add_argument("--model", required=True, help="the checkpoint, for Bossa")
-    parser.add_argument("--parameters", type=int, required=True, help="weights read for each token")
-    parser.add_argument("--head", type=int, required=True, help="those of them that only logits need")
-    parser.add_argument("--vocabulary", type=int, required=True)
-    parser.add_argument("--llamacpp", nargs=2, metavar=("PYTHON", "GGUF"))
-    parser.add_argument("--openvino", nargs=2, metavar=("PYTHON", "FOLDER"))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
+    parser.add_argument("--work", type=Path, help="what setup_peers.py has made")
+    parser.add_argument("--model", type=Path, help="the checkpoint's folder")
+    parser.add_argument("--prompts", help="a JSON Lines file of prompts, for the whole processes; left out without one")
+    parser.add_argument("--out", type=Path, default=Path("figures"))
+    parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PATH", help="as in setup_peers.py")
+    parser.add_argument("--only", action="append", default=[], help="an engine (llama.cpp) or one precision of it")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=3, help="measurements of a case in a round")
+    parser.add_argument("--prefill", type=counts, default=[128, 512, 1000], help="prompt lengths; '' for none")
+    parser.add_argument("--decode", type=counts, default=[1, 8, 32], help="sequences; '' for none")
+    parser.add_argument("--most-prompts", type=int, default=10**9, help="of the file of prompts")
+    parser.add_argument("--draw", type=Path, metavar="OUT", help="make tables and charts of a finished run again")
+    args = parser.parse_args(arguments)
+    if args.draw is not None:
+        draw(args.draw, output.read(args.draw / "figures.json"))
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # for the workers' sake
+    if args.work is None or args.model is None:
+        parser.error("give --work and --model, or --draw")
+    engines, missing = find_engines(
+        args.work, args.model, {"bossa": sys.executable, **named_pythons(args.python)}, args.only
+    )
+    for line in missing:
+        say(line)
+    if not engines:
+        say("nothing to run: make engines and models with setup_peers.py")
+        return 1
+    cases = rate_cases(args.prefill, args.decode)
+    title = f"{args.model.resolve().name}, {args.threads} threads"
+    kept: dict[str, Any] = {
+        "about": {
+            "title": title, "processor": processor(), "threads": args.threads, "rounds": args.rounds,
+            "engines": {engine.name: str(engine.model.name) for engine in engines}, "missing": missing,
+        },
+        "limits": machine_limits(args.threads), "costs": costs(engines, cases),
+        "rates": [], "seconds": [], "memory": [],
+    }  # fmt: skip
 
-    threads = str(args.threads)
-    engines = {"Bossa": [sys.executable, str(HERE / "bossa_rates.py"), args.pef, args.model, threads]}
-    if args.llamacpp:
-        engines["llama.cpp"] = [args.llamacpp[0], str(HERE / "llamacpp_rates.py"), args.llamacpp[1], threads]
-    if args.openvino:
-        python, folder = args.openvino
-        engines["OpenVINO"] = [python, str(HERE / "openvino_rates.py"), folder, str(args.vocabulary)]
-    for name in {"llama.cpp", "OpenVINO"} - engines.keys():
-        print(f"{name}: not given, left out", file=sys.stderr)
+    def after_rates(figures: list[Figure]) -> None:
+        kept["rates"] = figures
+        kept["limits"] += machine_limits(args.threads)
+        output.write(args.out, kept)
 
-    rounds: list[dict[str, dict[str, float]]] = []
-    limit: dict[str, float] = {}
-    for number in range(args.rounds):
-        measured = limits(args.threads)
-        limit = {key: max(value, limit.get(key, 0.0)) for key, value in measured.items()}
-        rounds.append({name: output(command) for name, command in engines.items()})
-        print(f"round {number + 1} of {args.rounds} done", file=sys.stderr)
+    def after_jobs(seconds: list[Figure], memory: list[Figure]) -> None:
+        kept["seconds"], kept["memory"] = seconds, memory
+        output.write(args.out, kept)
 
-    print(f"read {limit['read_bytes_per_s'] / 1e9:.1f} GB/s, multiply-add {limit['fma_flop_per_s'] / 1e9:.0f} GFLOP/s")
-    header = ["case", *engines, *(f"vs {name}" for name in engines if name != "Bossa"), "limit", "of limit"]
-    print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
-    for case in CASES:
-        medians = {name: statistics.median(r[name][case] for r in rounds) for name in engines}
-        ratios = [
-            statistics.median(r["Bossa"][case] / r[name][case] for r in rounds) for name in engines if name != "Bossa"
-        ]
-        kind, rows = case.split()
-        worked = args.parameters - args.head if kind == "prefill" else args.parameters  # one row's logits in a prompt
-        compute = limit["fma_flop_per_s"] / (2 * worked)
-        memory = limit["read_bytes_per_s"] / (4 * args.parameters) * int(rows)
-        bound = compute if kind == "prefill" else min(compute, memory)
-        cells = [case, *(f"{rate:.1f}" for rate in medians.values()), *(f"{ratio:.2f}x" for ratio in ratios)]
-        print("| " + " | ".join([*cells, f"{bound:.0f}", f"{medians['Bossa'] / bound:.0%}"]) + " |")
+    if cases:
+        run_rates(engines, cases, args.rounds, args.repeat, args.threads, after_rates)
+    if args.prompts is None:
+        say("no whole processes: give --prompts")
+    else:
+        with open(args.prompts, encoding="utf-8") as file:
+            total = min(sum(1 for line in file if line.strip()), args.most_prompts)
+        run_jobs(engines, job_cases(total), args.prompts, args.rounds, args.threads, after_jobs)
+    draw(args.out, kept)
+    for name, table in output.tables(kept).items():
+        print(f"\n{name}\n\n{table}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

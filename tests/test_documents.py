@@ -11,7 +11,7 @@ from bossa.passes import PASSES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PACKAGES = "cli|codegen|dataset|engine|frontend|kernels|passes|pef|program|runtime|tokenizer|weights"
+PACKAGES = "bench|cli|codegen|dataset|engine|frontend|kernels|passes|pef|program|runtime|tokenizer|weights"
 SOURCE = re.compile(rf"`(?:src/bossa/)?((?:{PACKAGES})/[\w*]+\.(?:py|h))`")
 LINK = re.compile(r"\]\(([^)\s#]*)#?([^)\s]*)\)")
 

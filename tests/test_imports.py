@@ -14,7 +14,7 @@ import bossa
 
 SOURCE = Path(bossa.__file__).parent
 
-RUN_PATH = ["program", "pef", "weights", "runtime", "engine", "dataset", "cli.run"]
+RUN_PATH = ["program", "pef", "weights", "runtime", "engine", "dataset", "cli.run", "cli.bench", "bench"]
 
 EVERYONE = {"errors", "version", "weights.slot", "cpu", "signature"}
 """Words that all parts speak: the errors, the version, what a packed weight is, and what this machine's CPU runs."""
@@ -27,6 +27,7 @@ PARTS: dict[str, set[str]] = {
     "pef": set(),
     "weights": set(),
     "runtime": {"pef", "weights"},
+    "bench": {"program", "codegen", "weights", "engine"},
     "engine": {"runtime", "tokenizer"},
     "dataset": set(),
     "tokenizer": set(),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bossa.language_model import LanguageModel
     from bossa.tokenizer import Tokenizer
     from bossa.weights.bind import BoundWeights, Progress
+    from bossa.weights.source import WeightSource
 
 T = TypeVar("T")
 Location = str | PathLike[str]
@@ -26,7 +27,7 @@ def load(
     pef: Location | Pef,
     *,
     weights: Location | None = None,
-    checkpoint: Location | None = None,
+    checkpoint: Location | WeightSource | None = None,
     threads: int | None = None,
     memory: int | None = None,
     max_seq_length: int | None = None,
@@ -42,7 +43,8 @@ def load(
         pef: the file's path, or a `Pef`.
         weights: a model directory, a weights file or a name on the hub, for a file that has no weights in it; its
             tokenizer is used where the file has none.
-        checkpoint: weights to use instead: safetensors, single or sharded, or a torch state dict.
+        checkpoint: weights to use instead: safetensors, single or sharded, or a torch state dict; or a source of
+            tensors, which is packed anew each time.
         threads: to compute with; one a core by default.
         memory: bytes that loading may add to the packed weights, for keys and values, activations and logits; by
             default enough for `batch_size` sequences of the full length, or half of the memory that is free if that
@@ -125,7 +127,7 @@ def _limits(manifest: Manifest, batch_size: int | None, max_seq_length: int | No
     return sequences, max_seq_length
 
 
-def _is_needed(pef: Pef, checkpoint: Location | None, tokenizer: Location | None) -> bool:
+def _is_needed(pef: Pef, checkpoint: Location | WeightSource | None, tokenizer: Location | None) -> bool:
     """Whether anything is to come from the model: its weights, or its tokenizer."""
     has_tokenizer = tokenizer is not None or any(name.startswith("tokenizer/") for name in pef.names())
     return not has_tokenizer or (checkpoint is None and pef.weights() is None)
@@ -145,7 +147,7 @@ def _bind(
     pef: Pef,
     library: CDLL,
     weights: Path | None,
-    checkpoint: Location | None,
+    checkpoint: Location | WeightSource | None,
     cache_dir: Location | None,
     progress: Progress | None,
 ) -> BoundWeights:
@@ -166,12 +168,15 @@ def _bind(
     from bossa.weights.packer import LibraryPacker
     from bossa.weights.source import open_weights
 
-    source = open_weights(given, cache_dir=cache_dir)
+    if isinstance(given, (str, PathLike)):
+        source, cache = open_weights(given, cache_dir=cache_dir), WeightCache()
+    else:  # a source of tensors that nothing tells from another
+        source, cache = given, None
     return bind(
         slots,
         source,
         ignored=pef.manifest.ignored_tensors,
-        cache=WeightCache(),
+        cache=cache,
         progress=progress,
         packer=LibraryPacker(library.bossa_pack),
     )

@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     READER_GONE = 141  # 128 + SIGPIPE: `bossa run … | head`
 
 
-COMMANDS = ("compile", "run", "inspect", "cache")
+COMMANDS = ("compile", "run", "inspect", "bench", "cache")
 
 
 class _Commands(click.Group):

@@ -50,6 +50,20 @@ class CountOrAll(click.ParamType["int | None"]):
         return int(text)
 
 
+class Counts(click.ParamType[tuple[int, ...]]):
+    """Counts from 1, with commas between them."""
+
+    name = "count,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(re.fullmatch(r"\d{1,9}", part) and int(part) for part in parts):
+            self.fail(f"{value!r} is not a list of counts: write it like 1,8,32", param, ctx)
+        return tuple(dict.fromkeys(int(part) for part in parts))
+
+
 class SequenceLength(click.ParamType["int | None"]):
     """A count of tokens, or ``-1`` (None) for the most that there can be."""
 

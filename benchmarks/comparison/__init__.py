@@ -1,0 +1,1 @@
+"""Parts of `compare.py`: what is compared, how it is run, and how the figures are put together."""

@@ -1,0 +1,228 @@
+"""What a step of a program costs: bytes read, multiply-adds and barriers, counted in its row program.
+
+A step reads each weight once, whatever its rows, and of each sequence the keys and values that its rows see. Counted
+are weights, keys and values, the arithmetic of linears and of attention, and the barriers between sections. Left out
+are activations, which stay in caches, what is written, and the arithmetic of norms and activation functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from bossa.codegen.cut import Matmul, Repeat, Rows, Section
+from bossa.codegen.plan import Plan, make_plan
+from bossa.program.ir import Attention, Embed, Linear, Loop, Op, Program, Select, weights_of
+from bossa.weights.slot import Slot
+
+ARITHMETIC = {"fp32": "fp32", "bf16": "fp32", "int8": "int16", "int4": "int8"}
+"""The multiply-adds that a linear takes, by how its weight is stored: int8 weights meet 12-bit activations in products
+of int16, int4 weights 8-bit activations in products of int8."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive rows of one sequence in a step.
+
+    Attributes:
+        start: the position of the first.
+        rows: how many.
+        logits: of how many of them the logits are wanted.
+    """
+
+    start: int
+    rows: int
+    logits: int = 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step, or several, must do at least.
+
+    Attributes:
+        weight_bytes: of weights read.
+        kv_bytes: of keys and values read.
+        operations: by arithmetic (``fp32``, ``int16``, ``int8``); a multiply-add is two.
+        barriers: at which all threads meet.
+    """
+
+    weight_bytes: int = 0
+    kv_bytes: int = 0
+    operations: Mapping[str, int] = field(default_factory=dict)
+    barriers: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return self.weight_bytes + self.kv_bytes
+
+    def __add__(self, other: Cost) -> Cost:
+        kinds = dict.fromkeys([*self.operations, *other.operations])
+        return Cost(
+            self.weight_bytes + other.weight_bytes,
+            self.kv_bytes + other.kv_bytes,
+            {kind: self.operations.get(kind, 0) + other.operations.get(kind, 0) for kind in kinds},
+            self.barriers + other.barriers,
+        )
+
+    def read_seconds(self, bytes_per_s: float) -> float:
+        """The time to read what is read."""
+        return self.bytes / bytes_per_s
+
+    def arithmetic_seconds(self, rates: Mapping[str, float]) -> float:
+        """The time to compute what is computed, one kind of arithmetic after the other."""
+        return sum(count / rates[kind] for kind, count in self.operations.items())
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """A linear: its weight's bytes, and the operations of one row."""
+
+    nbytes: int
+    operations: int
+    arithmetic: str
+    selected: bool
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """An attention: bytes of keys and values of a position, operations of a row for each position it sees."""
+
+    nbytes: float
+    operations: int
+    window: int
+
+    def sees(self, position: int) -> int:
+        return min(position + 1, self.window or position + 1)
+
+
+class StepModel:
+    """The cost of any step of one program.
+
+    Args:
+        program: the row program.
+        page_bytes, page_size: of a KV page, all layers together, as the manifest has them.
+        barriers: of a step, and of one whose logits nobody wants.
+    """
+
+    def __init__(self, program: Program, page_bytes: int, page_size: int, barriers: tuple[int, int] = (0, 0)) -> None:
+        self.matrices: list[_Matrix] = []
+        self.attentions: list[_Heads] = []
+        self.row_bytes = 0
+        self.flat_bytes = 0
+        self.selected_flat_bytes = 0
+        self.barriers = barriers
+        selected, shapes = False, []
+        for op, slots in _unrolled(program.body, program.slots):
+            if isinstance(op, Select):
+                selected = True
+            elif isinstance(op, Embed):
+                slot = slots[op.weight]
+                self.row_bytes += slot.nbytes // max(1, slot.shape[0])
+            elif isinstance(op, Attention):
+                shapes.append(op)
+            if isinstance(op, Linear):
+                slot = slots[op.weight]
+                rows = prod(op.x.shape[:-1])
+                self.matrices.append(
+                    _Matrix(slot.nbytes, 2 * prod(slot.shape) * rows, ARITHMETIC[slot.dtype], selected)
+                )
+            flat = sum(slots[name].nbytes for name in weights_of(op) if slots[name].layout == "flat")
+            if selected:
+                self.selected_flat_bytes += flat
+            else:
+                self.flat_bytes += flat
+        elements = sum(_elements(op) for op in shapes)
+        for op in shapes:
+            share = _elements(op) / elements * page_bytes / page_size
+            operations = 2 * op.q.shape[0] * (op.q.shape[1] + op.v.shape[1])
+            self.attentions.append(_Heads(share, operations, op.window))
+
+    @classmethod
+    def of_plan(cls, plan: Plan, page_bytes: int, page_size: int) -> StepModel:
+        return cls(plan.program, page_bytes, page_size, count_barriers(plan))
+
+    @classmethod
+    def of_program(cls, program: Program, page_bytes: int, page_size: int) -> StepModel:
+        return cls.of_plan(make_plan(program), page_bytes, page_size)
+
+    @property
+    def kv_bytes_per_position(self) -> float:
+        return sum(heads.nbytes for heads in self.attentions)
+
+    def cost(self, spans: Sequence[Span]) -> Cost:
+        """The cost of one step over these rows."""
+        rows = sum(span.rows for span in spans)
+        logits = sum(span.logits for span in spans)
+        weights = self.flat_bytes + self.row_bytes * rows + (self.selected_flat_bytes if logits else 0)
+        operations: dict[str, int] = {}
+        for matrix in self.matrices:
+            count = logits if matrix.selected else rows
+            if count:
+                weights += matrix.nbytes
+                operations[matrix.arithmetic] = operations.get(matrix.arithmetic, 0) + matrix.operations * count
+        kv = 0.0
+        for heads in self.attentions:
+            for span in spans:
+                last = span.start + span.rows - 1
+                first = span.start + 1 - heads.sees(span.start)
+                kv += heads.nbytes * (last + 1 - first)
+                seen = sum(heads.sees(position) for position in range(span.start, last + 1))
+                operations["fp32"] = operations.get("fp32", 0) + heads.operations * seen
+        return Cost(weights, round(kv), operations, self.barriers[0] if logits else self.barriers[1])
+
+    def prefill(self, length: int, max_rows: int) -> Cost:
+        """The cost of a prompt in steps of ``max_rows`` rows at most, with the logits of its last token."""
+        total = Cost()
+        for start in range(0, length, max_rows):
+            rows = min(max_rows, length - start)
+            total += self.cost([Span(start, rows, 1 if start + rows == length else 0)])
+        return total
+
+    def decode(self, batch: int, context: int) -> Cost:
+        """The cost of a token each for ``batch`` sequences of ``context`` tokens."""
+        return self.cost([Span(context, 1)] * batch)
+
+
+def _elements(op: Attention) -> int:
+    return op.k.shape[0] * (op.k.shape[1] + op.v.shape[1])
+
+
+def _unrolled(ops: Iterable[Op], slots: Mapping[str, Slot]) -> Iterator[tuple[Op, Mapping[str, Slot]]]:
+    """Every op as often as it runs, with the slots that its weights' names stand for then."""
+    for op in ops:
+        if not isinstance(op, Loop):
+            yield op, slots
+            continue
+        for i in range(op.count):
+            held = {name: slots[chosen[i]] for name, chosen in op.weights}
+            yield from _unrolled(op.body, {**slots, **held})
+
+
+def count_barriers(plan: Plan) -> tuple[int, int]:
+    """Barriers of a step: with logits, and without any."""
+    before = after = 0
+    selected = False
+    for section in plan.sections:
+        selected = selected or _is_selected(section)
+        met = _barriers(plan, section)
+        if selected:
+            after += met
+        else:
+            before += met
+    return before + after, before
+
+
+def _is_selected(section: Section) -> bool:
+    return isinstance(section, (Rows, Matmul)) and section.selected
+
+
+def _barriers(plan: Plan, section: Section) -> int:
+    """One after each section; in a loop, one more for each carried value that has to be copied into place."""
+    if not isinstance(section, Repeat):
+        return 1
+    places = plan.places
+    carried = section.loop.carried
+    first = sum(places[item.init] != places[item.inner.name] for item in carried)
+    again = sum(places[item.step] != places[item.inner.name] for item in carried)
+    return first + section.loop.count * (again + sum(_barriers(plan, inner) for inner in section.sections))

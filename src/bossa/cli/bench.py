@@ -1,0 +1,190 @@
+"""``bossa bench``: this machine's limits, and how near a program comes to them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bossa.cli import options
+from bossa.cli.progress import Packing
+from bossa.cli.text import table
+from bossa.errors import RequestError, ToolchainError
+
+if TYPE_CHECKING:
+    from bossa.bench import Limits, Rate, StepModel
+    from bossa.language_model import LanguageModel
+    from bossa.pef import Pef
+
+
+@click.command("bench", short_help="Measure a program against this machine's limits.")
+@click.argument("pef", type=click.Path(path_type=Path))
+@click.option("--model_name_or_path", metavar="MODEL", help="Weights; made up where none are given.")
+@click.option("--checkpoint_name", metavar="FILE", default="", help="Weights to use instead of the model's.")
+@click.option(
+    "-b", "--batch", type=options.Counts(), default="1,8,32", show_default=True, help="Sequences in decoding."
+)
+@click.option("--prompt-lengths", type=options.Counts(), help="Tokens of a prompt in prefill.  [default: 128,512,1000]")
+@click.option(
+    "--context",
+    type=options.Counts(),
+    default="32",
+    show_default=True,
+    help="Tokens of each sequence as decoding starts.",
+)
+@click.option("--repeat", type=click.IntRange(min=2), default=5, show_default=True, help="Measurements of each case.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="No more measurements after these."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: one a core]")
+@click.option("--memory", type=options.Size(), metavar="SIZE", help="The most that keys and values may take, as 2GB.")
+@click.option("--limits/--no-limits", default=True, show_default=True, help="Measure the machine's limits.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all figures here.")
+@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw rates and limits here.")
+@options.cache_dir()
+@options.DEBUG
+def command(
+    pef: Path,
+    model_name_or_path: str | None,
+    checkpoint_name: str,
+    batch: tuple[int, ...],
+    prompt_lengths: tuple[int, ...] | None,
+    context: tuple[int, ...],
+    repeat: int,
+    seconds: float,
+    threads: int | None,
+    memory: int | None,
+    limits: bool,
+    json_file: Path | None,
+    chart: Path | None,
+    cache_dir: Path | None,
+) -> None:
+    """Measure prefill and decoding of the program file PEF, and say how near they come to what this machine allows.
+
+    The limits are measured too: reading from memory and multiply-adds. They need a C++ compiler, and are left out where
+    there is none. Without weights, random ones are made up: speed does not depend on their values.
+    """
+    from bossa.assemble import read_program
+    from bossa.bench import StepModel, measure_limits, report
+    from bossa.loading import load
+    from bossa.pef import Pef
+    from bossa.runtime.program import default_threads
+
+    if chart is not None:
+        report.plotting()  # refused before anything is measured
+    threads = threads or default_threads()
+    opened = Pef.open(pef)
+    manifest = opened.manifest
+    lengths = _fitting(prompt_lengths, manifest.max_seq_length)
+    steps = _steps(context, manifest.max_seq_length)
+    model_of_steps = StepModel.of_program(read_program(opened), manifest.page_bytes, manifest.page_size)
+    checkpoint, words = _weights(opened, model_name_or_path, checkpoint_name)
+    measured, why = _limits(threads, seconds / 2) if limits else (None, "--no-limits")
+    with Packing() as packing:
+        model = load(
+            opened,
+            weights=model_name_or_path,
+            checkpoint=checkpoint,
+            threads=threads,
+            memory=memory,
+            batch_size=max(batch),
+            cache_dir=cache_dir,
+            progress=packing,
+        )
+    with model:
+        rates = _measure(model, model_of_steps, lengths, batch, context, steps, repeat, seconds)
+        program = {
+            "name": manifest.name,
+            "precision": manifest.precision,
+            "parameters": manifest.parameters,
+            "weight_bytes": model.engine.program.weights.nbytes,  # type: ignore[attr-defined]
+            "kv_bytes_per_position": model_of_steps.kv_bytes_per_position,
+            "target": model.engine.program.target,  # type: ignore[attr-defined]
+        }
+    if measured is not None:  # before and after: a machine that others use drifts
+        measured = measured.best(measure_limits(threads, seconds / 2))
+    result = report.Report(program, words, threads, measured, rates, why)
+    for line in report.heading(result):
+        click.echo(line)
+    if measured is not None:
+        click.echo(table(report.limit_rows(measured), indent=2))
+    click.echo()
+    click.echo(table([report.HEADER, *(report.rate_row(rate, measured) for rate in rates)]))
+    for line in report.notes(result):
+        click.echo(line)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+    if chart is not None:
+        report.draw(result, chart)
+
+
+def _measure(
+    model: LanguageModel,
+    model_of_steps: StepModel,
+    lengths: tuple[int, ...],
+    batches: tuple[int, ...],
+    contexts: tuple[int, ...],
+    steps: int,
+    repeat: int,
+    seconds: float,
+) -> list[Rate]:
+    from bossa.bench import Rate, decode_rates, prefill_rates
+
+    rates = []
+    engine = model.engine
+    for length in lengths:
+        cost = model_of_steps.prefill(length, engine.program.max_rows)
+        rates.append(Rate("prefill", 1, length, prefill_rates(engine, length, repeat, seconds), length, cost))
+    for context in contexts:
+        for batch in batches:
+            measured, reached = decode_rates(engine, batch, context, steps, repeat, seconds)
+            rates.append(Rate("decode", batch, reached, measured, batch, model_of_steps.decode(batch, reached)))
+    return rates
+
+
+def _fitting(lengths: tuple[int, ...] | None, longest: int) -> tuple[int, ...]:
+    """The prompt lengths asked for; of the usual ones, those that the program takes."""
+    if lengths is None:
+        return tuple(length for length in (128, 512, 1000) if length < longest) or (longest - 1,)
+    if max(lengths) >= longest:
+        raise RequestError(
+            f"a prompt of {max(lengths)} tokens and a new one do not fit: the program was compiled for {longest}"
+        )
+    return lengths
+
+
+def _steps(contexts: tuple[int, ...], longest: int) -> int:
+    """Steps of a measurement of decoding: fewer where contexts come near the program's end."""
+    from bossa.bench.rates import STEPS
+
+    steps = min(STEPS, longest - max(contexts) - 8)
+    if steps < 1:
+        raise RequestError(
+            f"contexts of {max(contexts)} tokens leave no room to decode: the program was compiled for {longest}"
+        )
+    return steps
+
+
+def _weights(pef: Pef, model: str | None, checkpoint: str) -> tuple[Any, str]:
+    """The checkpoint to load, and where the weights come from in words."""
+    from bossa.bench.random_weights import RandomWeights
+    from bossa.weights.slot import Slot
+
+    if checkpoint:
+        return checkpoint, f"weights of {checkpoint}"
+    if pef.weights() is not None:
+        return None, "its own weights"
+    if model is not None:
+        return None, f"weights of {model}"
+    return RandomWeights([Slot.from_json(dict(slot)) for slot in pef.manifest.slots]), "random weights"
+
+
+def _limits(threads: int, seconds: float) -> tuple[Limits | None, str]:
+    from bossa.bench import measure_limits
+
+    try:
+        return measure_limits(threads, seconds), ""
+    except ToolchainError as error:
+        return None, str(error)
