@@ -169,7 +169,7 @@ def draw(measured: Sequence[Point], folder: Path) -> list[str]:
         axes.set_yscale("log")
         ticks = sorted({point.x for point in measured if point.chart == chart})
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=45)
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
         axes.set_xlabel(chart)
         axes.set_ylabel("tokens/s (dashed: the machine's limit)")
         axes.grid(alpha=0.3)

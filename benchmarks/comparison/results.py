@@ -130,9 +130,11 @@ def rate_table(figures: Figures) -> str:
 
 
 def goal_table(figures: Figures, goals: Sequence[Goal] = GOALS) -> str:
-    """Ours beside the best peer, with the ratio that is aimed at."""
+    """Ours beside the best peer, with the ratio that is aimed at, for the cases that were measured."""
     rows = []
     for goal in goals:
+        if goal.case not in figures.cases:
+            continue
         ours = figures.best(goal.case, ours=True, bits=goal.ours)
         peer = figures.best(goal.case, ours=False, bits=goal.peers)
         words = f"{goal.case}, {_bits(goal.ours)} against {_bits(goal.peers)}"
@@ -182,8 +184,16 @@ def settings_table(figures: Figures) -> str:
         for case in figures.cases:
             chosen = [f.settings for f in figures.figures if (f.case, f.engine) == (case, engine) and f.settings]
             if chosen:
-                rows.append([engine, case, ", ".join(f"{key} {value}" for key, value in chosen[-1].items())])
+                rows.append([engine, case, ", ".join(_words(chosen[-1]))])
     return markdown(["", "case", "settings"], rows)
+
+
+def _words(settings: Mapping[str, Any]) -> list[str]:
+    """Each setting with its value; of properties, each of them."""
+    found = []
+    for key, value in settings.items():
+        found += _words(value) if isinstance(value, Mapping) else [f"{key} {value}"]
+    return found
 
 
 def _bits(bits: int | None) -> str:

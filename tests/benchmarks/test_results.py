@@ -77,10 +77,16 @@ def test_the_rate_table_has_an_engine_a_row_and_marks_the_best():
 
 
 def test_goals_compare_ours_with_the_best_peer_and_say_what_is_missing():
-    goals = (Goal("decode B1", 32, 32, 1.05), Goal("decode B1", None, None, 3.0), Goal("decode B1", 4, 4, 1.8))
+    goals = (
+        Goal("decode B1", 32, 32, 1.05),
+        Goal("decode B1", None, None, 3.0),
+        Goal("decode B1", 4, 4, 1.8),
+        Goal("decode B8", 4, 4, 2.0),
+    )
     lines = goal_table(RATES, goals).splitlines()[2:]
     assert lines[0] == ("| decode B1, 32 bits against 32 bits | Bossa fp32 | 100 | peer a | 50.0 | 2.00x | 1.05x |")
     assert lines[1].endswith("| Bossa int8 | 230 | peer b | 200 | 1.10x | 3.0x |")
+    assert len(lines) == 3  # the last case was not measured
     assert lines[2] == "| decode B1, 4 bits against 4 bits | none |  | none |  |  | 1.8x |"
 
 
@@ -94,6 +100,8 @@ def test_whole_processes_have_seconds_and_memory_side_by_side():
 def test_the_settings_of_peers_are_listed():
     assert "| peer a | decode B1 | batch 8 |" in settings_table(RATES)
     assert "Bossa" not in settings_table(RATES)
+    nested = Figure("decode B1", "peer c", "peer", 8, 0, 1.0, {"pipeline": "paged", "properties": {"GROUP": "0"}})
+    assert "| peer c | decode B1 | pipeline paged, GROUP 0 |" in settings_table(Figures([nested]))
 
 
 def test_a_share_of_the_limit_takes_the_best_limits_of_all_rounds():
