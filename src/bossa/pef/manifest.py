@@ -282,6 +282,8 @@ def _check_slot(slot: Fields) -> None:
         slot.refuse("shape", "that of a matrix made of matrices")
     if layout == "flat" and dtype != "fp32":
         slot.refuse("dtype", "fp32, since the layout is flat")
+    if layout == "rows" and dtype == "int4":
+        slot.refuse("dtype", "fp32, bf16 or int8, since the layout is rows")
     if interleave and (len(set(shapes)) != 1 or not shapes[0] or shapes[0][0] % 16):
         slot.refuse("interleave", "false, since its sources cannot be joined by panels of 16 rows")
     if prod(shape) != sum(prod(own) for own in shapes) or (

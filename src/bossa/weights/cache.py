@@ -21,7 +21,7 @@ from typing import Any
 from bossa.errors import WeightsError
 
 FORMAT = 1
-"""Raised when the packed layout or the file changes; old entries are then built again."""
+"""Raised when the packed layout, how weights are rounded, or the file changes; old entries are then built again."""
 MAGIC = b"BOSSAWTS"
 HEADER = 4096
 """Bytes before the blob, so that it starts on a page."""
