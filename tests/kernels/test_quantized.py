@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
 F32 = NDArray[np.float32]
-BLOCK = {8: 256, 4: 128}
+BLOCK = {8: 64, 4: 128}
 """Steps of k in one integer sum; in 4-bit linears also those that share a scale of the activations."""
 relaxed = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -33,8 +33,15 @@ class Weights:
             q = np.zeros((panels * 16, padded), np.int64)
             q[:n, :k] = rng.integers(-127, 128, (n, k))
             body = q.astype(np.int8).reshape(panels, 16, padded // 2, 2).transpose(0, 2, 1, 3).reshape(panels, -1)
-            parts = [_bytes(self.scale.reshape(panels, 16)), body.view(np.uint8)]
-            self.integers = q[:n, :k]
+            blocks = -(-k // 64)
+            scales = np.zeros((panels * 16, blocks), np.int64)
+            scales[:n] = rng.integers(0, 256, (n, blocks))
+            head = np.zeros((panels, -(-blocks // 4) * 64), np.uint8)
+            head[:, : blocks * 16] = scales.reshape(panels, 16, blocks).transpose(0, 2, 1).reshape(panels, -1)
+            parts = [_bytes(self.scale.reshape(panels, 16)), head, body.view(np.uint8)]
+            self.steps = q[:n, :k]
+            self.block_scales = scales[:n]
+            self.integers = self.steps * np.repeat(self.block_scales, 64, axis=1)[:, :k]
         else:
             groups = -(-k // 32)
             u = np.zeros((panels * 16, groups * 32), np.int64)
@@ -91,23 +98,30 @@ def quantize(x: F32, bits: int) -> tuple[NDArray[np.int64], F32]:
 
 def by_definition(x: F32, weights: Weights) -> F32:
     """Exact integer sums of blocks, scaled by outputs and rows, and added in order by FMAs."""
-    q, scales = quantize(x, weights.bits)
+    return int8_by_definition(x, weights) if weights.bits == 8 else int4_by_definition(x, weights)
+
+
+def int8_by_definition(x: F32, weights: Weights) -> F32:
+    q, scales = quantize(x, 8)
     total = np.zeros((len(x), weights.n), np.float32)
-    block = BLOCK[weights.bits]
-    for number, start in enumerate(range(0, weights.k, block)):
-        part = q[:, start : start + block] @ weights.integers[:, start : start + block].T
-        piece = part.astype(np.float32) * weights.scale[: weights.n]
-        if weights.bits == 4:
-            groups = np.add.reduceat(q[:, start : start + block], range(0, part_steps(weights.k, start), 32), axis=1)
-            less = groups @ weights.minima[:, start // 32 : start // 32 + groups.shape[1]].T
-            piece = (piece - less.astype(np.longdouble) * weights.step[: weights.n]).astype(np.float32)
-        scale = scales[:, [number if weights.bits == 4 else 0]]
-        total = (piece.astype(np.longdouble) * scale + total).astype(np.float32)
+    for number, start in enumerate(range(0, weights.k, 64)):
+        part = (q[:, start : start + 64] @ weights.steps[:, start : start + 64].T).astype(np.longdouble)
+        total = (part * weights.block_scales[:, number] + total).astype(np.float32)
+    return total * (weights.scale[: weights.n] * scales)
+
+
+def int4_by_definition(x: F32, weights: Weights) -> F32:
+    q, scales = quantize(x, 4)
+    total = np.zeros((len(x), weights.n), np.float32)
+    for number, start in enumerate(range(0, weights.k, BLOCK[4])):
+        part = q[:, start : start + BLOCK[4]]
+        piece = (part @ weights.integers[:, start : start + BLOCK[4]].T).astype(np.float32)
+        piece = piece * weights.scale[: weights.n]
+        groups = np.add.reduceat(part, range(0, part.shape[1], 32), axis=1)
+        less = groups @ weights.minima[:, start // 32 : start // 32 + groups.shape[1]].T
+        piece = (piece - less.astype(np.longdouble) * weights.step[: weights.n]).astype(np.float32)
+        total = (piece.astype(np.longdouble) * scales[:, [number]] + total).astype(np.float32)
     return total
-
-
-def part_steps(k: int, start: int) -> int:
-    return min(k - start, BLOCK[4])
 
 
 def run(library: ctypes.CDLL, threads: int, x: F32, weights: Weights) -> F32:
@@ -168,8 +182,11 @@ def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, bits: in
         weights.packed[64:128] = weights.packed[:64]
         weights.step[:] = 1
     if bits == 8:
-        weights.packed[64:] = np.int8(-127).view(np.uint8)
-        weights.integers[:] = -127
+        head = 64 + -(-k // 256) * 64
+        weights.packed[64:head] = 255
+        weights.packed[head:] = np.int8(-127).view(np.uint8)
+        weights.steps[:] = -127
+        weights.block_scales[:] = 255
     else:
         groups = -(-k // 32)
         weights.packed[128 : 128 + groups * 32] = 255

@@ -1,7 +1,8 @@
 // Weights of 8 and of 4 bits: how they are packed, how the activations that meet them are quantized, and their products.
 //
 // A packed matrix is its panels of 16 outputs, one after the other, the same bytes for every target:
-//   Int8: [16] fp32 scales; [2 ceil(K / 4)][16][2] int8. w = q * scale.
+//   Int8: [16] fp32 scales; [ceil(K / 64)][16] uint8 scales of blocks, padded to 64 bytes; [2 ceil(K / 4)][16][2] int8.
+//         w = q * block scale * scale.
 //   Int4: [16] fp32 scales; [16] fp32 steps; [2 ceil(G / 2)][2][16] uint8, the scales and the minima of each group;
 //         [G][4][16][4] bytes, see integers.h, where G = ceil(K / 32). w = u * group scale * scale - minimum * step.
 // Outputs past N and steps past K are zeros. A table of rows is [V] fp32 scales, padded to 64 bytes, then [V][D] int8.
@@ -27,22 +28,26 @@ constexpr int kAhead = 2048;
 
 }  // namespace detail
 
-// 8-bit weights, and activations of 12 bits with a scale a row.
+// 8-bit weights with a scale for each 64 steps of k, and activations of 12 bits with a scale a row.
 struct Int8 {
-  static constexpr int kBlock = 256;  // steps of k in one integer sum
+  static constexpr int kBlock = 64;  // steps of k in one integer sum
   static constexpr int kPackedRows = INT32_MAX;
   struct Unpacked {};  // weights are widened as they are loaded, which costs as much as loading them widened
 
   static constexpr size_t words(int K) { return detail::round_up((size_t)K, 4); }
-  static constexpr size_t panel_bytes(int K) { return 64 + words(K) * kLanes; }
+  static constexpr size_t head_bytes(int K) {
+    return 64 + detail::round_up((size_t)detail::ceil_div(K, kBlock) * kLanes, 64);
+  }
+  static constexpr size_t panel_bytes(int K) { return head_bytes(K) + words(K) * kLanes; }
   // A row: the activations as words, then their scale.
   static constexpr size_t row_bytes(int K) { return detail::round_up(words(K) * 2 + sizeof(float), 64) + 64; }
 
   // One weight of a packed matrix.
   static float weight(const char* panels, int K, int output, int k) {
-    const char* panel = panels + (size_t)(output / kLanes) * panel_bytes(K);
-    const int8_t q = ((const int8_t*)panel)[64 + (k & ~1) * kLanes + output % kLanes * 2 + (k & 1)];
-    return (float)q * ((const float*)panel)[output % kLanes];
+    const uint8_t* panel = (const uint8_t*)panels + (size_t)(output / kLanes) * panel_bytes(K);
+    const int lane = output % kLanes;
+    const int8_t q = ((const int8_t*)panel)[head_bytes(K) + (size_t)((k & ~1) * kLanes + lane * 2 + (k & 1))];
+    return (float)(q * panel[64 + k / kBlock * kLanes + lane]) * ((const float*)panel)[lane];
   }
 
   static void quantize(const float* x, int K, char* row) {
@@ -68,7 +73,7 @@ struct Int8 {
                                                               int steps, const char* panel, const Unpacked*, float* out,
                                                               size_t out_stride) {
     static_assert(!kUnpacked);
-    const int8_t* weights = (const int8_t*)(panel + 64) + (size_t)k * kLanes;
+    const int8_t* weights = (const int8_t*)(panel + head_bytes(K)) + (size_t)k * kLanes;
     Sums sums[MR];
 #pragma GCC unroll 16
     for (int r = 0; r < MR; r++) sums[r] = no_sums();
@@ -79,13 +84,16 @@ struct Int8 {
 #pragma GCC unroll 16
       for (int r = 0; r < MR; r++) add_pairs(sums[r], w, (const int16_t*)(rows + r * row_bytes) + k + i);
     }
-    const f16 scale = load((const float*)panel);
+    const f16 scale = load_bytes((const uint8_t*)panel + 64 + k / kBlock * kLanes);
+    const f16 output_scale = load((const float*)panel);
 #pragma GCC unroll 16
     for (int r = 0; r < MR; r++) {
-      const f16 row_scale = splat(*(const float*)(rows + r * row_bytes + words(K) * 2));
-      const f16 sum = to_float(sums[r]) * scale;
       float* to = out + r * out_stride;
-      store(to, k == 0 ? sum * row_scale : fma(sum, row_scale, load(to)));
+      f16 sum = k == 0 ? to_float(sums[r]) * scale : fma(to_float(sums[r]), scale, load(to));
+      if (k + kBlock >= K) {
+        sum = sum * (output_scale * splat(*(const float*)(rows + r * row_bytes + words(K) * 2)));
+      }
+      store(to, sum);
     }
   }
 };

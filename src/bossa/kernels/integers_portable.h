@@ -127,6 +127,13 @@ inline void store_words(int16_t* p, f16 x) {
   for (int i = 0; i < kLanes; i++) p[i] = (int16_t)x.v[i];
 }
 
+// Unsigned bytes as floats.
+inline f16 load_bytes(const uint8_t* p) {
+  f16 x;
+  for (int i = 0; i < kLanes; i++) x.v[i] = (float)p[i];
+  return x;
+}
+
 // Signed bytes as floats.
 inline f16 load_bytes(const int8_t* p) {
   f16 x;
