@@ -14,7 +14,7 @@ from bossa.errors import WeightsError
 from bossa.weights import Slot, Source, bind
 from bossa.weights import pack as packing
 from bossa.weights.panels import dequantize
-from bossa.weights.quantize import int4_rows, int8_rows
+from bossa.weights.quantize import int4_rows, int8_rows, table_rows
 
 
 def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
@@ -22,9 +22,10 @@ def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
     panel, lane = row // 16, row % 16
     floats = np.frombuffer(data, np.float32)
     if dtype == "int8":
-        start = panel * (64 + 32 * (2 * -(-k // 4)))
-        q = np.frombuffer(data, np.int8)[start + 64 + step // 2 * 32 + lane * 2 + step % 2]
-        return float(np.float32(q) * floats[start // 4 + lane])
+        head = 64 + -(-k // 256) * 64
+        start = panel * (head + 32 * (2 * -(-k // 4)))
+        q = int(np.frombuffer(data, np.int8)[start + head + step // 2 * 32 + lane * 2 + step % 2])
+        return float(np.float32(q * data[start + 64 + step // 64 * 16 + lane]) * floats[start // 4 + lane])
     groups = -(-k // 32)
     head = 128 + -(-groups // 2) * 2 * 32
     start = panel * (head + 256 * groups)
@@ -38,7 +39,7 @@ def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
 
 @given(
     heights=st.lists(st.integers(1, 40), min_size=1, max_size=3),
-    k=st.integers(1, 70),
+    k=st.integers(1, 140),
     dtype=st.sampled_from(["int8", "int4"]),
     transpose=st.booleans(),
     interleave=st.booleans(),
@@ -102,7 +103,7 @@ def test_a_table_is_its_scales_then_its_rows(height: int):
     values = np.random.default_rng(0).standard_normal((height, 21)).astype(np.float32)
     slot = Slot("s", "rows", (height, 21), "int8", (Source(("w",), (height, 21)),))
     data = bind([slot], memory({"w": values})).view("s")
-    packed = int8_rows(values)
+    packed = table_rows(values)
     start = -(-4 * height // 64) * 64
     assert data.nbytes == slot.nbytes == start + height * 21
     np.testing.assert_array_equal(data[: 4 * height].view(np.float32), packed.scales)

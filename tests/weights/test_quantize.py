@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bossa.weights.quantize import LARGEST, SMALLEST, int4_rows, int8_rows
+from bossa.weights.quantize import LARGEST, SMALLEST, int4_rows, int8_rows, table_rows
 
 F32 = NDArray[np.float32]
 sizes = {"count": st.integers(1, 5), "k": st.integers(1, 100), "seed": st.integers(0, 999)}
@@ -31,12 +31,30 @@ def by_group(rows: F32) -> list[F32]:
 @relaxed
 def test_eight_bits_are_within_half_a_step_of_the_largest(count: int, k: int, seed: int, power: float):
     rows = make(count, k, seed, power)
-    packed = int8_rows(rows)
+    packed = table_rows(rows)
     steps = np.abs(rows).max(axis=1) / np.float64(127)
     np.testing.assert_allclose(packed.scales, steps, rtol=1e-6)
     assert np.all(np.abs(packed.q.astype(int)).max(axis=1) == 127)
     # Half a step, and the roundings of scale, quotient and product, of 2^-24 of the largest number each.
     assert np.all(np.abs(packed.matrix() - rows.astype(np.float64)) <= steps[:, None] * (0.5 + 127 * 2.0**-22))
+
+
+@given(**sizes, power=st.sampled_from([-25.0, -10.0, 0.0, 30.0]))
+@relaxed
+def test_eight_bits_in_blocks_are_within_half_a_step_of_their_own_largest(count: int, k: int, seed: int, power: float):
+    rows = make(count, k, seed, power)
+    packed = int8_rows(rows)
+    scales = np.abs(rows).max(axis=1) / np.float64(127 * 255)
+    np.testing.assert_allclose(packed.scales, scales, rtol=1e-6)
+    found = packed.matrix().astype(np.float64)
+    assert np.all(packed.block_scales.max(axis=1) == 255)
+    for block, start in enumerate(range(0, k, 64)):
+        part = rows[:, start : start + 64].astype(np.float64)
+        steps = packed.block_scales[:, block] * scales
+        # As fine as the block's largest number allows, up to the next whole multiple of the row's scale.
+        assert np.all(steps <= np.abs(part).max(axis=1) / 127 * (1 + 1e-6) + scales)
+        misses = np.abs(found[:, start : start + 64] - part)
+        assert np.all(misses <= steps[:, None] * (0.5 + 127 * 2.0**-21))
 
 
 @given(**sizes, power=st.sampled_from([-25.0, 0.0, 30.0]))
@@ -99,7 +117,7 @@ def test_rows_too_small_to_scale_are_zeros(tiny: float):
     rows[1] = 1
     eight, four = int8_rows(rows), int4_rows(rows)
     assert eight.scales[0] == four.scales[0] == four.steps[0] == 0
-    for part in (eight.q, four.u, four.group_scales, four.minima):
+    for part in (eight.q, eight.block_scales, four.u, four.group_scales, four.minima):
         assert not part[0].any()
     np.testing.assert_allclose(eight.matrix()[1], 1, rtol=1e-6)
     np.testing.assert_allclose(four.matrix()[1], 1, rtol=1e-6)
@@ -109,7 +127,11 @@ def test_rows_too_small_to_scale_are_zeros(tiny: float):
 def test_the_smallest_and_the_largest_numbers_keep_their_precision(size: float):
     pattern = np.array([[1, -1, 0.5, -0.25, 0.75] * 9], np.float32)
     rows = pattern * np.float32(size)
-    for matrix, error in ((int8_rows(rows).matrix(), 0.004), (int4_rows(rows).matrix(), 0.07)):
+    for matrix, error in (
+        (table_rows(rows).matrix(), 0.004),
+        (int8_rows(rows).matrix(), 0.004),
+        (int4_rows(rows).matrix(), 0.07),
+    ):
         assert np.isfinite(matrix).all()
         assert np.abs(matrix / np.float32(size) - pattern).max() <= error
 
@@ -117,4 +139,6 @@ def test_the_smallest_and_the_largest_numbers_keep_their_precision(size: float):
 def test_no_rows_and_no_steps_are_nothing():
     for shape in ((0, 5), (3, 0), (0, 0)):
         rows = np.zeros(shape, np.float32)
-        assert int8_rows(rows).matrix().shape == int4_rows(rows).matrix().shape == shape
+        assert (
+            table_rows(rows).matrix().shape == int8_rows(rows).matrix().shape == int4_rows(rows).matrix().shape == shape
+        )

@@ -120,20 +120,40 @@ inline void put_floats(PanelLanes lanes, char* to, f16 x) {
   lanes.put(to, items, 4);
 }
 
+inline f16 within(f16 x, float least, float most) { return at_most(at_least(x, splat(least)), splat(most)); }
+
+// Whole numbers 0..255, as bytes.
+inline void put_unsigned(PanelLanes lanes, char* to, f16 x) {
+  // Bytes are signed where they are stored, and 255 is not one: 128 less, then the highest bit turned.
+  int8_t bytes[kLanes];
+  store_bytes(bytes, x - splat(128.0f));
+  for (int o = 0; o < kLanes; o++) bytes[o] = (int8_t)(bytes[o] ^ -128);
+  lanes.put(to, bytes, 1);
+}
+
 inline PackResult put_int8(const float* x, int K, f16 most, PanelLanes lanes, char* panel) {
   f16 inverse;
-  put_floats(lanes, panel, step_of(most, 127.0f, &inverse));
-  for (int k = 0; k < K; k += 2) {
-    int8_t first[kLanes], second[kLanes] = {}, pairs[kLanes][2];
-    store_bytes(first, load(x + k * kLanes) * inverse);
-    if (k + 1 < K) store_bytes(second, load(x + (k + 1) * kLanes) * inverse);
-    for (int o = 0; o < kLanes; o++) pairs[o][0] = first[o], pairs[o][1] = second[o];
-    lanes.put(panel + 64 + k * kLanes, pairs, 2);
+  const f16 scale = step_of(most, 127.0f * 255.0f, &inverse);
+  put_floats(lanes, panel, scale);
+  char* q = panel + Int8::head_bytes(K);
+  for (int block = 0; block < K; block += Int8::kBlock) {
+    const int end = block + Int8::kBlock < K ? block + Int8::kBlock : K;
+    f16 largest = splat(0.0f);
+    for (int k = block; k < end; k++) largest = max(largest, abs(load(x + k * kLanes)));
+    const f16 wanted = -floor(-(largest * inverse * splat(1.0f / 127.0f)));
+    const f16 multiplier = where(gt(scale, splat(0.0f)), within(wanted, 1.0f, 255.0f), splat(0.0f));
+    put_unsigned(lanes, panel + 64 + block / Int8::kBlock * kLanes, multiplier);
+    const f16 steps = inverse / at_least(multiplier, splat(1.0f));
+    for (int k = block; k < end; k += 2) {
+      int8_t first[kLanes], second[kLanes] = {}, pairs[kLanes][2];
+      store_bytes(first, within(load(x + k * kLanes) * steps, -127.0f, 127.0f));
+      if (k + 1 < end) store_bytes(second, within(load(x + (k + 1) * kLanes) * steps, -127.0f, 127.0f));
+      for (int o = 0; o < kLanes; o++) pairs[o][0] = first[o], pairs[o][1] = second[o];
+      lanes.put(q + k * kLanes, pairs, 2);
+    }
   }
   return kPacked;
 }
-
-inline f16 within(f16 x, float least, float most) { return at_most(at_least(x, splat(least)), splat(most)); }
 
 // The search for the scale and minimum of one group of 16 outputs, in units of their rows' scale and step.
 struct GroupSearch {
@@ -213,7 +233,7 @@ inline PackResult put_int4(const float* x, int K, PanelLanes lanes, char* panel)
     }
     for (int i = 0; i < kFits; i++) search.fit(per_unit);
 
-    int8_t u[kGroup][kLanes] = {}, packed[kLanes][4], of_group[kLanes];
+    int8_t u[kGroup][kLanes] = {}, packed[kLanes][4];
     const f16 shift = search.minimum * ratio, finer = splat(1.0f) / search.scale;
     for (int i = 0; i < steps; i++) {
       store_bytes(u[i], where(used, GroupSearch::level(load(scaled + i * kLanes) + shift, finer), splat(0.0f)));
@@ -224,13 +244,8 @@ inline PackResult put_int4(const float* x, int K, PanelLanes lanes, char* panel)
       }
       lanes.put(body + p * 64, packed, 4);
     }
-    // Bytes are signed where they are stored, and 255 is not one: 128 less, then the highest bit turned.
-    for (int part = 0; part < 2; part++) {
-      const f16 value = where(used, part == 0 ? search.scale : search.minimum, splat(0.0f));
-      store_bytes(of_group, value - splat(128.0f));
-      for (int o = 0; o < kLanes; o++) of_group[o] = (int8_t)(of_group[o] ^ -128);
-      lanes.put(head + part * kLanes, of_group, 1);
-    }
+    put_unsigned(lanes, head, where(used, search.scale, splat(0.0f)));
+    put_unsigned(lanes, head + kLanes, where(used, search.minimum, splat(0.0f)));
   }
   return kPacked;
 }

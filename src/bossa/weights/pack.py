@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bossa.errors import WeightsError
 from bossa.weights.packer import STORED, Packer
 from bossa.weights.panels import Int4Panels, Int8Panels, places, table_parts
-from bossa.weights.quantize import LARGEST, int4_rows, int8_rows
+from bossa.weights.quantize import LARGEST, int4_rows, int8_rows, table_rows
 from bossa.weights.slot import PANEL, DType, Slot, Source
 from bossa.weights.source import widen
 
@@ -159,7 +159,7 @@ def _table_writer(slot: Slot, out: NDArray[np.uint8]) -> Put:
         scales, q = table_parts(slot, out)
 
         def put(rows: NDArray[Any], row: int, _: int) -> None:
-            packed = int8_rows(rows.reshape(len(rows), -1))
+            packed = table_rows(rows.reshape(len(rows), -1))
             scales[row : row + len(rows)] = packed.scales
             q[row : row + len(rows)] = packed.q
 

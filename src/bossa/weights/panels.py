@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.weights.quantize import Int4Rows, Int8Rows
-from bossa.weights.slot import GROUP, PANEL, Slot, panel_bytes, table_scale_bytes
+from bossa.weights.quantize import Int4Rows, Int8Rows, TableRows
+from bossa.weights.slot import BLOCK, GROUP, PANEL, Slot, panel_bytes, table_scale_bytes
 
 U8 = NDArray[np.uint8]
 Places = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -16,25 +16,28 @@ Places = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 class Int8Panels:
-    """Views of the parts of packed panels: scales [P, 16], and q [P, 2 ceil(K / 4), 16, 2]."""
+    """Views of the parts of packed panels: scales [P, 16], block scales [P, B, 16], and q [P, 2 ceil(K / 4), 16, 2]."""
 
     def __init__(self, data: U8, k: int) -> None:
         panels = data.reshape(-1, panel_bytes("int8", k))
-        self.k = k
+        self.k, blocks = k, -(-k // BLOCK)
+        head = 64 + -(-blocks // 4) * 64
         self.scales = panels[:, :64].view(np.float32)
-        self.q = panels[:, 64:].view(np.int8).reshape(len(panels), -1, PANEL, 2)
+        self.block_scales = panels[:, 64 : 64 + blocks * PANEL].reshape(len(panels), blocks, PANEL)
+        self.q = panels[:, head:].view(np.int8).reshape(len(panels), -1, PANEL, 2)
 
     def put(self, rows: Int8Rows, places: Places) -> None:
         panel, lane = places
         padded = np.zeros((len(rows.q), self.q.shape[1] * 2), np.int8)
         padded[:, : self.k] = rows.q
         self.scales[panel, lane] = rows.scales
+        self.block_scales[panel, :, lane] = rows.block_scales
         self.q[panel, :, lane, :] = padded.reshape(len(padded), -1, 2)
 
     def get(self, places: Places) -> Int8Rows:
         panel, lane = places
         q = self.q[panel, :, lane, :].reshape(len(panel), self.q.shape[1] * 2)
-        return Int8Rows(self.scales[panel, lane], q[:, : self.k])
+        return Int8Rows(self.scales[panel, lane], self.block_scales[panel, :, lane], q[:, : self.k])
 
 
 class Int4Panels:
@@ -92,7 +95,7 @@ def dequantize(slot: Slot, data: U8) -> NDArray[np.float32]:
         packed = Int8Panels(data, k) if slot.dtype == "int8" else Int4Panels(data, k)
         return packed.get(places(0, n)).matrix()
     if slot.dtype == "int8":
-        return Int8Rows(*table_parts(slot, data)).matrix().reshape(slot.shape)
+        return TableRows(*table_parts(slot, data)).matrix().reshape(slot.shape)
     numbers: NDArray[Any] = data.view(np.float32 if slot.dtype == "fp32" else np.uint16)
     if slot.dtype == "bf16":
         numbers = (numbers.astype(np.uint32) << np.uint32(16)).view(np.float32)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.weights.slot import GROUP
+from bossa.weights.slot import BLOCK, GROUP
 
 F32 = NDArray[np.float32]
 
@@ -28,8 +28,8 @@ FITS = 2
 
 
 @dataclass(frozen=True)
-class Int8Rows:
-    """Rows of 8-bit numbers: ``w = q * scale``.
+class TableRows:
+    """Rows of 8-bit numbers with a scale each: ``w = q * scale``.
 
     Attributes:
         scales: [R].
@@ -42,6 +42,26 @@ class Int8Rows:
     def matrix(self) -> F32:
         """The rows that these numbers stand for."""
         return self.q.astype(np.float32) * self.scales[:, None]
+
+
+@dataclass(frozen=True)
+class Int8Rows:
+    """Rows of 8-bit numbers in blocks of 64: ``w = q * block scale * scale``.
+
+    Attributes:
+        scales: [R].
+        block_scales: [R, ceil(K / 64)] uint8.
+        q: [R, K] int8, -127..127.
+    """
+
+    scales: F32
+    block_scales: NDArray[np.uint8]
+    q: NDArray[np.int8]
+
+    def matrix(self) -> F32:
+        """The rows that these numbers stand for."""
+        multipliers = np.repeat(self.block_scales, BLOCK, axis=1)[:, : self.q.shape[1]].astype(np.float32)
+        return self.q.astype(np.float32) * multipliers * self.scales[:, None]
 
 
 @dataclass(frozen=True)
@@ -68,13 +88,30 @@ class Int4Rows:
         return self.u.astype(np.float32) * multipliers * self.scales[:, None] - less
 
 
-def int8_rows(rows: F32) -> Int8Rows:
+def table_rows(rows: F32) -> TableRows:
     """Rounds each row to 255 levels, by its largest number. rows: [R, K], finite."""
-    most = np.abs(rows).max(axis=1, initial=0)
-    some = most >= SMALLEST
-    scales = np.where(some, most / np.float32(127), np.float32(0))
-    inverse = np.where(some, np.float32(127) / np.where(some, most, np.float32(1)), np.float32(0))
-    return Int8Rows(scales, np.rint(rows * inverse[:, None]).astype(np.int8))
+    scales, inverse = _scale(np.abs(rows).max(axis=1, initial=0), 127)
+    return TableRows(scales, np.rint(rows * inverse[:, None]).astype(np.int8))
+
+
+def int8_rows(rows: F32) -> Int8Rows:
+    """Rounds each block of 64 steps to 255 levels, by its largest number. rows: [R, K], finite.
+
+    The row's scale is such that the block with its largest number has the block scale 255; the others have the least
+    that reaches their own largest number.
+    """
+    count, k = rows.shape
+    blocks = -(-k // BLOCK)
+    padded = np.zeros((count, blocks * BLOCK), np.float32)
+    padded[:, :k] = rows
+    x = padded.reshape(count, blocks, BLOCK)
+    most = np.abs(x).max(axis=2, initial=0)  # [R, B]
+    scales, inverse = _scale(most.max(axis=1, initial=0), 127 * 255)
+    wanted = np.ceil(most * inverse[:, None] * np.float32(1 / 127))
+    block_scales = np.where(scales[:, None] > 0, np.clip(wanted, np.float32(1), np.float32(255)), np.float32(0))
+    steps = inverse[:, None] / np.maximum(block_scales, np.float32(1))
+    q = np.clip(np.rint(x * steps[:, :, None]), np.float32(-127), np.float32(127))
+    return Int8Rows(scales, block_scales.astype(np.uint8), q.reshape(count, blocks * BLOCK)[:, :k].astype(np.int8))
 
 
 def int4_rows(rows: F32) -> Int4Rows:
@@ -108,12 +145,13 @@ def int4_rows(rows: F32) -> Int4Rows:
     return Int4Rows(scales, steps, group_scales, minima, np.where(used, u, np.float32(0)).astype(np.uint8))
 
 
-def _scale(most: F32) -> tuple[F32, F32]:
-    """The step of which 255 make ``most``, and its inverse; zeros where that is too small."""
+def _scale(most: F32, levels: int = 255) -> tuple[F32, F32]:
+    """The step of which ``levels`` make ``most``, and its inverse; zeros where that is too small."""
+    count = np.float32(levels)
     some = most >= SMALLEST
     return (
-        np.where(some, most / np.float32(255), np.float32(0)),
-        np.where(some, np.float32(255) / np.where(some, most, np.float32(1)), np.float32(0)),
+        np.where(some, most / count, np.float32(0)),
+        np.where(some, count / np.where(some, most, np.float32(1)), np.float32(0)),
     )
 
 

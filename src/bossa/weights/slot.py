@@ -15,6 +15,8 @@ PANEL = 16
 """Outputs side by side in one panel of a packed matrix: the 16 logical lanes of the kernels."""
 ALIGNMENT = 64
 """Bytes to which every slot is aligned inside the packed blob."""
+BLOCK = 64
+"""Steps of k that share a scale in 8-bit panels."""
 GROUP = 32
 """Steps of k that share a scale and a minimum in a matrix of 4-bit weights."""
 
@@ -22,7 +24,7 @@ GROUP = 32
 def panel_bytes(dtype: DType, k: int) -> int:
     """Bytes of one panel, 16 outputs of ``k`` steps; docs/pef.md has the formats."""
     if dtype == "int8":
-        return 4 * PANEL + -(-k // 4) * 4 * PANEL
+        return 4 * PANEL + -(-k // (4 * BLOCK)) * ALIGNMENT + -(-k // 4) * 4 * PANEL
     if dtype == "int4":
         groups = -(-k // GROUP)
         return 2 * 4 * PANEL + (groups + groups % 2) * 2 * PANEL + groups * GROUP * PANEL // 2
