@@ -5,9 +5,10 @@
 
 #include "abi.h"
 #include "attention.h"
+#include "argmax.h"
 #include "linear.h"
 #include "math.h"
-#include "argmax.h"
+#include "pack.h"
 #include "rows.h"
 #include "team.h"
 
@@ -365,6 +366,11 @@ extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
 extern "C" const char* bossa_signature(void) { return kSignature; }
 
 extern "C" int32_t bossa_finds_best(void) { return 1; }
+
+extern "C" int32_t bossa_pack(const void* source, int32_t stored, int64_t row_stride, int64_t step_stride, int64_t rows,
+                              int64_t K, int32_t format, int64_t first, int64_t panel_step, void* panels) {
+  return pack(source, stored, row_stride, step_stride, rows, K, format, first, panel_step, panels);
+}
 
 extern "C" void bossa_close(void* program) {
   Program* p = (Program*)program;

@@ -183,7 +183,7 @@ def test_the_portable_program_has_the_bits_of_the_hosts(natives: list[Native], t
 def test_narrow_keys_and_values_stay_near_and_keep_their_bits(
     natives: list[Native], tmp_path: Path, kv_precision: str, tolerance: float
 ) -> None:
-    """Near: within a few roundings (1/256 of a number, 1/254 of a head's largest) of 1 or the largest logit."""
+    """Near: within a few roundings (1/512 of a number, 1/254 of a head's largest) of 1 or the largest logit."""
     chosen = (1, 4, 7)
     programs = [natives[i].plan.program for i in chosen]
     host = build(programs, tmp_path, host_target(), kv_precision=kv_precision)

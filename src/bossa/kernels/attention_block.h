@@ -1,16 +1,11 @@
 // A block of attention: queries against the keys and values of 128 positions, with the softmax's running sums.
 #pragma once
 
-#include "kv.h"
+#include "ahead.h"
 #include "math.h"
-#include "tile.h"
 
 namespace bossa {
 namespace detail {
-
-// Positions between two looks at the largest score: it decides the bits.
-constexpr int kBlock = 128;
-constexpr int kBlockPages = kBlock / kPage;
 
 // Queries (a row and a head are one) that walk the blocks together, and the floats of their q and outputs.
 constexpr int kMaxQueries = 48;
@@ -34,6 +29,7 @@ struct QueryTile {
   float* q;   // [queries][dim], scaled
   Sums span;  // of the span that is walked
   Sums all;   // of the spans before it
+  Ahead ahead;
   alignas(64) float scores[kMaxQueries * kBlock];
   alignas(64) float base[kMaxQueries];   // what the current block's scores are reduced by
   alignas(64) float decay[kMaxQueries];  // 2^(old top - new top)
@@ -75,14 +71,14 @@ inline void in_tiles(int first, int last, F&& f) {
 
 // scores[0..MR) = q . keys, for NP panels of positions.
 template <int MR, int NP, class W>
-inline void score_tile(const float* q, int dim, const W* keys, float* scores) {
+inline void score_tile(const float* q, int dim, const W* keys, float* scores, Ahead& ahead) {
   f16 acc[MR][NP];
 #pragma GCC unroll 16
   for (int r = 0; r < MR; r++) {
 #pragma GCC unroll 16
     for (int p = 0; p < NP; p++) acc[r][p] = splat(0.0f);
   }
-  tile(acc, q, (size_t)dim, keys, kLanes, (size_t)dim * kLanes, dim);
+  fetching_tile(acc, q, (size_t)dim, keys, (size_t)dim * kLanes, dim, ahead);
 #pragma GCC unroll 16
   for (int r = 0; r < MR; r++) {
 #pragma GCC unroll 16
@@ -105,7 +101,7 @@ inline void score_block(const AttentionShape& shape, QueryTile& tile, int first,
           if (position >= tile.last[i + H - 1] || position + NP * kLanes <= tile.first[i]) continue;
           score_tile<H, NP>(tile.q + (size_t)i * (size_t)shape.dim, shape.dim,
                             pages[page].keys + (size_t)p * (size_t)shape.dim * kLanes,
-                            tile.scores + i * kBlock + position);
+                            tile.scores + i * kBlock + position, tile.ahead);
         }
       });
     }
@@ -167,7 +163,7 @@ inline void weigh_tile(QueryTile& tile, int i, size_t v, const HeadPage<W>* page
     const W* values = pages[page].values + v * kPage * kLanes + slot * kLanes;
     if (position >= begin && position < end) {
       const int steps = (end < (page + 1) * kPage ? end : (page + 1) * kPage) - position;
-      bossa::tile(acc, scores + position, kBlock, values, kLanes, kPage * kLanes, steps);
+      fetching_tile(acc, scores + position, kBlock, values, kPage * kLanes, steps, tile.ahead);
       position += steps;
       continue;
     }
@@ -210,6 +206,21 @@ inline void weigh_block(QueryTile& tile, int first, int last, const HeadPage<W>*
   });
 }
 
+// Sets out to fetch the pages that follow the block at `start`, if the queries are few.
+template <class W>
+inline void look_ahead(const AttentionShape& shape, QueryTile& tile, void* kv, int start, int queries) {
+  tile.ahead = Ahead();
+  if (sizeof(W) == sizeof(float) || queries > kTileRows) return;
+  const int next = start / kPage + kBlockPages, last = tile.positions[tile.rows - 1] / kPage;
+  for (; tile.ahead.count < kBlockPages && next + tile.ahead.count <= last; tile.ahead.count++) {
+    const int32_t page = tile.block_table[next + tile.ahead.count];
+    tile.ahead.pages[tile.ahead.count] = (const uint8_t*)head_page<W>(shape, kv, page, tile.kv_head).keys;
+  }
+  tile.ahead.bytes = HeadLayout<W>(shape.dim, shape.v_dim).bytes;
+  const int times = kBlockPages * (shape.dim + kPage) / kFetchSteps + 1;
+  tile.ahead.lines = (int)(tile.ahead.bytes / 64) * kBlockPages / times + 1;
+}
+
 // The block of positions that starts at `start`, for all queries that see some of it.
 template <class W>
 inline void attend_block(const AttentionShape& shape, QueryTile& tile, void* kv, int start) {
@@ -234,6 +245,7 @@ inline void attend_block(const AttentionShape& shape, QueryTile& tile, void* kv,
     pages[page] = head_page<W>(shape, kv, tile.block_table[start / kPage + page], tile.kv_head);
   }
 
+  look_ahead<W>(shape, tile, kv, start, last - first);
   score_block(shape, tile, first, last, first_page, end_page, pages);
   for (int i = first; i < last; i++) {
     const float* bias = nullptr;
