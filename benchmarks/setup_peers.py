@@ -64,11 +64,11 @@ def conversions(engine: str, python: str, model: Path, folder: Path) -> list[tup
         ]
     if engine == "bossa":
         tool = [python, "-m", "bossa", "compile", str(model), "-b", str(BATCH)]
-        longest = ["--max_seq_length", str(LONGEST)]
+        named = ["--max_seq_length", str(LONGEST), "--pef-name", model.resolve().name]
         return [
             (
                 folder / f"bossa-{kind}.pef",
-                [*tool, *longest, "--precision", kind, "--pef-name", "made", "--output-folder", "{target}"],
+                [*tool, *named, "--precision", kind, "--output-folder", "{target}"],
             )
             for kind in PRECISIONS
         ]  # fmt: skip
@@ -103,9 +103,9 @@ def make(target: Path, command: Command) -> bool:
     if not run([part.replace("{target}", str(beside)) for part in command]):
         _remove(beside)
         return False
-    program = beside / "made" / "made.pef"  # `bossa compile` makes a folder
-    if program.exists():
-        program.rename(target)
+    programs = list(beside.glob("*/*.pef")) if target.suffix == ".pef" else []  # `bossa compile` makes folders
+    if programs:
+        programs[0].rename(target)
         _remove(beside)
     else:
         beside.rename(target)

@@ -163,6 +163,14 @@ def test_a_conversion_that_fails_leaves_nothing_and_the_rest_is_made(tmp_path, c
     assert setup_peers.make(target, fails)  # it is there already
 
 
+def test_the_program_is_taken_out_of_the_folders_that_it_is_compiled_into(tmp_path):
+    target = tmp_path / "bossa-fp32.pef"
+    script = "import sys, pathlib; p = pathlib.Path(sys.argv[1], 'a', 'a.pef'); p.parent.mkdir(parents=True); p.touch()"
+    assert setup_peers.make(target, [sys.executable, "-c", script, "{target}"])
+    assert [path.name for path in tmp_path.iterdir()] == ["bossa-fp32.pef"]
+    assert target.is_file()
+
+
 def test_a_python_is_given_by_engine():
     assert setup_peers.named_pythons(["llamacpp=/a/python"]) == {"llamacpp": "/a/python"}
     with pytest.raises(SystemExit, match="write ENGINE=PATH"):

@@ -22,7 +22,7 @@ class Report:
     Attributes:
         program: name, precision, parameters and bytes of the program, as JSON has them.
         weights: where the weights came from, in words.
-        limits: None where they could not be measured; ``why`` then says why.
+        limits: None where they could not be measured; ``why`` then says why, unless nobody asked.
     """
 
     program: dict[str, Any]
@@ -92,7 +92,8 @@ def notes(report: Report) -> list[str]:
     """What must be known to read the figures."""
     lines = []
     if report.limits is None:
-        lines.append(f"no limits: {report.why}")
+        if report.why:
+            lines.append(f"no limits: {report.why}")
     elif report.program["weight_bytes"] < CACHED:
         lines.append("weights this small stay in a large cache in part: a share above 100% is no mistake then")
     return lines

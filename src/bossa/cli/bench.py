@@ -81,7 +81,7 @@ def command(
     steps = _steps(context, manifest.max_seq_length)
     model_of_steps = StepModel.of_program(read_program(opened), manifest.page_bytes, manifest.page_size)
     checkpoint, words = _weights(opened, model_name_or_path, checkpoint_name)
-    measured, why = _limits(threads, seconds / 2) if limits else (None, "--no-limits")
+    measured, why = _limits(threads, seconds / 2) if limits else (None, "")
     with Packing() as packing:
         model = load(
             opened,
