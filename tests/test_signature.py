@@ -63,6 +63,11 @@ def test_constants_that_are_left_out_are_refused(pef):
         load(Pef.build(pef.manifest.to_json() | {"constants": []}, members))
 
 
+def test_an_unknown_precision_of_keys_and_values_is_refused_in_one_line():
+    with pytest.raises(CompileError, match=r"^kv_precision 'int4' is not known: choose from fp32, bf16, int8$"):
+        bossa.compile(CONFIG, kv_precision="int4")
+
+
 def test_more_positions_than_any_table_is_made_for_are_refused_at_once():
     with pytest.raises(CompileError, match="262,144 tokens at most"):
         bossa.compile(CONFIG, max_seq_length=10**9)

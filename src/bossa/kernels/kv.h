@@ -65,15 +65,15 @@ inline HeadPage<W> head_page(const AttentionShape& shape, void* kv, int32_t page
 inline void narrow(f16 x, float, float* to) { store(to, x); }
 
 inline void narrow(f16 x, float, bf16* to) {
-  uint32_t bits[kLanes];
-  static_assert(sizeof bits == sizeof(float) * kLanes, "");
   float lanes[kLanes];
+  uint32_t bits[kLanes];
   store(lanes, x);
   memcpy(bits, lanes, sizeof bits);
   for (int i = 0; i < kLanes; i++) {
-    const uint32_t rounded = (bits[i] + 0x7fff + (bits[i] >> 16 & 1)) >> 16;
-    to[i].bits = (uint16_t)((bits[i] & 0x7fffffff) > 0x7f800000 ? bits[i] >> 16 | 0x40 : rounded);
+    const uint32_t nan = bits[i] >> 16 | 0x40, rounded = (bits[i] + 0x7fff + (bits[i] >> 16 & 1)) >> 16;
+    bits[i] = lanes[i] != lanes[i] ? nan : rounded;
   }
+  for (int i = 0; i < kLanes; i++) to[i].bits = (uint16_t)bits[i];
 }
 
 inline void narrow(f16 x, float inverse, int8_t* to) {
