@@ -86,7 +86,7 @@ def test_settings_out_of_range_are_refused(model: tuple[Pef, Path]) -> None:
 
 def test_a_program_for_another_cpu_is_refused_by_name(model: tuple[Pef, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bossa.runtime.program.best_target", lambda targets: None)
-    with pytest.raises(PefError, match=r"compiled for .*, which this CPU does not run; compile"):
+    with pytest.raises(PefError, match=r"compiled for .*, which this CPU does not run: compile"):
         _open(model)
 
 
