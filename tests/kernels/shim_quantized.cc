@@ -11,7 +11,7 @@ struct Call {
   const float* x;
   size_t ldx;
   const void* weights;
-  int N, K, max_rows;
+  int N, K, group, max_rows;
   char* scratch;
   float* y;
   int* calls;  // [rows][ceil(N / 16)] times that each panel of a row was delivered
@@ -23,12 +23,13 @@ void run(Worker& worker, void* arg) {
   const int panels = (call.N + kLanes - 1) / kLanes;
   auto epilogue = [&](int row, int col, int n, const float* sums) {
     for (int i = 0; i < n; i += kLanes) {
-      __atomic_fetch_add(&call.calls[row * panels + (col + i) / kLanes], 1, __ATOMIC_RELAXED);
+      __atomic_fetch_add(&call.calls[row * panels + (col + i) / kLanes], n % (kLanes * call.group) ? 1000 : 1,
+                         __ATOMIC_RELAXED);
       store_n(call.y + (size_t)row * call.N + col + i, load(sums + i), call.N - col - i);
     }
   };
-  quantized_linear(worker, call.rows, call.x, call.ldx, (const Format*)call.weights, call.N, call.K, call.scratch,
-                   call.max_rows, epilogue);
+  quantized_linear(worker, call.rows, call.x, call.ldx, (const Format*)call.weights, call.N, call.K, call.group,
+                   call.scratch, call.max_rows, epilogue);
 }
 
 template <class Format>
@@ -42,8 +43,8 @@ void linear_of(int threads, Call call) {
 }  // namespace
 
 extern "C" void run_quantized(int bits, int threads, int rows, const float* x, size_t ldx, const void* weights, int N,
-                              int K, float* y, int* calls) {
-  const Call call{rows, x, ldx, weights, N, K, rows + 3, nullptr, y, calls};
+                              int K, int group, float* y, int* calls) {
+  const Call call{rows, x, ldx, weights, N, K, group, rows + 3, nullptr, y, calls};
   bits == 8 ? linear_of<Int8>(threads, call) : linear_of<Int4>(threads, call);
 }
 

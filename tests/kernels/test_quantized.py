@@ -124,16 +124,16 @@ def int4_by_definition(x: F32, weights: Weights) -> F32:
     return total
 
 
-def run(library: ctypes.CDLL, threads: int, x: F32, weights: Weights) -> F32:
+def run(library: ctypes.CDLL, threads: int, x: F32, weights: Weights, group: int = 1) -> F32:
     """x [rows, ldx] may be wider than the weights [N, K]; the wider part must not be read."""
     rows, ldx = x.shape
     y = np.full((rows, weights.n), 77, np.float32)
     calls = np.zeros((rows, -(-weights.n // 16)), np.int32)
     p = [ctypes.c_void_p(a.ctypes.data) for a in (x, weights.packed, y, calls)]
     library.run_quantized(
-        weights.bits, threads, rows, p[0], ctypes.c_size_t(ldx), p[1], weights.n, weights.k, p[2], p[3]
+        weights.bits, threads, rows, p[0], ctypes.c_size_t(ldx), p[1], weights.n, weights.k, group, p[2], p[3]
     )
-    assert np.all(calls == 1), "each piece goes to the epilogue once"
+    assert np.all(calls == 1), "each piece goes to the epilogue once, in whole groups"
     return y
 
 
@@ -148,7 +148,7 @@ bits = st.sampled_from([8, 4])
 
 @relaxed
 @given(
-    bits=bits, rows=st.integers(1, 40), n=st.integers(1, 100), k=st.integers(1, 600), extra=st.integers(0, 5),
+    bits=bits, rows=st.integers(1, 40), n=st.integers(1, 400), k=st.integers(1, 600), extra=st.integers(0, 5),
     threads=st.sampled_from([1, 2, 3]), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_every_build_computes_what_is_defined_to_the_bit(
@@ -169,6 +169,16 @@ def test_many_rows_have_the_bits_of_few(on_every_build: Libraries, bits: int, ro
         np.testing.assert_array_equal(together, by_definition(x, weights))
         for first, last in ((0, 1), (1, 8), (8, 17), (17, 50)):
             np.testing.assert_array_equal(together[first:last], run(library, 3, x[first:last].copy(), weights))
+
+
+@relaxed
+@given(bits=bits, rows=st.integers(1, 9), pairs=st.integers(1, 60), k=st.integers(1, 300), threads=st.integers(1, 5))
+def test_pairs_of_panels_stay_together(
+    on_every_build: Libraries, bits: int, rows: int, pairs: int, k: int, threads: int
+) -> None:
+    x, weights = activations(k, rows, k), Weights(bits, 32 * pairs, k, rows)
+    for library in on_every_build("quantized"):
+        np.testing.assert_array_equal(run(library, threads, x, weights, group=2), by_definition(x, weights))
 
 
 @pytest.mark.parametrize("bits", [8, 4])

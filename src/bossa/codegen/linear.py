@@ -39,11 +39,11 @@ def write_linear(names: Names, op: Linear) -> list[str]:
     width = n // op.parts
     out_offset = f" + g * {width}" if groups > 1 else ""
     lines.append(f"{pad}const float* x = row(p, {place.offset}, {place.stride}, 0){offset}{group_offset};")
-    operands = f"(w, {names.rows}, x, {place.stride}, {names.weight(op.weight)}, {n}, {k},"
+    operands = f"(w, {names.rows}, x, {place.stride}, {names.weight(op.weight)}, {n}, {k}, {op.parts},"
     if slot.dtype in QUANTIZED:
         lines.append(f"{pad}quantized_linear{operands} p.quantized, p.max_rows,")
     else:
-        lines.append(f"{pad}linear{operands} {op.parts},")
+        lines.append(f"{pad}linear{operands}")
     lines.append(f"{pad}       [&](int t, int col, int n, const float* sums) {{")
     inner = pad + "  "
     if op.parts > 1:

@@ -22,9 +22,10 @@ inline float magnitude(const float* x, int K) {
   return result < 1e-30f ? 0.0f : result;
 }
 
-// Fewer rows wait for the weights, which are then prefetched this many bytes ahead.
+// Fewer rows wait for the weights, which are then prefetched so many bytes ahead, less where several panels are read.
 constexpr int kComputing = 5;
-constexpr int kAhead = 2048;
+template <int NP>
+constexpr int kAhead = NP > 1 ? 512 : 2048;
 
 }  // namespace detail
 
@@ -67,33 +68,45 @@ struct Int8 {
   // Steps of k in the block from k on; the last one's are whole pairs.
   static int steps(int K, int k) { return K - k < kBlock ? (K - k + 1) / 2 * 2 : kBlock; }
 
-  // out[r] (+)= the products of MR rows and a panel over one block from k, `steps` of them.
-  template <int MR, bool kUnpacked>
+  // out[r][16 p ..] (+)= the products of MR rows and NP panels over one block from k, `steps` of them.
+  template <int MR, int NP, bool kUnpacked>
   static inline __attribute__((always_inline)) void add_block(const char* rows, size_t row_bytes, int K, int k,
-                                                              int steps, const char* panel, const Unpacked*, float* out,
-                                                              size_t out_stride) {
+                                                              int steps, const char* const (&panels)[NP], const Unpacked*,
+                                                              float* out, size_t out_stride) {
     static_assert(!kUnpacked);
-    const int8_t* weights = (const int8_t*)(panel + head_bytes(K)) + (size_t)k * kLanes;
-    Sums sums[MR];
-#pragma GCC unroll 16
-    for (int r = 0; r < MR; r++) sums[r] = no_sums();
-#pragma GCC unroll 4
-    for (int i = 0; i < steps; i += 2) {
-      if (MR < detail::kComputing && i % 4 == 0) __builtin_prefetch(weights + i * kLanes + detail::kAhead);
-      const Pairs w = load_pairs(weights + i * kLanes);
-#pragma GCC unroll 16
-      for (int r = 0; r < MR; r++) add_pairs(sums[r], w, (const int16_t*)(rows + r * row_bytes) + k + i);
-    }
-    const f16 scale = load_bytes((const uint8_t*)panel + 64 + k / kBlock * kLanes);
-    const f16 output_scale = load((const float*)panel);
+    const size_t start = head_bytes(K) + (size_t)k * kLanes;
+    Sums sums[MR][NP];
 #pragma GCC unroll 16
     for (int r = 0; r < MR; r++) {
-      float* to = out + r * out_stride;
-      f16 sum = k == 0 ? to_float(sums[r]) * scale : fma(to_float(sums[r]), scale, load(to));
-      if (k + kBlock >= K) {
-        sum = sum * (output_scale * splat(*(const float*)(rows + r * row_bytes + words(K) * 2)));
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; p++) sums[r][p] = no_sums();
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < steps; i += 2) {
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; p++) {
+        const int8_t* at = (const int8_t*)panels[p] + start + i * kLanes;
+        if (MR < detail::kComputing && i % 4 == 0) __builtin_prefetch(at + detail::kAhead<NP>);
+        const Pairs w = load_pairs(at);
+#pragma GCC unroll 16
+        for (int r = 0; r < MR; r++) add_pairs(sums[r][p], w, (const int16_t*)(rows + r * row_bytes) + k + i);
       }
-      store(to, sum);
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < NP; p++) {
+      const char* panel = panels[p];
+      const f16 scale = load_bytes((const uint8_t*)panel + 64 + k / kBlock * kLanes);
+      const f16 output_scale = load((const float*)panel);
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) {
+        float* to = out + r * out_stride + p * kLanes;
+        const f16 here = to_float(sums[r][p]);
+        f16 sum = k == 0 ? here * scale : fma(here, scale, load(to));
+        if (k + kBlock >= K) {
+          sum = sum * (output_scale * splat(*(const float*)(rows + r * row_bytes + words(K) * 2)));
+        }
+        store(to, sum);
+      }
     }
   }
 };
@@ -157,6 +170,8 @@ struct Int4 {
     const uint8_t* head = (const uint8_t*)panel + 128 + (size_t)k / kGroup * 2 * kLanes;
     const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kGroupBytes;
     for (int g = 0; g < steps / kGroup; g++) {
+      // What is unpacked next comes while the tiles compute.
+      for (int i = 0; i < kGroupBytes; i += 64) __builtin_prefetch(from + steps / kGroup * kGroupBytes + i);
       store_scales(to->scales[g], load_scales(head + g * 2 * kLanes));
       for (int p = 0; p < kGroupQuads / 2; p++, from += 64) {
         const Quads packed = load_quads(from);
@@ -169,65 +184,77 @@ struct Int4 {
 
   static Pairs minima(const uint8_t* head) { return load_pairs(head + kLanes, head + 3 * kLanes); }
 
-  // out[r] (+)= the products of MR rows and a panel over one block from k, `steps` of them; from the packed weights or
-  // from unpacked ones.
-  template <int MR, bool kUnpacked>
+  // out[r][16 p ..] (+)= the products of MR rows and NP panels over one block from k, `steps` of them; from the packed
+  // weights, or from one panel's unpacked ones.
+  template <int MR, int NP, bool kUnpacked>
   static inline __attribute__((always_inline)) void add_block(const char* rows, size_t row_bytes, int K, int k,
-                                                              int steps, const char* panel, const Unpacked* unpacked,
-                                                              float* out, size_t out_stride) {
-    const uint8_t* head = (const uint8_t*)panel + 128 + (size_t)k / kGroup * 2 * kLanes;
-    const uint8_t* weights = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kGroupBytes;
+                                                              int steps, const char* const (&panels)[NP],
+                                                              const Unpacked* unpacked,                                                              float* out, size_t out_stride) {
+    static_assert(NP == 1 || !kUnpacked);
+    const size_t head_start = 128 + (size_t)k / kGroup * 2 * kLanes;
+    const size_t start = head_bytes(K) + (size_t)k / kGroup * kGroupBytes;
     rows += (size_t)k / kBlock * sizeof(Block);
     const int groups = steps / kGroup;
-    Sums sums[MR];
-#pragma GCC unroll 16
-    for (int r = 0; r < MR; r++) sums[r] = no_sums();
-    for (int g = 0; g < groups; g++) {
-      const int8_t* x = (const int8_t*)rows + g * kGroup;
-      Dots dots[MR];
-#pragma GCC unroll 8
-      for (int p = 0; p < kGroupQuads / 2; p++) {
-        Quads low, high;
-        if constexpr (kUnpacked) {
-          low = load_quads(unpacked->quads[g] + 128 * p);
-        } else {
-          high = load_quads(weights + p * 64);
-          if (MR < detail::kComputing) __builtin_prefetch(weights + p * 64 + detail::kAhead);
-          low = low_nibbles(high);
-        }
-#pragma GCC unroll 16
-        for (int r = 0; r < MR; r++) {
-          if (p == 0) {
-            dots[r] = dot(low, x + r * row_bytes);
-          } else {
-            add_dots(dots[r], low, x + r * row_bytes + 8 * p);
-          }
-        }
-        high = kUnpacked ? load_quads(unpacked->quads[g] + 128 * p + 64) : high_nibbles(high);
-#pragma GCC unroll 16
-        for (int r = 0; r < MR; r++) add_dots(dots[r], high, x + r * row_bytes + 8 * p + 4);
-      }
-      weights += kGroupBytes;
-      const Scales scales = kUnpacked ? load_scales(unpacked->scales[g]) : load_scales(head + g * 2 * kLanes);
-#pragma GCC unroll 16
-      for (int r = 0; r < MR; r++) add_scaled(sums[r], dots[r], scales);
-    }
-
-    const f16 scale = load((const float*)panel), step = load((const float*)panel + kLanes);
-    Sums less[MR];
-#pragma GCC unroll 16
-    for (int r = 0; r < MR; r++) less[r] = no_sums();
-    for (int g = 0; g < groups; g += 2) {
-      const Pairs pairs = kUnpacked ? load_pairs(unpacked->minima[g / 2]) : minima(head + g * 2 * kLanes);
-#pragma GCC unroll 16
-      for (int r = 0; r < MR; r++) add_pairs(less[r], pairs, ((const Block*)(rows + r * row_bytes))->sums + g);
-    }
+    Sums sums[MR][NP];
 #pragma GCC unroll 16
     for (int r = 0; r < MR; r++) {
-      const f16 row_scale = splat(((const Block*)(rows + r * row_bytes))->scale);
-      const f16 sum = fma(-to_float(less[r]), step, to_float(sums[r]) * scale);
-      float* to = out + r * out_stride;
-      store(to, k == 0 ? sum * row_scale : fma(sum, row_scale, load(to)));
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; p++) sums[r][p] = no_sums();
+    }
+    for (int g = 0; g < groups; g++) {
+      const int8_t* x = (const int8_t*)rows + g * kGroup;
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; p++) {
+        const uint8_t* at = (const uint8_t*)panels[p] + start + g * kGroupBytes;
+        Dots dots[MR];
+#pragma GCC unroll 8
+        for (int q = 0; q < kGroupQuads; q += 2) {
+          Quads low, high;
+          if constexpr (kUnpacked) {
+            low = load_quads(unpacked->quads[g] + 64 * q);
+          } else {
+            high = load_quads(at + q * 32);
+            if (MR < detail::kComputing) __builtin_prefetch(at + q * 32 + detail::kAhead<NP>);
+            low = low_nibbles(high);
+          }
+#pragma GCC unroll 16
+          for (int r = 0; r < MR; r++) {
+            if (q == 0) {
+              dots[r] = dot(low, x + r * row_bytes);
+            } else {
+              add_dots(dots[r], low, x + r * row_bytes + 4 * q);
+            }
+          }
+          high = kUnpacked ? load_quads(unpacked->quads[g] + 64 * q + 64) : high_nibbles(high);
+#pragma GCC unroll 16
+          for (int r = 0; r < MR; r++) add_dots(dots[r], high, x + r * row_bytes + 4 * q + 4);
+        }
+        const Scales scales = kUnpacked ? load_scales(unpacked->scales[g])
+                                        : load_scales((const uint8_t*)panels[p] + head_start + g * 2 * kLanes);
+#pragma GCC unroll 16
+        for (int r = 0; r < MR; r++) add_scaled(sums[r][p], dots[r], scales);
+      }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < NP; p++) {
+      const uint8_t* head = (const uint8_t*)panels[p] + head_start;
+      Sums less[MR];
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) less[r] = no_sums();
+      for (int g = 0; g < groups; g += 2) {
+        const Pairs pairs = kUnpacked ? load_pairs(unpacked->minima[g / 2]) : minima(head + g * 2 * kLanes);
+#pragma GCC unroll 16
+        for (int r = 0; r < MR; r++) add_pairs(less[r], pairs, ((const Block*)(rows + r * row_bytes))->sums + g);
+      }
+      const float* scales = (const float*)panels[p];
+      const f16 scale = load(scales), step = load(scales + kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) {
+        const f16 row_scale = splat(((const Block*)(rows + r * row_bytes))->scale);
+        const f16 sum = fma(-to_float(less[r]), step, to_float(sums[r][p]) * scale);
+        float* to = out + r * out_stride + p * kLanes;
+        store(to, k == 0 ? sum * row_scale : fma(sum, row_scale, load(to)));
+      }
     }
   }
 };

@@ -69,9 +69,12 @@ struct Scales {
 };
 
 inline Scales load_scales(const uint8_t* p) {
-  const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
-  const __m256i lo = _mm256_cvtepu8_epi32(bytes), hi = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
-  return {_mm256_or_si256(lo, _mm256_slli_epi32(lo, 16)), _mm256_or_si256(hi, _mm256_slli_epi32(hi, 16))};
+  // Each byte twice, widened to words.
+  const __m256i bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)p));
+  const __m256i spread = _mm256_setr_epi8(0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3, -1,  //
+                                          4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7, -1);
+  const __m256i eight = _mm256_set1_epi8(8);
+  return {_mm256_shuffle_epi8(bytes, spread), _mm256_shuffle_epi8(bytes, _mm256_or_si256(spread, eight))};
 }
 
 inline Scales load_scales(const int16_t* p) {

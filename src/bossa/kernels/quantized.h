@@ -22,11 +22,28 @@ constexpr int kIntegerRows = 5;
 constexpr int kIntegerRows = 2;
 #endif
 
-// One block of k for MR rows.
-template <class Format, int MR, bool kUnpacked>
-inline void add_block(const char* x, size_t row_bytes, int K, int k, int steps, const char* panel,
+// One block of k for MR rows and NP panels.
+template <class Format, int MR, int NP, bool kUnpacked>
+inline void add_block(const char* x, size_t row_bytes, int K, int k, int steps, const char* const (&panels)[NP],
                       const typename Format::Unpacked* weights, float* out) {
-  Format::template add_block<MR, kUnpacked>(x, row_bytes, K, k, steps, panel, weights, out, kSumsStride);
+  Format::template add_block<MR, NP, kUnpacked>(x, row_bytes, K, k, steps, panels, weights, out, kSumsStride);
+}
+
+// So few rows wait for the weights. Each worker then reads several stretches of them side by side, up to so many panels
+// long: one stretch alone, or short ones, keep too little of the memory on its way.
+constexpr int kStreamedRows = 2;
+constexpr int kStreams = 4;
+constexpr int kStretch = 8;
+
+template <class Format, int MR = kStreamedRows>
+inline void streamed_sums(int rows, const char* x, size_t row_bytes, int K, const char* const (&panels)[kStreams],
+                          float* out) {
+  if constexpr (MR > 1) {
+    if (rows < MR) return streamed_sums<Format, MR - 1>(rows, x, row_bytes, K, panels, out);
+  }
+  for (int k = 0; k < K; k += Format::kBlock) {
+    add_block<Format, MR, kStreams, false>(x, row_bytes, K, k, Format::steps(K, k), panels, nullptr, out);
+  }
 }
 
 // Sums of one panel in tiles of MR and MR - 1 rows; where there are enough rows for it, from weights that are unpacked
@@ -42,11 +59,11 @@ inline void panel_tiles(int rows, const char* x, size_t row_bytes, int K, const 
     const char* from = x;
     float* to = out;
     for (int t = 0; t < tiles - short_tiles; t++, from += MR * row_bytes, to += MR * kSumsStride) {
-      add_block<Format, MR, kUnpacked>(from, row_bytes, K, k, steps, panel, &weights, to);
+      add_block<Format, MR, 1, kUnpacked>(from, row_bytes, K, k, steps, {panel}, &weights, to);
     }
     if constexpr (MR > 1) {
       for (int t = 0; t < short_tiles; t++, from += (MR - 1) * row_bytes, to += (MR - 1) * kSumsStride) {
-        add_block<Format, MR - 1, kUnpacked>(from, row_bytes, K, k, steps, panel, &weights, to);
+        add_block<Format, MR - 1, 1, kUnpacked>(from, row_bytes, K, k, steps, {panel}, &weights, to);
       }
     }
   }
@@ -62,15 +79,50 @@ inline void panel_sums(int rows, const char* x, size_t row_bytes, int K, const c
   panel_tiles<Format, MR, kUnpacked>(rows, x, row_bytes, K, panel, out);
 }
 
+// Units of work for few rows: `kStreams` panels at a time, `group` of them adjacent.
+template <class Format, class Epilogue>
+inline void each_stretch(Worker& worker, int rows, const char* x, size_t row_bytes, int K, const char* panels, int count,
+                         int group, Epilogue&& epilogue) {
+  const size_t panel_bytes = Format::panel_bytes(K);
+  const int streams = kStreams / group;
+  // As long as can be, and as many of them for each worker.
+  const int rounds = ceil_div(count, worker.count * kStreams * kStretch);
+  const int stretch = ceil_div(ceil_div(count, worker.count * streams * rounds), group) * group;
+  const int unit = stretch * streams;
+  alignas(64) float sums[kStreamedRows * kSumsStride];
+  for (int first = worker.next() * unit; first < count; first = worker.next() * unit) {
+    const int whole = first + unit <= count ? stretch : 0;
+    for (int i = 0; i < whole; i += group) {
+      const char* at[kStreams];
+      for (int s = 0; s < kStreams; s++) {
+        at[s] = panels + (size_t)(first + i + s / group * stretch + s % group) * panel_bytes;
+      }
+      streamed_sums<Format>(rows, x, row_bytes, K, at, sums);
+      for (int r = 0; r < rows; r++) {
+        for (int s = 0; s < streams; s++) {
+          epilogue(r, (first + i + s * stretch) * kLanes, group * kLanes, sums + r * kSumsStride + s * group * kLanes);
+        }
+      }
+    }
+    for (int p = first + whole * streams; p < count && p < first + unit; p += group) {
+      for (int i = 0; i < group; i++) {
+        panel_sums<Format, false>(rows, x, row_bytes, K, panels + (size_t)(p + i) * panel_bytes, sums + i * kLanes);
+      }
+      for (int r = 0; r < rows; r++) epilogue(r, p * kLanes, group * kLanes, sums + r * kSumsStride);
+    }
+  }
+}
+
 }  // namespace detail
 
 // As `linear`, over weights packed as `Format`. scratch: max_rows + kOwnRows * workers rows of Format::row_bytes(K),
 // the same memory for every worker.
 template <class Format, class Epilogue>
 inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ldx, const Format* weights, int N, int K,
-                             char* scratch, int max_rows, Epilogue&& epilogue) {
+                             int group, char* scratch, int max_rows, Epilogue&& epilogue) {
   const char* panels = (const char*)weights;
   const size_t row_bytes = Format::row_bytes(K), panel_bytes = Format::panel_bytes(K);
+  const int count = detail::ceil_div(N, kLanes);
   char* quantized = scratch;
   if (rows <= kOwnRows) {
     quantized += ((size_t)max_rows + (size_t)worker.id * kOwnRows) * row_bytes;
@@ -81,7 +133,10 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     for (int r = first; r < last; r++) Format::quantize(x + (size_t)r * ldx, K, quantized + (size_t)r * row_bytes);
     worker.barrier();
   }
-  const int count = detail::ceil_div(N, kLanes);
+  if (rows <= detail::kStreamedRows) {
+    detail::each_stretch<Format>(worker, rows, quantized, row_bytes, K, panels, count, group, epilogue);
+    return;
+  }
   const int chunk = rows <= detail::kIntegerRows ? 2 : detail::kBlockPanels;
   const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, panel_bytes, worker.count);
   const auto sum = [&](int row, int n_rows, int p, int n, float* sums) {
