@@ -25,8 +25,11 @@ PACKAGES = {
     "openvino": ["torch", "optimum-intel[openvino]", "openvino-genai", "nncf"],
     "transformers": ["torch", "transformers"],
 }
-PRECISIONS = ("fp32", "bf16", "int8", "int4")
-"""Of Bossa's own programs; those that it does not know yet are said to be missing."""
+PRECISIONS = {
+    **{"fp32": ("fp32", "fp32"), "int8": ("int8", "fp32"), "int4": ("int4", "fp32")},
+    **{"int8-kv8": ("int8", "int8"), "int4-kv8": ("int4", "int8")},
+}
+"""Bossa's own programs: how weights are stored, and how keys and values are (OpenVINO's are int8, llama.cpp's fp16)."""
 BATCH, LONGEST = 64, 1024
 
 Command = list[str]
@@ -68,9 +71,9 @@ def conversions(engine: str, python: str, model: Path, folder: Path) -> list[tup
         return [
             (
                 folder / f"bossa-{kind}.pef",
-                [*tool, *named, "--precision", kind, "--output-folder", "{target}"],
+                [*tool, *named, "--precision", weights, "--kv-precision", kv, "--output-folder", "{target}"],
             )
-            for kind in PRECISIONS
+            for kind, (weights, kv) in PRECISIONS.items()
         ]  # fmt: skip
     return []
 
