@@ -34,7 +34,7 @@ def costs(engines: Sequence[Engine], cases: Sequence[RateCase]) -> dict[str, dic
     """What each case costs our programs at least, by engine and case."""
     from bossa.assemble import read_program
     from bossa.bench import StepModel
-    from bossa.loading import ROWS_OF_A_STEP
+    from bossa.memory import ROWS_OF_A_STEP
     from bossa.pef import Pef
 
     found: dict[str, dict[str, Any]] = {}
