@@ -15,7 +15,7 @@ class CountingProgram:
     """Gives logits of nothing, and remembers how many rows each step had."""
 
     page_size = 4
-    vocab_size = 7
+    vocab_size = 50_000  # so many that no two random prompts begin alike
 
     def __init__(self, pages: int = 200, max_seq_length: int = 64, max_rows: int = 16) -> None:
         self.pages, self.max_seq_length, self.max_rows = pages, max_seq_length, max_rows
@@ -41,6 +41,15 @@ def test_prefill_runs_a_prompt_to_its_first_token(clock):
     measured = prefill_rates(Engine(program, batch_size=1), 20, repeat=3, seconds=100)
     assert measured == (20.0, 20.0, 20.0)
     assert program.rows == [16, 4] * 4  # one more than is counted, to warm up
+
+
+def test_nothing_of_an_earlier_measurement_is_shared(clock):
+    program = CountingProgram()
+    engine = Engine(program, batch_size=1)
+    for _ in range(3):
+        program.rows.clear()
+        prefill_rates(engine, 20, repeat=1, seconds=100)
+        assert program.rows == [16, 4] * 2
 
 
 def test_decoding_is_timed_once_every_sequence_has_its_first_token(clock):
