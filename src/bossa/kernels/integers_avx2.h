@@ -154,11 +154,4 @@ inline f16 load_bytes(const uint8_t* p) {
           _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
 }
 
-// Signed bytes as floats.
-inline f16 load_bytes(const int8_t* p) {
-  const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
-  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
-          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
-}
-
 }  // namespace bossa

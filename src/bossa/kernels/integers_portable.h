@@ -134,11 +134,4 @@ inline f16 load_bytes(const uint8_t* p) {
   return x;
 }
 
-// Signed bytes as floats.
-inline f16 load_bytes(const int8_t* p) {
-  f16 x;
-  for (int i = 0; i < kLanes; i++) x.v[i] = (float)p[i];
-  return x;
-}
-
 }  // namespace bossa

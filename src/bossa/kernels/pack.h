@@ -138,9 +138,7 @@ inline PackResult put_int8(const float* x, int K, f16 most, PanelLanes lanes, ch
   char* q = panel + Int8::head_bytes(K);
   for (int block = 0; block < K; block += Int8::kBlock) {
     const int end = block + Int8::kBlock < K ? block + Int8::kBlock : K;
-    f16 largest = splat(0.0f);
-    for (int k = block; k < end; k++) largest = max(largest, abs(load(x + k * kLanes)));
-    const f16 wanted = -floor(-(largest * inverse * splat(1.0f / 127.0f)));
+    const f16 wanted = -floor(-(largest(x + block * kLanes, end - block) * inverse * splat(1.0f / 127.0f)));
     const f16 multiplier = where(gt(scale, splat(0.0f)), within(wanted, 1.0f, 255.0f), splat(0.0f));
     put_unsigned(lanes, panel + 64 + block / Int8::kBlock * kLanes, multiplier);
     const f16 steps = inverse / at_least(multiplier, splat(1.0f));

@@ -48,7 +48,7 @@ inline void embed_rows(const Int8* table, int V, int D, int token, float* out) {
   for (int d = 0; d < D; d += kLanes) {
     int8_t lanes[kLanes] = {};
     memcpy(lanes, row + d, (size_t)(D - d < kLanes ? D - d : kLanes));
-    store_n(out + d, load_bytes(lanes) * scale, D - d);
+    store_n(out + d, load(lanes) * scale, D - d);
   }
 }
 

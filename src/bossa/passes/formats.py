@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 from bossa.passes.rewrite import row_ops
 from bossa.program.ir import Embed, Linear, Program
 from bossa.weights.slot import DType, Slot
 
-Precision = Literal["fp32", "bf16", "int8", "int4"]
+Precision = DType
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4")
 
 _HEAD: dict[str, DType] = {"int4": "int8"}
-"""What the linear that makes the logits is stored as, where that is not the precision itself: its errors are those
-of the logits, and a tied embedding is read from it."""
-
-_TABLE: dict[str, DType] = {"int4": "int8"}
-"""The same for embedding tables that are not tied to a head."""
+"""What the linear that makes the logits, and the embeddings of tokens, are stored as where that is not the precision
+itself: the head's errors are those of the logits, and a tied embedding is read from it."""
 
 
 def choose_formats(program: Program, precision: Precision) -> Program:
@@ -38,7 +34,7 @@ def choose_formats(program: Program, precision: Precision) -> Program:
         if slot.layout == "panels":
             return _HEAD.get(precision, precision) if slot.name in heads else precision
         if slot.layout == "rows" and slot.name in tokens:
-            return _TABLE.get(precision, precision)
+            return _HEAD.get(precision, precision)
         return "fp32"
 
     slots = {name: replace(slot, dtype=stored(slot)) for name, slot in program.slots.items()}
