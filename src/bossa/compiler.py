@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bossa.assemble import native_fields, native_members
-from bossa.codegen.plan import KV_BYTES, Plan, make_plan
+from bossa.codegen.plan import Plan, make_plan
 from bossa.codegen.toolchain import TARGETS, host_target
 from bossa.errors import CompileError, ModelError
-from bossa.passes import PRECISIONS, Precision, optimize
+from bossa.passes import optimize
 from bossa.pef import Pef
+from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
 from bossa.version import __version__
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 Progress = Callable[[str], None]
-KV_PRECISIONS = tuple(KV_BYTES)
 
 
 def compile(  # noqa: A001 - bossa.compile reads as it should
@@ -29,7 +29,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     *,
     config_name: str | None = None,
     precision: Precision = "fp32",
-    kv_precision: str = "fp32",
+    kv_precision: KvPrecision = "fp32",
     max_seq_length: int | None = None,
     batch_size: int = 1,
     targets: Sequence[str] | None = None,
