@@ -16,6 +16,7 @@ from bossa.errors import CompileError, ModelError
 from bossa.passes import optimize
 from bossa.pef import Pef
 from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
+from bossa.tokenizer import shorten
 from bossa.version import __version__
 
 if TYPE_CHECKING:
@@ -102,7 +103,10 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     if source.generation_config is not None:
         members["generation_config.json"] = json.dumps(source.generation_config, indent=1, default=str).encode()
     with tempfile.TemporaryDirectory(prefix="bossa-") as folder:
-        members |= {f"tokenizer/{file}": data for file, data in source.tokenizer_files(Path(folder)).items()}
+        files = source.tokenizer_files(Path(folder))
+    if "tokenizer.json" in files:
+        files["tokenizer.json"] = shorten(files["tokenizer.json"])
+    members |= {f"tokenizer/{file}": data for file, data in files.items()}
     if bundle:
         tell("pack")
         members["weights.bin"] = _packed(program, imported.ignored, model, cache_dir)
