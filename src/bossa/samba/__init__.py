@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from bossa.samba import nn, optim
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from bossa.samba import directives, nn, optim, utils
 from bossa.samba.convert import from_torch_, from_torch_model_
 from bossa.samba.nn.parameter import SambaParameter
-from bossa.samba.tensor import SambaTensor, addmm, from_torch_tensor, randint, randn, to_torch
+from bossa.samba.tensor import SambaTensor, addmm, from_torch, from_torch_tensor, randint, randn, to_torch
 
 __all__ = [
     "SambaParameter",
+    "SambaSession",
     "SambaTensor",
     "addmm",
+    "directives",
+    "from_torch",
     "from_torch_",
     "from_torch_model_",
     "from_torch_tensor",
@@ -18,5 +26,26 @@ __all__ = [
     "optim",
     "randint",
     "randn",
+    "session",
     "to_torch",
+    "utils",
 ]
+
+
+class _Samba(ModuleType):
+    """This package, whose ``session`` is the session itself, also once the module of that name has been imported."""
+
+    @property
+    def session(self) -> Any:
+        return import_module("bossa.samba.session").session
+
+    @session.setter
+    def session(self, module: ModuleType) -> None:
+        """The import system's: it sets each module as an attribute of its package."""
+
+    @property
+    def SambaSession(self) -> Any:  # noqa: N802  the class
+        return import_module("bossa.samba.session").SambaSession
+
+
+sys.modules[__name__].__class__ = _Samba

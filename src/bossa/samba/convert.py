@@ -7,6 +7,7 @@ from typing import TypeVar
 from torch import nn
 
 from bossa.errors import SambaError
+from bossa.samba.generation import let_steps_be_replaced_
 from bossa.samba.indices import accept_short_indices_
 from bossa.samba.nn.parameter import SambaParameter
 
@@ -17,7 +18,8 @@ def from_torch_model_(model: ModuleT, parent_module_prefix: str | None = None) -
     """Make every parameter of a module a `SambaParameter` with a name, and return the module.
 
     The module and its parameters stay the objects that they are, with their classes, attributes, memory layout and
-    ties, so that an optimizer that holds the parameters already goes on holding them. Buffers are left alone.
+    ties, so that an optimizer that holds the parameters already goes on holding them. Buffers are left alone. Called by
+    hand the module takes int16 and int32 indices too, and transformers' ``generate`` may run a step of the program's.
 
     Args:
         model: Any module whose parameters have values.
@@ -38,6 +40,7 @@ def from_torch_model_(model: ModuleT, parent_module_prefix: str | None = None) -
             )
         parameter.sn_name = before + name.replace(".", "__")
     accept_short_indices_(model)
+    let_steps_be_replaced_(model)
     return model
 
 

@@ -96,6 +96,10 @@ def to_torch(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if type(tensor) is torch.Tensor else tensor.detach().as_subclass(torch.Tensor)
 
 
+from_torch = from_torch_tensor
+"""The older name."""
+
+
 def randn(
     *shape: int | Sequence[int], name: str | None = None, batch_dim: int | None = None, **options: Any
 ) -> SambaTensor:
