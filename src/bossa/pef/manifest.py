@@ -14,6 +14,8 @@ from bossa.pef.checks import Fields, parse
 
 FORMAT_VERSION = 1
 """The one format version that this Bossa writes and reads."""
+TRACED_MODULE = "traced module"
+"""The ``kind`` of a program file that holds sections of any module; that of a causal language model has none."""
 MAX_BYTES = 64 << 20
 """The largest manifest that is read."""
 
@@ -27,6 +29,10 @@ DTYPE_BYTES = {
     **{"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "int32": 4, "int64": 8},
 }
 TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")
+
+
+class TracedModule(PefError):
+    """The file holds a traced module, where the program of a causal language model is wanted."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +124,11 @@ class Manifest:
             PefError: a field is missing, of the wrong type or out of range, or a newer Bossa made the file.
         """
         read = Fields(data, where)
-        version = read.integer("format_version", 1)
-        if version > FORMAT_VERSION:
-            raise PefError(
-                f"{where}: format version {version} was made by a newer Bossa (this one reads {FORMAT_VERSION}):"
-                " upgrade bossa"
+        version = read_version(read)
+        if data.get("kind") == TRACED_MODULE:
+            raise TracedModule(
+                f"{where}: holds a traced module, not a causal language model: run it from the program that compiled"
+                " it, by samba.utils.trace_graph and samba.session.run"
             )
         precision = read.text("precision")
         if precision not in PRECISIONS:
@@ -152,7 +158,7 @@ class Manifest:
             sections=_sections(read),
             torch_version=read.text("torch_version", empty=True),
             transformers_version=read.text("transformers_version", empty=True),
-            members=_members(read),
+            members=read_members(read),
             extra={key: value for key, value in data.items() if key not in KNOWN},
         )
 
@@ -185,15 +191,35 @@ class Manifest:
 
     def encode(self) -> bytes:
         """The bytes of ``manifest.json``: the same for equal manifests."""
-        try:
-            return json.dumps(self.to_json(), ensure_ascii=False, indent=1, allow_nan=False).encode("utf-8")
-        except (TypeError, ValueError) as error:
-            raise PefError(f"manifest.json: cannot be written as JSON ({error}): report this as a bug") from None
+        return encoded(self.to_json())
 
     @classmethod
     def decode(cls, data: bytes, where: str = "manifest.json") -> Manifest:
         """Reads the bytes that ``encode`` writes."""
         return cls.from_json(parse(data, where), where)
+
+
+def encoded(data: Mapping[str, Any]) -> bytes:
+    """The bytes of a manifest: the same for equal ones."""
+    try:
+        return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise PefError(f"manifest.json: cannot be written as JSON ({error}): report this as a bug") from None
+
+
+def read_version(read: Fields) -> int:
+    """The format version, which is not newer than this Bossa.
+
+    Raises:
+        PefError: it is.
+    """
+    version = read.integer("format_version", 1)
+    if version > FORMAT_VERSION:
+        raise PefError(
+            f"{read.path}: format version {version} was made by a newer Bossa (this one reads {FORMAT_VERSION}):"
+            " upgrade bossa"
+        )
+    return version
 
 
 KNOWN = frozenset(item.name for item in fields(Manifest)) - {"extra"}
@@ -237,7 +263,7 @@ def _constants(read: Fields) -> tuple[Constant, ...]:
     return tuple(constants)
 
 
-def _members(read: Fields) -> dict[str, Member]:
+def read_members(read: Fields) -> dict[str, Member]:
     members = {}
     for name, value in read.mapping("members").items():
         item = Fields(value, f"{read.path}: members[{name[:80]!r}]")
