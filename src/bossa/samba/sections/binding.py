@@ -91,4 +91,4 @@ def _checked(tensor: torch.Tensor, argument: Argument) -> torch.Tensor:
             f"input {argument.name}: expected {dtype_name(spec.dtype)} of shape {list(spec.shape)}, got {dtype} of"
             f" shape {shape}"
         )
-    return plain(tensor).contiguous()
+    return plain(tensor)

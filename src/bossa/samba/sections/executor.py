@@ -67,7 +67,7 @@ class SectionExecutor:
     ) -> None:
         self._outputs = graph.outputs
         self._mutated = graph.mutated
-        self._inputs = len(graph.named("input"))
+        self._strides = [argument.spec.stride for argument in graph.named("input")]
         self._device = device
         self._fixed = graph.constants
         self._noise = Noise(graph)
@@ -105,7 +105,8 @@ class SectionExecutor:
         """
         self._kept = None
         device = self._device
-        arguments = [*device.parameters.values(), *device.buffers.values(), *inputs, *self._fixed]
+        laid_out = [_laid_out(tensor, stride) for tensor, stride in zip(inputs, self._strides, strict=True)]
+        arguments = [*device.parameters.values(), *device.buffers.values(), *laid_out, *self._fixed]
         arguments += self._noise.draw(rate)
         results = list(self._forward(arguments))
         count, changed = len(self._outputs), len(self._mutated)
@@ -127,7 +128,7 @@ class SectionExecutor:
         if not alone or self._plan is None:
             return arguments
         first = len(self._device.parameters) + len(self._device.buffers)
-        last = first + self._inputs
+        last = first + len(self._strides)
         read = {operand.number for operand in self._plan.operands if operand.source == "argument"}
         return [
             tensor.clone() if first <= number < last and number in read else tensor

@@ -62,12 +62,12 @@ class Graph:
 
     Attributes:
         module: placeholders in the order of `arguments`, then one ``tangents_i`` for each of `tangents`; the output is
-            `outputs`, the buffers of `mutated`, and in a joint graph a gradient for each of `trained`, or None.
+            `outputs`, the buffers of `mutated`, and in a joint graph a gradient, or None, for each argument before the
+            constants.
         arguments: what each input is.
         outputs: the tensors that the module returned, in order.
         mutated: names of the buffers that a call changes.
         tangents: joint graphs: the outputs that gradients start at, by number.
-        trained: joint graphs: names of the parameters that need gradients.
         sites: the dropouts, in order.
         dropped: for each of them, whether it is in the graph.
         constants: tensors that the module holds without having registered them.
@@ -83,7 +83,6 @@ class Graph:
     constants: list[torch.Tensor]
     draws: list[Draw]
     tangents: list[int] = field(default_factory=list)
-    trained: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.module.graph.lint()

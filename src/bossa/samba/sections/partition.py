@@ -75,8 +75,9 @@ def partition(graph: Graph) -> Parts:
         operands.append(Operand(*place, tuple(node.meta["val"].stride())))
 
     output = backward.graph.output_node()
-    gradients = dict(zip(graph.trained, output.args[0], strict=False))
-    gradients = {name: value for name, value in gradients.items() if value is not None}
+    # One for each argument that was there when the gradients were traced.
+    owners = zip(graph.arguments, output.args[0], strict=False)
+    gradients = {argument.name: value for argument, value in owners if value is not None}
     output.args = (tuple(gradients.values()),)
     backward.graph.eliminate_dead_code()
     backward.recompile()

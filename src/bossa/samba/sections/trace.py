@@ -58,15 +58,12 @@ def trace(
         specs = [
             *(Argument("parameter", name, device_layout(tensor)) for name, tensor in parameters.items()),
             *(Argument("buffer", name, device_layout(tensor)) for name, tensor in buffers.items()),
-            *(
-                Argument("input", name, Spec.of(torch.empty_like(plain(leaves[place]), device="meta").contiguous()))
-                for name, place in zip(names, places, strict=True)
-            ),
+            *(Argument("input", name, device_layout(leaves[place])) for name, place in zip(names, places, strict=True)),
         ]
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with fake:
         tensors = [argument.spec.empty() for argument in specs]
-    trained = [name for name, parameter in parameters.items() if joint and parameter.requires_grad]
+    trains = joint and any(parameter.requires_grad for parameter in parameters.values())
     for tensor, (_, parameter) in zip(tensors, parameters.items(), strict=False):
         tensor.requires_grad_(joint and parameter.requires_grad)
 
@@ -76,7 +73,7 @@ def trace(
             module = aot_export_joint_simple(
                 call,
                 tuple(tensors),
-                trace_joint=bool(trained),
+                trace_joint=trains,
                 decompositions=select_decomp_table() if joint else None,
             )
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
@@ -104,8 +101,7 @@ def trace(
         call.dropped,
         constants,
         draws,
-        call.differentiable if trained else [],
-        trained,
+        call.differentiable if trains else [],
     )
 
 
@@ -115,7 +111,7 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def device_layout(tensor: torch.Tensor) -> Spec:
-    """How a session keeps a parameter or buffer: as it lies, or contiguous where its elements overlap."""
+    """How a session takes a tensor: as it lies, or contiguous where its elements overlap."""
     return Spec.of(torch.empty_like(plain(tensor), device="meta"))
 
 
@@ -125,9 +121,21 @@ def _tracing(fake: FakeTensorMode) -> Iterator[None]:
         fake,
         _compiling_state_context(),  # transformers and others ask, and then leave out looks at values
         traceback.preserve_node_meta(),
+        _without_onednn(),
         inductor_config.patch(fallback_random=True),
     ):
         yield
+
+
+@contextlib.contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Its LSTM is one operator with a state that no graph can save; others are chosen when they run, not here."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 class _Call:
