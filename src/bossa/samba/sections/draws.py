@@ -75,8 +75,10 @@ _MASK: tuple[Role, Role] = ("mask", "coefficients")
 
 
 def _is_random(node: fx.Node) -> bool:
-    tags = getattr(node.target, "tags", ())
-    return node.op == "call_function" and torch.Tag.nondeterministic_seeded in tags
+    """Whether a node draws. Attention is marked as if it did, but its own dropout is never used in a graph of ours."""
+    if node.op != "call_function" or torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    return "scaled_dot_product" not in str(node.target)
 
 
 def _check(node: fx.Node) -> None:
