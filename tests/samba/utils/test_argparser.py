@@ -144,3 +144,9 @@ def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path):
     (tmp_path / "broken.yaml").write_text("a: [\n")
     with pytest.raises(SambaError, match="not YAML"):
         parse_yaml_to_args(tmp_path / "broken.yaml", args)
+
+
+def test_developers_have_two_arguments_more():
+    args = parse_app_args(["test", "--visualize"], dev_mode=True)
+    assert (args.visualize, args.acc_report_json) == (True, None)
+    assert not hasattr(parse_app_args(["test"]), "visualize")

@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from bossa.samba.seed import set_seed
-from bossa.samba.utils import argparser, dataset, pef_utils
+from bossa.samba.utils import argparser, benchmark_acc, common, dataset, pef_utils
+from bossa.samba.utils.comparison import assert_close
 from bossa.samba.utils.paths import get_file_dir
 
-__all__ = ["argparser", "dataset", "get_file_dir", "pef_utils", "set_seed", "trace_graph"]
+__all__ = [
+    "argparser",
+    "assert_close",
+    "benchmark_acc",
+    "common",
+    "dataset",
+    "get_file_dir",
+    "pef_utils",
+    "set_seed",
+    "trace_graph",
+]
 
 
 def __getattr__(name: str) -> Any:
