@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from bossa.samba.seed import set_seed
 from bossa.samba.utils import argparser, benchmark_acc, common, dataset, pef_utils
 from bossa.samba.utils.comparison import assert_close
 from bossa.samba.utils.paths import get_file_dir
+
+if TYPE_CHECKING:
+    trace_graph: Callable[..., Any]
 
 __all__ = [
     "argparser",
@@ -26,5 +30,5 @@ def __getattr__(name: str) -> Any:
     if name == "trace_graph":
         from importlib import import_module
 
-        return import_module("bossa.samba.session").trace_graph
+        return import_module("bossa.samba.session").session.trace_graph
     raise AttributeError(f"module 'samba.utils' has no attribute {name!r}: docs/samba.md lists what Bossa has")
