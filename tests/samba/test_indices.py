@@ -85,3 +85,5 @@ def test_a_converted_module_can_be_compiled_and_exported():
     x = torch.zeros(1, 4, dtype=torch.int64)
     program = torch.export.export(model, (x, x, x))
     assert torch.equal(program.module()(x, x, x)[1], model(x, x, x)[1])
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x, x, x)[1], model(x, x, x)[1])

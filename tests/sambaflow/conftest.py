@@ -69,7 +69,6 @@ def eager_session(monkeypatch: pytest.MonkeyPatch) -> EagerSession:
     session = EagerSession()
     module.session = session  # type: ignore[attr-defined]
     module.SambaSession = EagerSession  # type: ignore[attr-defined]
-    module.trace_graph = session.trace_graph  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "bossa.samba.session", module)
     return session
 

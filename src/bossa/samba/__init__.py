@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bossa.samba import directives, nn, optim, utils
+from bossa.samba import directives, env, nn, optim, utils
 from bossa.samba.convert import from_torch_, from_torch_model_
 from bossa.samba.nn.parameter import SambaParameter
 from bossa.samba.tensor import SambaTensor, addmm, from_torch, from_torch_tensor, randint, randn, to_torch
+
+if TYPE_CHECKING:
+    session: Any
+    SambaSession: Any
 
 __all__ = [
     "SambaParameter",
@@ -18,6 +22,7 @@ __all__ = [
     "SambaTensor",
     "addmm",
     "directives",
+    "env",
     "from_torch",
     "from_torch_",
     "from_torch_model_",

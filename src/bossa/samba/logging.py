@@ -43,8 +43,10 @@ class _ToStderr(logging.StreamHandler[Any]):
 
 
 def _logger() -> logging.Logger:
-    logger = logging.Logger("sambaflow", logging.WARNING)  # of its own: what others set up for theirs leaves it alone
-    logger.addHandler(_ToStderr())
+    logger = logging.getLogger("sambaflow")
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False  # what a program sets up for its own would write everything twice
+    logger.handlers = [_ToStderr()]
     return logger
 
 

@@ -62,7 +62,7 @@ def parse_app_args(
 
     Args:
         argv: Without the program's name; `sys.argv[1:]` when not given.
-        dev_mode: Taken as it comes: no argument here is for developers alone.
+        dev_mode: Adds ``--visualize`` and ``--acc-report-json``, which tests of programs read.
         common_parser_fn: Adds the program's arguments to the parser of every command.
         compile_parser_fn: Adds those of ``compile``.
         test_parser_fn: Adds those of ``test``.
@@ -79,6 +79,9 @@ def parse_app_args(
     for command in COMMANDS:
         of_command = commands.add_parser(command)
         _add_framework_arguments(of_command, command)
+        if dev_mode:
+            of_command.add_argument("--visualize", action="store_true", help="taken; nothing is drawn")
+            of_command.add_argument("--acc-report-json", help="where the program writes its accuracy")
         for add in (common_parser_fn, own[command]):
             if add is not None:
                 add(of_command)
@@ -120,7 +123,8 @@ def _say_what_means_nothing(args: argparse.Namespace) -> None:
         set_log_level(args.log_level)
     for option in _TUNING:
         name = option.removeprefix("--").replace("-", "_")
-        if getattr(args, name, None) is not None:
+        measured = name == "n_iters" and args.command == "measure-performance"
+        if getattr(args, name, None) is not None and not measured:
             samba_logger.info(f"{option} has no meaning on this machine and is ignored", log_limit=1)
 
 
