@@ -11,7 +11,9 @@ from bossa.passes import PASSES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PACKAGES = "bench|cli|codegen|dataset|engine|frontend|kernels|passes|pef|program|runtime|tokenizer|weights"
+PACKAGES = (
+    "bench|cli|codegen|dataset|engine|frontend|kernels|passes|pef|program|runtime|samba|sambaflow|tokenizer|weights"
+)
 SOURCE = re.compile(rf"`(?:src/bossa/)?((?:{PACKAGES})/[\w*]+\.(?:py|h))`")
 LINK = re.compile(r"\]\(([^)\s#]*)#?([^)\s]*)\)")
 

@@ -31,12 +31,13 @@ PARTS: dict[str, set[str]] = {
     "engine": {"runtime", "tokenizer"},
     "dataset": set(),
     "tokenizer": set(),
+    "sambaflow": {"samba"},
 }
 """For each part, the other parts that it may import; what is missing here (the commands, and the modules beside the
 packages that put the parts together) may import all of them."""
 
 TORCH = {"torch", "transformers", "gguf"}
-MAY_IMPORT_TORCH = {"frontend", "compiler", "samba", "train"}
+MAY_IMPORT_TORCH = {"frontend", "compiler", "samba", "sambaflow", "train"}
 MAY_IMPORT_TORCH_LATE = {"weights"}
 """Inside a function alone: for checkpoints in torch's own format."""
 

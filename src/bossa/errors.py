@@ -45,3 +45,7 @@ class RequestError(BossaError):
 
 class RuntimeFailure(BossaError):
     """The native program failed to load or to run a step."""
+
+
+class SambaError(BossaError):
+    """A program that was written for SambaFlow uses a name of ``bossa.samba`` in a way that cannot work."""

@@ -111,7 +111,7 @@ def test_a_program_file_that_is_cut_short_is_refused(run, tiny_pef, tmp_path, ke
 
 def test_a_program_file_of_a_newer_format_asks_for_an_upgrade(run, tiny_pef, tmp_path, monkeypatch):
     with monkeypatch.context() as newer:
-        newer.setattr("bossa.pef.file.FORMAT_VERSION", 2)
+        newer.setattr("bossa.pef.program_file.FORMAT_VERSION", 2)
         newer.setattr("bossa.pef.manifest.FORMAT_VERSION", 2)
         pef = rebuilt(tiny_pef, tmp_path / "x.pef")
     refused(run(pef=pef), "x.pef", "format version 2", "newer Bossa", "upgrade")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bossa.errors import PefError
-from bossa.pef import Pef, file
+from bossa.pef import Pef, program_file
 
 
 def test_a_saved_pef_gives_back_what_it_was_built_of(pef: Pef, members: dict[str, bytes], tmp_path: Path):
@@ -127,7 +127,7 @@ def test_a_constant_beyond_its_member_is_refused(manifest: dict[str, Any], membe
 
 def test_a_manifest_that_is_too_large_is_refused(pef: Pef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = pef.save(tmp_path / "a.pef")
-    monkeypatch.setattr(file, "MAX_BYTES", 100)
+    monkeypatch.setattr(program_file, "MAX_BYTES", 100)
     with pytest.raises(PefError, match=r"its manifest\.json is larger than"):
         Pef.open(path)
 

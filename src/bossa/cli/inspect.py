@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bossa.cli import options
+from bossa.cli import inspect_module, options
 from bossa.cli.text import size, table
 
 if TYPE_CHECKING:
@@ -30,9 +30,14 @@ _NUMBER = re.compile(r"\d+")
 @options.DEBUG
 def command(pef: Path, show: str | None) -> None:
     """Show the manifest, sections, weight slots, arena and KV sizes of the file PEF."""
-    from bossa.pef import Pef
+    from bossa.pef import ModulePef, Pef, TracedModule
 
-    opened = Pef.open(pef)
+    try:
+        opened = Pef.open(pef)
+    except TracedModule:
+        text = inspect_module.show(ModulePef.open(pef), show)
+        click.echo(text, nl=not text.endswith("\n"))
+        return
     match show:
         case "source":
             text = opened.source()

@@ -1,6 +1,21 @@
 """The program file: one ZIP of stored, aligned, checksummed members, read without trusting anything in it."""
 
 from bossa.pef.file import Pef
-from bossa.pef.manifest import FORMAT_VERSION, Constant, Manifest, Member, Section
+from bossa.pef.manifest import FORMAT_VERSION, TRACED_MODULE, Constant, Manifest, Member, Section, TracedModule
+from bossa.pef.module import BackwardPlan, ModuleManifest, ModulePef
+from bossa.pef.program_file import ProgramFile
 
-__all__ = ["FORMAT_VERSION", "Constant", "Manifest", "Member", "Pef", "Section"]
+__all__ = [
+    "FORMAT_VERSION",
+    "TRACED_MODULE",
+    "BackwardPlan",
+    "Constant",
+    "Manifest",
+    "Member",
+    "ModuleManifest",
+    "ModulePef",
+    "Pef",
+    "ProgramFile",
+    "Section",
+    "TracedModule",
+]

@@ -11,19 +11,25 @@ from typing import Any
 
 from bossa.errors import PefError
 from bossa.pef.checks import Fields, parse
-from bossa.precision import DTYPES, GROUP_BITS, KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
+from bossa.pef.slots import read_slots
+from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
 
 FORMAT_VERSION = 1
 """The one format version that this Bossa writes and reads."""
+TRACED_MODULE = "traced module"
+"""The ``kind`` of a program file that holds sections of any module; that of a causal language model has none."""
 MAX_BYTES = 64 << 20
 """The largest manifest that is read."""
 
-LAYOUTS = ("panels", "rows", "flat")
 DTYPE_BYTES = {
     **{"fp32": 4, "float32": 4, "fp64": 8, "float64": 8, "bf16": 2, "fp16": 2, "float16": 2},
     **{"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "int32": 4, "int64": 8},
 }
 TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}\Z")
+
+
+class TracedModule(PefError):
+    """The file holds a traced module, where the program of a causal language model is wanted."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +121,11 @@ class Manifest:
             PefError: a field is missing, of the wrong type or out of range, or a newer Bossa made the file.
         """
         read = Fields(data, where)
-        version = read.integer("format_version", 1)
-        if version > FORMAT_VERSION:
-            raise PefError(
-                f"{where}: format version {version} was made by a newer Bossa (this one reads {FORMAT_VERSION}):"
-                " upgrade bossa"
+        version = read_version(read)
+        if data.get("kind") == TRACED_MODULE:
+            raise TracedModule(
+                f"{where}: holds a traced module, not a causal language model: run it from the program that compiled"
+                " it, by samba.utils.trace_graph and samba.session.run"
             )
         precision = read.text("precision")
         if precision not in PRECISIONS:
@@ -142,14 +148,14 @@ class Manifest:
             kv_precision=kv_precision,
             arena_bytes_per_row=read.integer("arena_bytes_per_row", 0, 2**48),
             targets=_targets(read),
-            slots=_slots(read),
+            slots=read_slots(read),
             constants=_constants(read),
             ignored_tensors=_patterns(read),
             parameters=read.integer("parameters"),
             sections=_sections(read),
             torch_version=read.text("torch_version", empty=True),
             transformers_version=read.text("transformers_version", empty=True),
-            members=_members(read),
+            members=read_members(read),
             extra={key: value for key, value in data.items() if key not in KNOWN},
         )
 
@@ -182,15 +188,35 @@ class Manifest:
 
     def encode(self) -> bytes:
         """The bytes of ``manifest.json``: the same for equal manifests."""
-        try:
-            return json.dumps(self.to_json(), ensure_ascii=False, indent=1, allow_nan=False).encode("utf-8")
-        except (TypeError, ValueError) as error:
-            raise PefError(f"manifest.json: cannot be written as JSON ({error}): report this as a bug") from None
+        return encoded(self.to_json())
 
     @classmethod
     def decode(cls, data: bytes, where: str = "manifest.json") -> Manifest:
         """Reads the bytes that ``encode`` writes."""
         return cls.from_json(parse(data, where), where)
+
+
+def encoded(data: Mapping[str, Any]) -> bytes:
+    """The bytes of a manifest: the same for equal ones."""
+    try:
+        return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise PefError(f"manifest.json: cannot be written as JSON ({error}): report this as a bug") from None
+
+
+def read_version(read: Fields) -> int:
+    """The format version, which is not newer than this Bossa.
+
+    Raises:
+        PefError: it is.
+    """
+    version = read.integer("format_version", 1)
+    if version > FORMAT_VERSION:
+        raise PefError(
+            f"{read.path}: format version {version} was made by a newer Bossa (this one reads {FORMAT_VERSION}):"
+            " upgrade bossa"
+        )
+    return version
 
 
 KNOWN = frozenset(item.name for item in fields(Manifest)) - {"extra"}
@@ -234,56 +260,9 @@ def _constants(read: Fields) -> tuple[Constant, ...]:
     return tuple(constants)
 
 
-def _members(read: Fields) -> dict[str, Member]:
+def read_members(read: Fields) -> dict[str, Member]:
     members = {}
     for name, value in read.mapping("members").items():
         item = Fields(value, f"{read.path}: members[{name[:80]!r}]")
         members[name] = Member(item.integer("size"), item.digest("sha256"))
     return members
-
-
-def _slots(read: Fields) -> tuple[Mapping[str, Any], ...]:
-    slots = []
-    names: set[str] = set()
-    for number, value in enumerate(read.items("slots")):
-        item = Fields(value, f"{read.path}: slots[{number}]")
-        name = item.text("name")
-        if name in names:
-            item.refuse("name", "a name that no other slot has")
-        names.add(name)
-        _check_slot(item)
-        slots.append(dict(item.value))
-    return tuple(slots)
-
-
-def _check_slot(slot: Fields) -> None:
-    """Checks that a slot is one that packing can follow: its shape is what its sources make."""
-    layout = slot.choice("layout", LAYOUTS)
-    dtype = slot.choice("dtype", DTYPES)
-    shape = slot.shape("shape")
-    interleave = slot.boolean("interleave")
-    shapes = []
-    for number, value in enumerate(slot.items("sources")):
-        source = Fields(value, f"{slot.path}: sources[{number}]")
-        if not source.texts("names"):
-            source.refuse("names", "a list of at least one name")
-        own = source.shape("shape")
-        if source.boolean("transpose"):
-            if len(own) != 2:
-                source.refuse("shape", "that of a matrix, since it is transposed")
-            own = own[::-1]
-        shapes.append(own)
-    if not shapes:
-        slot.refuse("sources", "a list of at least one tensor")
-    if layout != "flat" and (len(shape) != 2 or any(len(own) != 2 for own in shapes)):
-        slot.refuse("shape", "that of a matrix made of matrices")
-    if layout == "flat" and dtype != "fp32":
-        slot.refuse("dtype", "fp32, since the layout is flat")
-    if layout == "rows" and dtype in GROUP_BITS:
-        slot.refuse("dtype", "fp32, bf16 or int8, since the layout is rows")
-    if interleave and (len(set(shapes)) != 1 or not shapes[0] or shapes[0][0] % 16):
-        slot.refuse("interleave", "false, since its sources cannot be joined by panels of 16 rows")
-    if prod(shape) != sum(prod(own) for own in shapes) or (
-        layout != "flat" and (any(own[1] != shape[1] for own in shapes) or sum(own[0] for own in shapes) != shape[0])
-    ):
-        slot.refuse("shape", "that of its sources joined")

@@ -1,0 +1,5 @@
+"""What modules are made of: parameters."""
+
+from bossa.samba.nn.parameter import SambaParameter
+
+__all__ = ["SambaParameter"]
