@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from bossa.errors import TokenizerError
-from bossa.tokenizer import Detokenizer, Tokenizer, read_tokenizer_files
+from bossa.tokenizer import Detokenizer, Tokenizer, read_tokenizer_files, shorten
 
 TEXTS = [
     "",
@@ -276,6 +276,35 @@ def test_objects_in_messages_reach_no_template(folders: dict[str, Path]):
 
 def test_the_time_is_offered_to_templates(folders: dict[str, Path]):
     assert with_template(folders["byte_level"], "{{ strftime_now('%Y') }}").chat(MESSAGES).isdigit()
+
+
+def test_a_shortened_file_describes_the_same_tokenizer(folders: dict[str, Path]):
+    for name, folder in folders.items():
+        if not (folder / "tokenizer.json").is_file():
+            continue
+        data = (folder / "tokenizer.json").read_bytes()
+        short = shorten(data)
+        assert len(short) < len(data), name
+        assert backend(short).to_str() == backend(data).to_str()
+
+
+def backend(data: bytes) -> Any:
+    import tokenizers
+
+    return tokenizers.Tokenizer.from_buffer(data)
+
+
+def test_merges_of_parts_with_spaces_stay_pairs_and_odd_files_stay_as_they_are(folders: dict[str, Path]):
+    content = json.loads((folders["byte_level"] / "tokenizer.json").read_bytes())
+    model = content["model"]
+    for token in ("a b", "a bc"):
+        model["vocab"][token] = len(model["vocab"])
+    model["vocab"].setdefault("c", len(model["vocab"]))
+    model["merges"].append(["a b", "c"])
+    data = json.dumps(content).encode()
+    assert json.loads(shorten(data))["model"]["merges"] == model["merges"]
+    for odd in (b"", b"{}", b"[1]", b'{"model": {"type": "BPE"}}'):
+        assert shorten(odd) == odd
 
 
 def test_without_a_template_or_messages_a_chat_says_so(folders: dict[str, Path]):

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bossa.assemble import native_fields, native_members
-from bossa.codegen.plan import KV_BYTES, Plan, make_plan
+from bossa.codegen.plan import Plan, make_plan
 from bossa.codegen.toolchain import TARGETS, host_target
 from bossa.errors import CompileError, ModelError
-from bossa.passes import PRECISIONS, Precision, optimize
+from bossa.passes import optimize
 from bossa.pef import Pef
+from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
+from bossa.tokenizer import shorten
 from bossa.version import __version__
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 Progress = Callable[[str], None]
-KV_PRECISIONS = tuple(KV_BYTES)
 
 
 def compile(  # noqa: A001 - bossa.compile reads as it should
@@ -29,7 +30,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     *,
     config_name: str | None = None,
     precision: Precision = "fp32",
-    kv_precision: str = "fp32",
+    kv_precision: KvPrecision = "fp32",
     max_seq_length: int | None = None,
     batch_size: int = 1,
     targets: Sequence[str] | None = None,
@@ -102,7 +103,10 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     if source.generation_config is not None:
         members["generation_config.json"] = json.dumps(source.generation_config, indent=1, default=str).encode()
     with tempfile.TemporaryDirectory(prefix="bossa-") as folder:
-        members |= {f"tokenizer/{file}": data for file, data in source.tokenizer_files(Path(folder)).items()}
+        files = source.tokenizer_files(Path(folder))
+    if "tokenizer.json" in files:
+        files["tokenizer.json"] = shorten(files["tokenizer.json"])
+    members |= {f"tokenizer/{file}": data for file, data in files.items()}
     if bundle:
         tell("pack")
         members["weights.bin"] = _packed(program, imported.ignored, model, cache_dir)

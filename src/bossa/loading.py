@@ -76,7 +76,7 @@ def load(
     place = (
         _find(weights, cache_dir) if weights is not None and _is_needed(program_file, checkpoint, tokenizer) else None
     )
-    # Built beside the rest: it takes as long as all of it, and leaves the interpreter free.
+    # Built beside the rest, most of whose time is spent outside the interpreter.
     chosen = _Later(lambda: _tokenizer(program_file, tokenizer, place))
     try:
         from bossa.language_model import LanguageModel

@@ -45,13 +45,16 @@ void linear_of(int threads, Call call) {
 extern "C" void run_quantized(int bits, int threads, int rows, const float* x, size_t ldx, const void* weights, int N,
                               int K, int group, float* y, int* calls) {
   const Call call{rows, x, ldx, weights, N, K, group, rows + 3, nullptr, y, calls};
-  bits == 8 ? linear_of<Int8>(threads, call) : linear_of<Int4>(threads, call);
+  (bits == 8 ? linear_of<Int8> : bits == 6 ? linear_of<Int6> : linear_of<Int4>)(threads, call);
 }
 
-extern "C" size_t panel_bytes(int bits, int K) { return bits == 8 ? Int8::panel_bytes(K) : Int4::panel_bytes(K); }
+extern "C" size_t panel_bytes(int bits, int K) {
+  return (bits == 8 ? Int8::panel_bytes : bits == 6 ? Int6::panel_bytes : Int4::panel_bytes)(K);
+}
 
 extern "C" void embed(int bits, const void* weights, int K, int token, float* out) {
-  bits == 8 ? embed_panels((const Int8*)weights, K, token, out) : embed_panels((const Int4*)weights, K, token, out);
+  if (bits == 8) return embed_panels((const Int8*)weights, K, token, out);
+  bits == 6 ? embed_panels((const Int6*)weights, K, token, out) : embed_panels((const Int4*)weights, K, token, out);
 }
 
 extern "C" void embed_row(const void* table, int V, int D, int token, float* out) {

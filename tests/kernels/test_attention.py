@@ -206,6 +206,22 @@ def test_rows_get_the_same_bits_in_any_chunks_and_company(
         assert np.array_equal(np.concatenate(together), single)
 
 
+@pytest.mark.parametrize("kv", BITS)
+def test_heads_that_share_a_ticket_get_the_bits_of_one_sequence_alone(on_every_build: Libraries, kv: str) -> None:
+    """Single rows of several sequences: a ticket is for a few of a sequence's kv heads, the last for what is left."""
+    for shape in (Shape(kv_heads=12, dim=32, v_dim=32, kv=kv), Shape(kv_heads=5, group=65, window=40, kv=kv)):
+        lengths = [1, 33, 128, 129, 140]
+        sequences = [Sequence.make(shape, length, seed) for seed, length in enumerate(lengths)]
+        for library in on_every_build("attention"):
+            alone = [Pages(library, shape, [len(s.q)]).step([(0, s, 0, len(s.q))])[0][-1:] for s in sequences]
+            for threads in (1, 2, 3):
+                pages = Pages(library, shape, lengths)
+                for index, s in enumerate(sequences[1:], 1):
+                    pages.step([(index, s, 0, len(s.q) - 1)])
+                together = pages.step([(i, s, len(s.q) - 1, len(s.q)) for i, s in enumerate(sequences)], threads)
+                assert all(map(np.array_equal, together, alone))
+
+
 def test_the_plan_makes_pages_as_large_as_the_kernels_need(on_every_build: Libraries) -> None:
     library = on_every_build("attention")[0]
     library.layer_bytes.restype = ctypes.c_size_t

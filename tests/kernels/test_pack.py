@@ -21,7 +21,7 @@ from bossa.weights.panels import dequantize
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
 relaxed = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-DTYPES = ["fp32", "bf16", "int8", "int4"]
+DTYPES = ["fp32", "bf16", "int8", "int6", "int4"]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_number_that_is_none_is_refused_by_the_tensor_s_name(
                 bind([slot], Memory({"h.0.w": array}), packer=packer)
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize("dtype", ["bf16", "int8", "int6", "int4"])
 def test_a_number_too_large_is_refused_by_the_tensor_s_name(packers: list[Packer], dtype: Any) -> None:
     values = np.ones((20, 5), np.float32)
     values[18, 4] = -np.finfo(np.float32).max
@@ -136,7 +136,7 @@ def test_what_a_packer_does_not_read_goes_through_numpy(packers: list[Packer]) -
     assert bytes(bind([slot], Memory({"w": values}), packer=packers[-1]).blob) == wanted
 
 
-@pytest.mark.parametrize(("dtype", "bits"), [("int8", 8), ("int4", 4)])
+@pytest.mark.parametrize(("dtype", "bits"), [("int8", 8), ("int6", 6), ("int4", 4)])
 @pytest.mark.parametrize("k", [1, 33, 64, 133])
 def test_the_kernels_read_the_numbers_that_were_packed(
     on_every_build: Libraries, dtype: Any, bits: int, k: int

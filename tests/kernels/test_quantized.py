@@ -1,4 +1,4 @@
-"""Linears over 8-bit and 4-bit weights against their definition in NumPy, and bit for bit between builds."""
+"""Linears over weights of 8, 6 and 4 bits against their definition in NumPy, and bit for bit between builds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
 F32 = NDArray[np.float32]
-BLOCK = {8: 64, 4: 128}
-"""Steps of k in one integer sum; in 4-bit linears also those that share a scale of the activations."""
+BLOCK = {8: 64, 6: 128, 4: 128}
+"""Steps of k in one integer sum; but for 8 bits also those that share a scale of the activations."""
 relaxed = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -45,15 +45,24 @@ class Weights:
         else:
             groups = -(-k // 32)
             u = np.zeros((panels * 16, groups * 32), np.int64)
-            u[:n, :k] = rng.integers(0, 16, (n, k))
+            u[:n, :k] = rng.integers(0, 2**bits, (n, k))
             of_groups = np.zeros((2, panels * 16, groups + groups % 2), np.int64)
             of_groups[:, :n, :groups] = rng.integers(0, 256, (2, n, groups))
             head = of_groups.reshape(2, panels, 16, -1).transpose(1, 3, 0, 2).reshape(panels, -1).astype(np.uint8)
-            by_byte = u.reshape(panels, 16, groups, 4, 2, 4).transpose(0, 2, 3, 4, 1, 5)  # [P, G, 4, half, 16, 4]
-            nibbles = (by_byte[:, :, :, 0] | by_byte[:, :, :, 1] << 4).astype(np.uint8).reshape(panels, -1)
+            quads = u.reshape(panels, 16, groups, 8, 4).transpose(0, 2, 3, 1, 4)  # [P, G, 8, 16, 4]
+            low = quads & 15
+            body = low[:, :, 0::2] | low[:, :, 1::2] << 4
+            if bits == 6:
+                high = [sum(quads[:, :, 4 * half + i] >> 4 << 2 * i for i in range(4)) for half in (0, 1)]
+                body = np.concatenate([body, np.stack(high, axis=2)], axis=2)
             self.step = np.zeros(panels * 16, np.float32)
             self.step[:n] = rng.uniform(0.001, 0.1, n)
-            parts = [_bytes(self.scale.reshape(panels, 16)), _bytes(self.step.reshape(panels, 16)), head, nibbles]
+            parts = [
+                _bytes(self.scale.reshape(panels, 16)),
+                _bytes(self.step.reshape(panels, 16)),
+                head,
+                body.astype(np.uint8).reshape(panels, -1),
+            ]
             scales, self.minima = of_groups[:, :n, :groups]
             self.integers = u[:n, :k] * np.repeat(scales, 32, axis=1)[:, :k]
         self.packed = _aligned(np.concatenate(parts, axis=1))
@@ -62,7 +71,7 @@ class Weights:
     @property
     def matrix(self) -> F32:
         w = self.integers.astype(np.float32) * self.scale[: self.n, None]
-        if self.bits == 4:
+        if self.bits != 8:
             less = self.minima.astype(np.float32) * self.step[: self.n, None]
             w = w - np.repeat(less, 32, axis=1)[:, : self.k]
         return w
@@ -80,9 +89,9 @@ def _aligned(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def quantize(x: F32, bits: int) -> tuple[NDArray[np.int64], F32]:
-    """The rows as integers, and each block's scale: one for a row with 8-bit weights, one a block with 4-bit ones."""
+    """The rows as integers, and each block's scale: one for a row with 8-bit weights, one a block with smaller ones."""
     most = 2047 if bits == 8 else 127
-    step = x.shape[1] if bits == 8 else BLOCK[4]
+    step = x.shape[1] if bits == 8 else BLOCK[bits]
     q = np.zeros(x.shape, np.int64)
     scales = []
     for start in range(0, x.shape[1], step):
@@ -98,7 +107,7 @@ def quantize(x: F32, bits: int) -> tuple[NDArray[np.int64], F32]:
 
 def by_definition(x: F32, weights: Weights) -> F32:
     """Exact integer sums of blocks, scaled by outputs and rows, and added in order by FMAs."""
-    return int8_by_definition(x, weights) if weights.bits == 8 else int4_by_definition(x, weights)
+    return int8_by_definition(x, weights) if weights.bits == 8 else grouped_by_definition(x, weights)
 
 
 def int8_by_definition(x: F32, weights: Weights) -> F32:
@@ -110,12 +119,12 @@ def int8_by_definition(x: F32, weights: Weights) -> F32:
     return total * (weights.scale[: weights.n] * scales)
 
 
-def int4_by_definition(x: F32, weights: Weights) -> F32:
-    q, scales = quantize(x, 4)
+def grouped_by_definition(x: F32, weights: Weights) -> F32:
+    q, scales = quantize(x, weights.bits)
     total = np.zeros((len(x), weights.n), np.float32)
-    for number, start in enumerate(range(0, weights.k, BLOCK[4])):
-        part = q[:, start : start + BLOCK[4]]
-        piece = (part @ weights.integers[:, start : start + BLOCK[4]].T).astype(np.float32)
+    for number, start in enumerate(range(0, weights.k, BLOCK[weights.bits])):
+        part = q[:, start : start + BLOCK[weights.bits]]
+        piece = (part @ weights.integers[:, start : start + BLOCK[weights.bits]].T).astype(np.float32)
         piece = piece * weights.scale[: weights.n]
         groups = np.add.reduceat(part, range(0, part.shape[1], 32), axis=1)
         less = groups @ weights.minima[:, start // 32 : start // 32 + groups.shape[1]].T
@@ -143,7 +152,7 @@ def activations(seed: int, rows: int, k: int, extra: int = 0) -> F32:
     return x
 
 
-bits = st.sampled_from([8, 4])
+bits = st.sampled_from([8, 6, 4])
 
 
 @relaxed
@@ -160,7 +169,7 @@ def test_every_build_computes_what_is_defined_to_the_bit(
         np.testing.assert_array_equal(run(library, threads, x, weights), expected)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 6, 4])
 @pytest.mark.parametrize("rows", [97, 200])
 def test_many_rows_have_the_bits_of_few(on_every_build: Libraries, bits: int, rows: int) -> None:
     x, weights = activations(rows, rows, 300), Weights(bits, 500, 300, 1)
@@ -181,14 +190,14 @@ def test_pairs_of_panels_stay_together(
         np.testing.assert_array_equal(run(library, threads, x, weights, group=2), by_definition(x, weights))
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 6, 4])
 def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, bits: int) -> None:
     k = 5000
     weights = Weights(bits, 16, k, 0)
     weights.packed[:] = 0
     weights.packed[:64] = np.ones(16, np.float32).view(np.uint8)
     weights.scale[:] = 1
-    if bits == 4:
+    if bits != 8:
         weights.packed[64:128] = weights.packed[:64]
         weights.step[:] = 1
     if bits == 8:
@@ -201,7 +210,7 @@ def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, bits: in
         groups = -(-k // 32)
         weights.packed[128 : 128 + groups * 32] = 255
         weights.packed[128 + -(-groups // 2) * 64 :] = 255
-        weights.integers[:] = 15 * 255
+        weights.integers[:] = (2**bits - 1) * 255
         weights.minima[:] = 255
     for value in (1.0, -1.0):
         x = np.full((7, k), value, np.float32)
@@ -209,7 +218,7 @@ def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, bits: in
             np.testing.assert_array_equal(run(library, 1, x, weights), by_definition(x, weights))
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 6, 4])
 def test_rows_of_zeros_give_zeros_and_tiny_ones_too(on_every_build: Libraries, bits: int) -> None:
     weights = Weights(bits, 20, 70, 3)
     x = np.zeros((3, 70), np.float32)
@@ -221,7 +230,7 @@ def test_rows_of_zeros_give_zeros_and_tiny_ones_too(on_every_build: Libraries, b
         np.testing.assert_array_equal(y, by_definition(x, weights))
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 6, 4])
 def test_a_row_with_nan_or_infinity_gives_nan_and_its_neighbours_do_not(on_every_build: Libraries, bits: int) -> None:
     weights = Weights(bits, 20, 70, 3)
     x = activations(0, 4, 70)
@@ -233,7 +242,7 @@ def test_a_row_with_nan_or_infinity_gives_nan_and_its_neighbours_do_not(on_every
         assert np.isfinite(y[[0, 3]]).all()
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 6, 4])
 @pytest.mark.parametrize("k", [1, 30, 64, 133])
 def test_an_embedding_reads_the_rows_of_the_packed_matrix(on_every_build: Libraries, bits: int, k: int) -> None:
     weights = Weights(bits, 37, k, k)

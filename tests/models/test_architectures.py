@@ -146,7 +146,7 @@ def test_a_bf16_program_computes_with_rounded_weights(name: str, tmp_path: Path)
 @pytest.mark.parametrize(("precision", "tolerance"), [("int8", 0.015), ("int4", 0.04)])
 def test_a_quantized_program_stays_near_the_reference(precision: Precision, tolerance: float, tmp_path: Path) -> None:
     """Random weights carry the rounding of each matrix through the layers: measured 0.005 and 0.014 of the largest
-    logit; the int4 program's head has eight bits."""
+    logit; the int4 program's head has six bits."""
     model = _model("llama_biased")
     model.save_pretrained(tmp_path)
     pef = bossa.compile(zoo.MODELS["llama_biased"].config(), max_seq_length=zoo.LENGTH, precision=precision)

@@ -100,6 +100,7 @@ def test_a_missing_field_is_named(valid: dict[str, Any], key: str):
         {"interleave": 1},
         {"layout": "flat", "dtype": "bf16"},
         {"layout": "rows", "dtype": "int4"},
+        {"layout": "rows", "dtype": "int6"},
         {"sources": [{"names": [], "shape": [48, 8], "transpose": False}], "interleave": False},
         {"sources": [{"names": ["a"], "shape": [384], "transpose": True}], "interleave": False},
         {"sources": [{"names": ["a"], "shape": [24, 8], "transpose": False}] * 2},

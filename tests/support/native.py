@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from bossa.codegen.plan import PAGE, Plan, make_plan, pack_constants
 from bossa.codegen.source import generate
 from bossa.codegen.toolchain import FLAGS, KERNELS, TARGETS, find_compiler
+from bossa.precision import QUANTIZED
 from bossa.program.ir import Program
 from bossa.runtime.native import Step
 from bossa.weights.bind import blob_layout
 from bossa.weights.pack import Tensor, pack, to_bf16
 from bossa.weights.panels import dequantize
-from bossa.weights.slot import QUANTIZED, Source
+from bossa.weights.slot import Source
 
 
 class Native:

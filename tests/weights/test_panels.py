@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
+from bossa.precision import GROUP_BITS
 from bossa.weights import Slot, Source, bind
 from bossa.weights import pack as packing
 from bossa.weights.panels import dequantize
-from bossa.weights.quantize import int4_rows, int8_rows, table_rows
+from bossa.weights.quantize import grouped_rows, int8_rows, table_rows
 
 
 def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
@@ -28,10 +29,14 @@ def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
         return float(np.float32(q * data[start + 64 + step // 64 * 16 + lane]) * floats[start // 4 + lane])
     groups = -(-k // 32)
     head = 128 + -(-groups // 2) * 2 * 32
-    start = panel * (head + 256 * groups)
+    group_bytes = {"int6": 384, "int4": 256}[dtype]
+    start = panel * (head + group_bytes * groups)
     group, within = divmod(step, 32)
-    byte = data[start + head + 256 * group + within // 8 * 64 + lane * 4 + within % 4]
+    at = start + head + group_bytes * group + lane * 4 + within % 4
+    byte = data[at + within // 8 * 64]
     u = byte >> 4 if within % 8 >= 4 else byte & 15
+    if dtype == "int6":
+        u |= (data[at + 256 + within // 16 * 64] >> within % 16 // 4 * 2 & 3) << 4
     scale, minimum = (data[start + 128 + 32 * group + 16 * part + lane] for part in (0, 1))
     less = np.float32(minimum) * floats[start // 4 + 16 + lane]
     return float(np.float32(u * scale) * floats[start // 4 + lane] - less)
@@ -40,7 +45,7 @@ def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
 @given(
     heights=st.lists(st.integers(1, 40), min_size=1, max_size=3),
     k=st.integers(1, 140),
-    dtype=st.sampled_from(["int8", "int4"]),
+    dtype=st.sampled_from(["int8", "int6", "int4"]),
     transpose=st.booleans(),
     interleave=st.booleans(),
     chunk=st.sampled_from([1, 1 << 18]),
@@ -60,7 +65,7 @@ def test_panels_hold_every_number_in_its_place_and_zeros_beside(
     matrix = np.concatenate(values)
     if interleave:
         matrix = np.concatenate([part[start : start + 16] for start in (0, 16) for part in values])
-    wanted = (int8_rows(matrix) if dtype == "int8" else int4_rows(matrix)).matrix()
+    wanted = (int8_rows(matrix) if dtype == "int8" else grouped_rows(matrix, GROUP_BITS[dtype])).matrix()
     np.testing.assert_array_equal(dequantize(slot, data), wanted, strict=True)
     packed = data.tobytes()
     assert len(packed) == slot.nbytes
@@ -120,13 +125,13 @@ def test_other_slots_are_read_back_as_they_were(layout: Any, dtype: Any):
     np.testing.assert_array_equal(dequantize(slot, np.frombuffer(blob, np.uint8)[: slot.nbytes]), values)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int4"])
+@pytest.mark.parametrize("dtype", ["int8", "int6", "int4"])
 def test_a_slot_of_few_bits_survives_json(dtype: Any):
     slot, _ = joined_slot([np.ones((32, 5), np.float32)] * 2, dtype, interleave=True)
     assert Slot.from_json(slot.to_json()) == slot
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int4"])
+@pytest.mark.parametrize("dtype", ["int8", "int6", "int4"])
 def test_a_number_too_large_for_few_bits_is_refused_by_name(dtype: Any):
     for value in (2e37, -3e38):
         values = np.ones((20, 6), np.float32)

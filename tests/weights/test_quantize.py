@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bossa.weights.quantize import LARGEST, SMALLEST, int4_rows, int8_rows, table_rows
+from bossa.weights.quantize import LARGEST, SMALLEST, grouped_rows, int8_rows, table_rows
 
 F32 = NDArray[np.float32]
 sizes = {"count": st.integers(1, 5), "k": st.integers(1, 100), "seed": st.integers(0, 999)}
@@ -57,31 +57,31 @@ def test_eight_bits_in_blocks_are_within_half_a_step_of_their_own_largest(count:
         assert np.all(misses <= steps[:, None] * (0.5 + 127 * 2.0**-21))
 
 
-@given(**sizes, power=st.sampled_from([-25.0, 0.0, 30.0]))
+@given(**sizes, power=st.sampled_from([-25.0, 0.0, 30.0]), bits=st.sampled_from([4, 6]))
 @relaxed
-def test_four_bits_are_as_near_as_plain_rounding_allows_or_nearer(count: int, k: int, seed: int, power: float):
-    rows = make(count, k, seed, power)
-    found = int4_rows(rows).matrix().astype(np.float64)
+def test_groups_are_as_near_as_plain_rounding_allows_or_nearer(count: int, k: int, seed: int, power: float, bits: int):
+    rows, most = make(count, k, seed, power), 2**bits - 1
+    found = grouped_rows(rows, bits).matrix().astype(np.float64)
     spans = [np.maximum(part.max(axis=1), 0.0) - np.minimum(part.min(axis=1), 0.0) for part in by_group(rows)]
     depths = np.maximum(-rows.min(axis=1).astype(np.float64), 0)
-    scale, step = np.max(spans, axis=0) / 15 / 255, depths / 255
+    scale, step = np.max(spans, axis=0) / most / 255, depths / 255
     for part, got, span in zip(by_group(rows), by_group(found), spans, strict=True):
-        # The whole range in 15 steps; its ends off by the rounding of the group's scale and minimum.
-        worst = (span / 15 + scale) / 2 + step / 2 + 15 * scale
+        # The whole range in even steps; its ends off by the rounding of the group's scale and minimum.
+        worst = (span / most + scale) / 2 + step / 2 + most * scale
         assert np.all(((got - part) ** 2).mean(axis=1) <= worst**2 * 1.0001)
 
 
-@given(**sizes)
+@given(**sizes, bits=st.sampled_from([4, 6]))
 @relaxed
-def test_the_search_never_loses_to_the_whole_range(count: int, k: int, seed: int):
-    rows = make(count, k, seed)
-    packed = int4_rows(rows)
+def test_the_search_never_loses_to_the_whole_range(count: int, k: int, seed: int, bits: int):
+    rows, most = make(count, k, seed), 2**bits - 1
+    packed = grouped_rows(rows, bits)
     found, scales, steps = packed.matrix(), packed.scales.astype(np.float64), packed.steps.astype(np.float64)
     for number, (part, got) in enumerate(zip(by_group(rows), by_group(found), strict=True)):
         high, low = np.maximum(part.max(axis=1), 0).astype(np.float64), np.minimum(part.min(axis=1), 0)
-        multiple = np.clip(np.rint((high - low) / 15 / scales), 1, 255) * scales
+        multiple = np.clip(np.rint((high - low) / most / scales), 1, 255) * scales
         least = -np.clip(np.rint(-low / np.where(steps > 0, steps, 1)), 0, 255) * steps
-        u = np.clip(np.rint((part - least[:, None]) / multiple[:, None]), 0, 15)
+        u = np.clip(np.rint((part - least[:, None]) / multiple[:, None]), 0, most)
         plain = ((u * multiple[:, None] + least[:, None] - part) ** 2).sum(axis=1)
         # Where float32 rounds a half the other way, a scale or minimum is one more or less; and float32 has 24 bits.
         slack = 1e-12 * np.maximum(high, -low) ** 2
@@ -94,7 +94,7 @@ def test_the_search_gains_a_tenth_of_the_error_on_bell_shaped_weights():
     low = parts.min(axis=2, keepdims=True)
     step = (parts.max(axis=2, keepdims=True) - low) / 15
     plain = np.rint((parts - low) / step) * step + low
-    error = ((int4_rows(rows).matrix() - rows) ** 2).sum()
+    error = ((grouped_rows(rows, 4).matrix() - rows) ** 2).sum()
     assert error < 0.9 * ((plain - parts) ** 2).sum()
 
 
@@ -108,14 +108,14 @@ def test_weights_that_lie_on_sixteen_levels_come_back(groups: int, seed: int):
     of_scale[:, 0] = of_step[:, 0] = 255
     # Ranges reach from below zero to above it: 255 steps are at most 15 * 100 scales.
     rows = (u * of_scale * 0.001 - of_step * 0.005).reshape(3, -1).astype(np.float32)
-    np.testing.assert_allclose(int4_rows(rows).matrix(), rows, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(grouped_rows(rows, 4).matrix(), rows, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("tiny", [0.0, 1e-45, 1e-38, 9e-31])
 def test_rows_too_small_to_scale_are_zeros(tiny: float):
     rows = np.full((2, 40), tiny, np.float32)
     rows[1] = 1
-    eight, four = int8_rows(rows), int4_rows(rows)
+    eight, four = int8_rows(rows), grouped_rows(rows, 4)
     assert eight.scales[0] == four.scales[0] == four.steps[0] == 0
     for part in (eight.q, eight.block_scales, four.u, four.group_scales, four.minima):
         assert not part[0].any()
@@ -130,7 +130,8 @@ def test_the_smallest_and_the_largest_numbers_keep_their_precision(size: float):
     for matrix, error in (
         (table_rows(rows).matrix(), 0.004),
         (int8_rows(rows).matrix(), 0.004),
-        (int4_rows(rows).matrix(), 0.07),
+        (grouped_rows(rows, 6).matrix(), 0.017),
+        (grouped_rows(rows, 4).matrix(), 0.07),
     ):
         assert np.isfinite(matrix).all()
         assert np.abs(matrix / np.float32(size) - pattern).max() <= error
@@ -140,5 +141,8 @@ def test_no_rows_and_no_steps_are_nothing():
     for shape in ((0, 5), (3, 0), (0, 0)):
         rows = np.zeros(shape, np.float32)
         assert (
-            table_rows(rows).matrix().shape == int8_rows(rows).matrix().shape == int4_rows(rows).matrix().shape == shape
+            table_rows(rows).matrix().shape
+            == int8_rows(rows).matrix().shape
+            == grouped_rows(rows, 4).matrix().shape
+            == shape
         )

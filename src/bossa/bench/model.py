@@ -13,12 +13,9 @@ from math import prod
 
 from bossa.codegen.cut import Matmul, Repeat, Rows, Section
 from bossa.codegen.plan import Plan, make_plan
+from bossa.precision import ARITHMETIC
 from bossa.program.ir import Attention, Embed, Linear, Loop, Op, Program, Select, weights_of
 from bossa.weights.slot import Slot
-
-ARITHMETIC = {"fp32": "fp32", "bf16": "fp32", "int8": "int16", "int4": "int8"}
-"""The multiply-adds that a linear takes, by how its weight is stored: int8 weights meet 12-bit activations in products
-of int16, int4 weights 8-bit activations in products of int8."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ import click
 from bossa.cli import options
 from bossa.cli.progress import Stages
 from bossa.errors import CompileError, PefError
+from bossa.precision import KV_PRECISIONS, PRECISIONS
 
 if TYPE_CHECKING:
-    from bossa.pef.manifest import Precision
+    from bossa.precision import KvPrecision, Precision
 
 OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
 
@@ -39,14 +40,14 @@ OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "int8", "int4"]),
+    type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
     help="How weights are stored: int8 is the fastest that keeps the quality, int4 the fastest.",
 )
 @click.option(
     "--kv-precision",
-    type=click.Choice(["fp32", "bf16", "int8"]),
+    type=click.Choice(KV_PRECISIONS),
     default="fp32",
     show_default=True,
     help="How keys and values are stored; int8 with a scale for each token and head.",
@@ -76,7 +77,7 @@ def command(
     pef_name: str | None,
     output_folder: Path,
     precision: Precision,
-    kv_precision: str,
+    kv_precision: KvPrecision,
     targets: tuple[str, ...],
     bundle: bool,
     trust_remote_code: bool,

@@ -6,8 +6,9 @@ from math import prod
 
 from bossa.codegen.expressions import Emitter
 from bossa.codegen.names import Names, identifier, pointer, store
+from bossa.precision import QUANTIZED
 from bossa.program.ir import Apply, Attention, Expr, Linear, View, map_views, views
-from bossa.weights.slot import PANEL, QUANTIZED
+from bossa.weights.slot import PANEL
 
 
 def write_linear(names: Names, op: Linear) -> list[str]:

@@ -9,13 +9,14 @@ from typing import Any
 
 from bossa.codegen.arena import Place, place_values
 from bossa.codegen.cut import Section, cut, describe
+from bossa.precision import QUANTIZED, DType, KvPrecision
 from bossa.program.ir import Attention, Linear, Loop, Op, Program
-from bossa.weights.slot import PANEL, QUANTIZED, DType
+from bossa.weights.slot import PANEL
 
 PAGE = 32
 """Positions of one KV page; `kPage` of the kernels."""
 
-KV_BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
+KV_BYTES: dict[KvPrecision, int] = {"fp32": 4, "bf16": 2, "int8": 1}
 """Bytes of a stored key or value, by precision."""
 
 
@@ -37,7 +38,7 @@ class Plan:
     sections: tuple[Section, ...]
     places: dict[str, Place]
     floats_per_row: int
-    kv_precision: str
+    kv_precision: KvPrecision
     kv_offsets: tuple[int, ...]
     page_bytes: int
     constants: dict[str, int]
@@ -92,7 +93,7 @@ def round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def make_plan(program: Program, kv_precision: str = "fp32") -> Plan:
+def make_plan(program: Program, kv_precision: KvPrecision = "fp32") -> Plan:
     """Cut a program into sections and place its values."""
     sections = cut(program.body)
     places, floats = place_values(program, sections)
@@ -141,14 +142,14 @@ def _attentions(ops: Iterable[Op]) -> Iterator[Attention]:
             yield from _attentions(op.body)
 
 
-def head_bytes(dim: int, v_dim: int, kv_precision: str) -> int:
+def head_bytes(dim: int, v_dim: int, kv_precision: KvPrecision) -> int:
     """What a head takes in a page: `HeadLayout` of the kernels."""
     element = KV_BYTES[kv_precision]
     scales = 2 * 4 * PAGE if kv_precision == "int8" else 0
     return round_up(element * PAGE * dim, 64) + element * PAGE * round_up(v_dim, PANEL) + scales
 
 
-def _kv_layout(program: Program, kv_precision: str) -> tuple[tuple[int, ...], int]:
+def _kv_layout(program: Program, kv_precision: KvPrecision) -> tuple[tuple[int, ...], int]:
     """Offsets of the layers in a page, in the order of their numbers, and the page's bytes."""
     sizes: dict[int, int] = {}
 

@@ -10,6 +10,7 @@ from bossa.codegen.expressions import Emitter, number
 from bossa.codegen.loops import Box, boxes, pieces
 from bossa.codegen.names import TYPES, Names, address, identifier, pointer, store
 from bossa.codegen.plan import round_up
+from bossa.precision import QUANTIZED
 from bossa.program.ir import (
     Apply,
     Attention,
@@ -29,7 +30,6 @@ from bossa.program.ir import (
     views,
     weights_of,
 )
-from bossa.weights.slot import QUANTIZED
 
 Finish = Callable[[str, str, str | None, int], list[str]]
 """(value, where, how many lanes if not all, stride) to the statements that use 16 lanes of an expression."""

@@ -154,6 +154,7 @@ struct AttentionPlan {
   // Whether each span of a unit is a ticket of its own, whose sums go to the partials, `stride` floats for a ticket.
   bool split;
   size_t stride;
+  int chunk;  // units of a sequence with a single tile that one ticket is for: each fetches what the next one reads
 };
 
 inline int spans_of(const Batch& batch, int sequence) {
@@ -173,7 +174,7 @@ inline AttentionPlan plan_attention(const AttentionShape& shape, const Batch& ba
   // A few long sequences with few heads: their spans are shared out, so that every worker has some.
   int most_rows = 0, longest = 0;
   int64_t units = 0, tickets = 0;
-  for (int s = 0; s < batch.sequences && units < 4 * workers; s++) {
+  for (int s = 0; s < batch.sequences; s++) {
     const int rows = batch.starts[s + 1] - batch.starts[s], spans = spans_of(batch, s);
     const int own = (rows + plan.rows - 1) / plan.rows * shape.kv_heads * plan.parts;
     most_rows = rows > most_rows ? rows : most_rows;
@@ -183,6 +184,7 @@ inline AttentionPlan plan_attention(const AttentionShape& shape, const Batch& ba
   }
   most_rows = most_rows < plan.rows ? most_rows : plan.rows;
   plan.stride = (size_t)(most_rows * plan.heads) * (size_t)(v_floats + 2);
+  plan.chunk = units < 2 * workers ? 1 : (int)(units / (2 * workers));
   plan.split = workers > 1 && units < 4 * workers && longest > 1 && (size_t)tickets * plan.stride <= kPartialFloats;
   return plan;
 }
@@ -192,7 +194,7 @@ struct Units {
   const AttentionShape& shape;
   const Batch& batch;
   const AttentionPlan& plan;
-  int sequence = -1, tiles = 0, spans = 1;
+  int sequence = -1, tiles = 0, spans = 1, chunk = 1;
   int first = 0, end = 0;                // units of this sequence
   int first_ticket = 0, end_ticket = 0;  // and tickets, where spans have their own
 
@@ -204,7 +206,9 @@ struct Units {
     first = end;
     first_ticket = end_ticket;
     end += tiles * shape.kv_heads * plan.parts;
-    end_ticket += (end - first) * spans;
+    const bool chunked = tiles == 1 && spans == 1;
+    chunk = !chunked ? 1 : plan.chunk < end - first ? plan.chunk : end - first;
+    end_ticket += chunked ? (end - first + chunk - 1) / chunk : (end - first) * spans;
     return true;
   }
 
@@ -218,6 +222,7 @@ struct Units {
     tile.heads = group - part * plan.heads < plan.heads ? group - part * plan.heads : plan.heads;
     tile.kv_head = unit / tiles / plan.parts;
     tile.first_head = tile.kv_head * group + part * plan.heads;
+    tile.next_head = -1;
     tile.v_floats = (int)panels_of(shape.v_dim) * kLanes;
     tile.positions = batch.positions + row;
     tile.block_table = batch.block_tables + (size_t)sequence * (size_t)batch.max_blocks;
@@ -245,6 +250,15 @@ inline void attention(Worker& worker, const AttentionShape& shape, void* kv, con
     while (ticket >= units.end_ticket && units.next()) continue;
     if (units.sequence == batch.sequences) break;
     const int number = ticket - units.first_ticket;
+    if (units.chunk > 1) {
+      const int all = units.end - units.first, past = (number + 1) * units.chunk, last = past < all ? past : all;
+      for (int unit = number * units.chunk; unit < last; unit++) {
+        const detail::Rows rows = rows_from(units.set(unit, tile));
+        if (unit + 1 < last) tile.next_head = (unit + 1) / plan.parts;
+        detail::attend<W>(shape, tile, kv, rows);
+      }
+      continue;
+    }
     const detail::Rows rows = rows_from(units.set(number / units.spans, tile));
     const detail::SpanRange spans = detail::spans_of(shape, tile);
     if (units.spans == 1 || spans.first == spans.last) {

@@ -24,6 +24,7 @@ struct QueryTile {
   int v_floats;     // v_dim in whole panels
   int first_head;   // of all query heads
   int kv_head;
+  int next_head;  // whose keys and values are read after these, by as many queries; -1 where that is not known
   const int32_t* positions;  // [rows]
   const int32_t* block_table;
   float* q;   // [queries][dim], scaled
@@ -206,19 +207,28 @@ inline void weigh_block(QueryTile& tile, int first, int last, const HeadPage<W>*
   });
 }
 
-// Sets out to fetch the pages that follow the block at `start`, if the queries are few.
+// Sets out to fetch the pages that are read after the block at `start`, of which positions first .. last - 1 are seen, if
+// the queries are few: those of the next block, or of the next head's first.
 template <class W>
-inline void look_ahead(const AttentionShape& shape, QueryTile& tile, void* kv, int start, int queries) {
-  tile.ahead = Ahead();
+inline void look_ahead(const AttentionShape& shape, QueryTile& tile, void* kv, int start, int first, int last,
+                       int queries) {
+  Ahead& ahead = tile.ahead;
+  ahead = Ahead();
   if (sizeof(W) == sizeof(float) || queries > kTileRows) return;
-  const int next = start / kPage + kBlockPages, last = tile.positions[tile.rows - 1] / kPage;
-  for (; tile.ahead.count < kBlockPages && next + tile.ahead.count <= last; tile.ahead.count++) {
-    const int32_t page = tile.block_table[next + tile.ahead.count];
-    tile.ahead.pages[tile.ahead.count] = (const uint8_t*)head_page<W>(shape, kv, page, tile.kv_head).keys;
+  const int end = tile.positions[tile.rows - 1] / kPage + 1;
+  int next = start / kPage + kBlockPages, head = tile.kv_head;
+  if (next >= end) {
+    if (tile.next_head < 0) return;
+    head = tile.next_head;
+    next = oldest_position(shape, tile.positions[0]) / kBlock * kBlockPages;
   }
-  tile.ahead.bytes = HeadLayout<W>(shape.dim, shape.v_dim).bytes;
-  const int times = kBlockPages * (shape.dim + kPage) / kFetchSteps + 1;
-  tile.ahead.lines = (int)(tile.ahead.bytes / 64) * kBlockPages / times + 1;
+  for (; ahead.count < kBlockPages && next + ahead.count < end; ahead.count++) {
+    ahead.pages[ahead.count] = (const uint8_t*)head_page<W>(shape, kv, tile.block_table[next + ahead.count], head).keys;
+  }
+  ahead.bytes = HeadLayout<W>(shape.dim, shape.v_dim).bytes;
+  const int pages = (last - 1) / kPage - first / kPage + 1;
+  const int times = (pages * shape.dim + last - first) / kFetchSteps + 1;
+  ahead.lines = (int)(ahead.bytes / 64) * ahead.count / times + 1;
 }
 
 // The block of positions that starts at `start`, for all queries that see some of it.
@@ -245,7 +255,7 @@ inline void attend_block(const AttentionShape& shape, QueryTile& tile, void* kv,
     pages[page] = head_page<W>(shape, kv, tile.block_table[start / kPage + page], tile.kv_head);
   }
 
-  look_ahead<W>(shape, tile, kv, start, last - first);
+  look_ahead<W>(shape, tile, kv, start, oldest, newest, last - first);
   score_block(shape, tile, first, last, first_page, end_page, pages);
   for (int i = first; i < last; i++) {
     const float* bias = nullptr;

@@ -1,8 +1,8 @@
 // Exact integer products for 16 outputs at a time, the unit that quantized linears are written in. Every operation gives
 // the same numbers on every target, because none of them can overflow:
 //
-// - Quads: 16 outputs x 4 steps of k in unsigned bytes, 0..15. Dots: their products with signed bytes, -127..127, over
-//   32 steps of k, so that each half of a quad sums up to less than 2^15.
+// - Quads: 16 outputs x 4 steps of k in unsigned bytes. Dots: their products with signed bytes, -127..127, over 32 steps
+//   of k where the quads are 0..15, over 8 where they are 0..63, so that each half of a quad sums up to less than 2^15.
 // - Pairs: 16 outputs x 2 steps of k in words. Sums: 16 int32, which take 4,096 products of 8 and 12 bits.
 #pragma once
 
@@ -18,10 +18,37 @@
 
 namespace bossa {
 
-// Steps of k that share a scale in 4-bit weights; quads of a group.
+// The most rows of one tile: as many as the registers hold the dots of.
+#if defined(BOSSA_LANES_AVX512)
+constexpr int kIntegerRows = 8;
+#elif defined(BOSSA_LANES_AVX2)
+constexpr int kIntegerRows = 5;
+#else
+constexpr int kIntegerRows = 2;
+#endif
+
+// Steps of k that share a scale in weights of 4 and 6 bits; quads of a group.
 constexpr int kGroup = 32;
 constexpr int kGroupQuads = kGroup / 4;
-// Bytes of a group of 16 outputs, packed: [4][16][4], quad 2p in the low and quad 2p + 1 in the high half of a byte.
-constexpr int kGroupBytes = kGroup * kLanes / 2;
+// Bytes of the low halves of a group of 16 outputs, packed: [4][16][4], quad 2p in the low and quad 2p + 1 in the high half
+// of a byte. Of 6 bits the upper two follow, [2][16][4], from the lowest bits on those of quads 4p to 4p + 3.
+constexpr int kNibbleBytes = kGroup * kLanes / 2;
+
+namespace detail {
+
+// Largest |x| of K floats, 0 when that is too small to divide by.
+inline float magnitude(const float* x, int K) {
+  f16 most = splat(0.0f);
+  for (int k = 0; k < K; k += kLanes) most = max(most, abs(load_n(x + k, K - k)));
+  const float result = maximum(most);
+  return result < 1e-30f ? 0.0f : result;
+}
+
+// Fewer rows wait for the weights, which are then prefetched so many bytes ahead, less where several panels are read.
+constexpr int kComputing = 5;
+template <int NP>
+constexpr int kAhead = NP > 1 ? 512 : 2048;
+
+}  // namespace detail
 
 }  // namespace bossa

@@ -48,6 +48,15 @@ inline Quads high_nibbles(Quads packed) {
           _mm256_and_si256(_mm256_srli_epi16(packed.hi, 4), mask)};
 }
 
+// The quads with bits 4 and 5 from a byte of four quads' upper bits; which: 0..3, the quad's place in it.
+inline __attribute__((always_inline)) Quads with_top(Quads quads, Quads top, int which) {
+  const __m256i mask = _mm256_set1_epi8(48);
+  const int left = which < 2 ? 4 - 2 * which : 0, right = which == 3 ? 2 : 0;
+  top.lo = _mm256_and_si256(_mm256_srli_epi16(_mm256_slli_epi16(top.lo, left), right), mask);
+  top.hi = _mm256_and_si256(_mm256_srli_epi16(_mm256_slli_epi16(top.hi, left), right), mask);
+  return {_mm256_or_si256(quads.lo, top.lo), _mm256_or_si256(quads.hi, top.hi)};
+}
+
 // w . x, where x points at 4 signed bytes.
 inline Dots dot(Quads w, const int8_t* x) {
   int32_t four;
@@ -91,6 +100,7 @@ inline void store_scales(int16_t* p, Scales scales) {
 inline void add_scaled(Sums& sums, Dots dots, Scales scales) {
   sums.lo = _mm256_add_epi32(sums.lo, _mm256_madd_epi16(dots.lo, scales.lo));
   sums.hi = _mm256_add_epi32(sums.hi, _mm256_madd_epi16(dots.hi, scales.hi));
+  detail::pin(sums);
 }
 
 inline Pairs load_pairs(const int16_t* p) {

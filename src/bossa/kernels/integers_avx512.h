@@ -28,6 +28,13 @@ inline Quads high_nibbles(Quads packed) {
   return {_mm512_and_si512(_mm512_srli_epi16(packed.all, 4), _mm512_set1_epi8(15))};
 }
 
+// The quads with bits 4 and 5 from a byte of four quads' upper bits; which: 0..3, the quad's place in it.
+inline __attribute__((always_inline)) Quads with_top(Quads quads, Quads top, int which) {
+  const unsigned left = which < 2 ? 4u - 2u * (unsigned)which : 0u, right = which == 3 ? 2u : 0u;
+  const __m512i bits = _mm512_srli_epi16(_mm512_slli_epi16(top.all, left), right);
+  return {_mm512_or_si512(quads.all, _mm512_and_si512(bits, _mm512_set1_epi8(48)))};
+}
+
 struct Scales {
   __m512i all;
 };

@@ -38,6 +38,12 @@ inline Quads high_nibbles(Quads packed) {
   return packed;
 }
 
+// The quads with bits 4 and 5 from a byte of four quads' upper bits; which: 0..3, the quad's place in it.
+inline Quads with_top(Quads quads, Quads top, int which) {
+  for (int i = 0; i < 4 * kLanes; i++) quads.at[i] |= (uint8_t)((top.at[i] >> which * 2 & 3) << 4);
+  return quads;
+}
+
 // w . x, where x points at 4 signed bytes.
 inline Dots dot(Quads w, const int8_t* x) {
   Dots dots;

@@ -1,7 +1,7 @@
 // Keys and values in pages of 32 positions: how a page lies in memory, and how a token is stored in it.
 #pragma once
 
-#include "lanes.h"
+#include "integers.h"
 
 namespace bossa {
 
@@ -78,10 +78,7 @@ inline void narrow(f16 x, float, bf16* to) {
 
 inline void narrow(f16 x, float inverse, int8_t* to) {
   // A NaN becomes -127, and is one again when it meets its scale.
-  const f16 levels = at_most(at_least(splat(-127.0f), round(x * splat(inverse))), splat(127.0f));
-  float lanes[kLanes];
-  store(lanes, levels);
-  for (int i = 0; i < kLanes; i++) to[i] = (int8_t)(int)lanes[i];
+  store_bytes(to, at_most(at_least(splat(-127.0f), x * splat(inverse)), splat(127.0f)));
 }
 
 // The scale that makes the largest of n floats 127, and what to multiply by instead of dividing by it.

@@ -9,14 +9,13 @@
 namespace bossa {
 
 enum PackSource : int32_t { kSourceF32, kSourceBF16, kSourceF16 };
-enum PackFormat : int32_t { kPackF32, kPackBF16, kPackInt8, kPackInt4 };
+enum PackFormat : int32_t { kPackF32, kPackBF16, kPackInt8, kPackInt6, kPackInt4 };
 enum PackResult : int32_t { kPacked, kNotFinite, kTooLarge, kNoMemory };
 
 namespace detail {
 
-// Rows with nothing larger than the first are zeros; what is larger than the second is refused by 8 and 4 bits.
+// Rows with nothing larger than the first are zeros; what is larger than the second is refused by formats of integers.
 constexpr float kSmallest = 1e-30f, kLargest = 1e37f;
-constexpr float kLevels = 15.0f;
 // Shares of a group's ends that its range is tried with, and how often scale and minimum are fitted after that.
 constexpr float kShrunk[] = {1.0f, 0.93f, 0.86f};
 constexpr int kFits = 2;
@@ -153,14 +152,18 @@ inline PackResult put_int8(const float* x, int K, f16 most, PanelLanes lanes, ch
   return kPacked;
 }
 
+template <class Format>
+constexpr float kLevels = (float)Format::kMost;
+
 // The search for the scale and minimum of one group of 16 outputs, in units of their rows' scale and step.
+template <class Format>
 struct GroupSearch {
   const float* x;  // [steps][16]
   int steps;
   f16 ratio;  // the step in units of the scale
   f16 best, scale, minimum;
 
-  static f16 level(f16 shifted, f16 inverse) { return within(round(shifted * inverse), 0.0f, kLevels); }
+  static f16 level(f16 shifted, f16 inverse) { return within(round(shifted * inverse), 0.0f, kLevels<Format>); }
 
   // Takes these, rounded, where the sum of squared errors is less than the best so far.
   void attempt(f16 new_scale, f16 new_minimum) {
@@ -194,7 +197,8 @@ struct GroupSearch {
   }
 };
 
-inline PackResult put_int4(const float* x, int K, PanelLanes lanes, char* panel) {
+template <class Format>
+inline PackResult put_groups(const float* x, int K, PanelLanes lanes, char* panel) {
   f16 widest = splat(0.0f), deepest = widest;
   for (int start = 0; start < K; start += kGroup) {
     f16 high = splat(0.0f), low = high;
@@ -202,7 +206,7 @@ inline PackResult put_int4(const float* x, int K, PanelLanes lanes, char* panel)
       high = at_least(load(x + k * kLanes), high);
       low = at_most(load(x + k * kLanes), low);
     }
-    widest = at_least((high - low) / splat(kLevels), widest);
+    widest = at_least((high - low) / splat(kLevels<Format>), widest);
     deepest = at_least(-low, deepest);
   }
   f16 inverse, inverse_step;
@@ -210,11 +214,11 @@ inline PackResult put_int4(const float* x, int K, PanelLanes lanes, char* panel)
   const f16 step = step_of(where(used, deepest, splat(0.0f)), 255.0f, &inverse_step);
   put_floats(lanes, panel, scale);
   put_floats(lanes, panel + 64, step);
-  const f16 span = inverse / splat(kLevels), ratio = step * inverse, per_unit = inverse_step * scale;
+  const f16 span = inverse / splat(kLevels<Format>), ratio = step * inverse, per_unit = inverse_step * scale;
 
   char* head = panel + 128;
-  char* body = panel + Int4::head_bytes(K);
-  for (int start = 0; start < K; start += kGroup, head += 2 * kLanes, body += kGroupBytes) {
+  char* body = panel + Format::head_bytes(K);
+  for (int start = 0; start < K; start += kGroup, head += 2 * kLanes, body += Format::kBytes) {
     float scaled[kGroup * kLanes];
     const int steps = K - start < kGroup ? K - start : kGroup;
     f16 high = splat(0.0f), low = high;
@@ -224,7 +228,7 @@ inline PackResult put_int4(const float* x, int K, PanelLanes lanes, char* panel)
       low = at_most(value, low);
       store(scaled + i * kLanes, value * inverse);
     }
-    GroupSearch search{scaled, steps, ratio, splat(__builtin_inff()), splat(1.0f), splat(0.0f)};
+    GroupSearch<Format> search{scaled, steps, ratio, splat(__builtin_inff()), splat(1.0f), splat(0.0f)};
     const f16 top = high * span, bottom = low * span, depth = -low * inverse_step;
     for (float a : kShrunk) {
       for (float b : kShrunk) search.attempt(splat(a) * top - splat(b) * bottom, splat(b) * depth);
@@ -234,13 +238,23 @@ inline PackResult put_int4(const float* x, int K, PanelLanes lanes, char* panel)
     int8_t u[kGroup][kLanes] = {}, packed[kLanes][4];
     const f16 shift = search.minimum * ratio, finer = splat(1.0f) / search.scale;
     for (int i = 0; i < steps; i++) {
-      store_bytes(u[i], where(used, GroupSearch::level(load(scaled + i * kLanes) + shift, finer), splat(0.0f)));
+      store_bytes(u[i], where(used, search.level(load(scaled + i * kLanes) + shift, finer), splat(0.0f)));
     }
     for (int p = 0; p < kGroupQuads / 2; p++) {
       for (int o = 0; o < kLanes; o++) {
-        for (int i = 0; i < 4; i++) packed[o][i] = (int8_t)(u[8 * p + i][o] | u[8 * p + 4 + i][o] << 4);
+        for (int i = 0; i < 4; i++) packed[o][i] = (int8_t)((u[8 * p + i][o] & 15) | u[8 * p + 4 + i][o] << 4);
       }
       lanes.put(body + p * 64, packed, 4);
+    }
+    for (int p = 0; p < kGroupQuads / 4 && Format::kMost > 15; p++) {
+      for (int o = 0; o < kLanes; o++) {
+        for (int i = 0; i < 4; i++) {
+          int top = 0;
+          for (int q = 0; q < 4; q++) top |= u[16 * p + 4 * q + i][o] >> 4 << 2 * q;
+          packed[o][i] = (int8_t)top;
+        }
+      }
+      lanes.put(body + kNibbleBytes + p * 64, packed, 4);
     }
     put_unsigned(lanes, head, where(used, search.scale, splat(0.0f)));
     put_unsigned(lanes, head + kLanes, where(used, search.minimum, splat(0.0f)));
@@ -255,11 +269,13 @@ inline PackResult put_panel(const float* x, int K, int32_t format, PanelLanes la
   if (format == kPackF32) return put_f32(x, K, lanes, panel);
   if (format == kPackBF16) return put_bf16(x, K, lanes, panel);
   if (all > kLargest) return kTooLarge;
-  return format == kPackInt8 ? put_int8(x, K, most, lanes, panel) : put_int4(x, K, lanes, panel);
+  if (format == kPackInt8) return put_int8(x, K, most, lanes, panel);
+  return format == kPackInt6 ? put_groups<Int6>(x, K, lanes, panel) : put_groups<Int4>(x, K, lanes, panel);
 }
 
 inline size_t bytes_of_panel(int32_t format, int K) {
   if (format == kPackInt8) return Int8::panel_bytes(K);
+  if (format == kPackInt6) return Int6::panel_bytes(K);
   if (format == kPackInt4) return Int4::panel_bytes(K);
   return (size_t)K * kLanes * (format == kPackF32 ? 4 : 2);
 }

@@ -1,4 +1,4 @@
-// y = x W^T over weights of 8 and of 4 bits. The activations of a row are quantized when the linear begins, the products are
+// y = x W^T over weights of 8, 6 and 4 bits. The activations of a row are quantized when the linear begins, the products are
 // exact integers, and the sums of blocks of k are scaled and added in order: the bits of a row depend on that row alone.
 #pragma once
 
@@ -12,15 +12,6 @@ namespace bossa {
 constexpr int kOwnRows = 8;
 
 namespace detail {
-
-// The most rows of one tile: as many as the registers hold the dots of.
-#if defined(BOSSA_LANES_AVX512)
-constexpr int kIntegerRows = 8;
-#elif defined(BOSSA_LANES_AVX2)
-constexpr int kIntegerRows = 5;
-#else
-constexpr int kIntegerRows = 2;
-#endif
 
 // One block of k for MR rows and NP panels.
 template <class Format, int MR, int NP, bool kUnpacked>
@@ -69,10 +60,10 @@ inline void panel_tiles(int rows, const char* x, size_t row_bytes, int K, const 
   }
 }
 
-template <class Format, bool kUnpacked, int MR = kIntegerRows>
+template <class Format, bool kUnpacked, int MR = Format::kRows>
 inline void panel_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out) {
   if constexpr (MR > 1) {
-    if (ceil_div(rows, ceil_div(rows, kIntegerRows)) < MR) {
+    if (ceil_div(rows, ceil_div(rows, Format::kRows)) < MR) {
       return panel_sums<Format, kUnpacked, MR - 1>(rows, x, row_bytes, K, panel, out);
     }
   }
@@ -137,7 +128,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     detail::each_stretch<Format>(worker, rows, quantized, row_bytes, K, panels, count, group, epilogue);
     return;
   }
-  const int chunk = rows <= detail::kIntegerRows ? 2 : detail::kBlockPanels;
+  const int chunk = rows <= Format::kRows ? 2 : detail::kBlockPanels;
   const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, panel_bytes, worker.count);
   const auto sum = [&](int row, int n_rows, int p, int n, float* sums) {
     const char* from = quantized + (size_t)row * row_bytes;

@@ -37,8 +37,9 @@ inline void embed_panels(const Int8* panels, int K, int token, float* out) {
   for (int k = 0; k < K; k++) out[k] = Int8::weight((const char*)panels, K, token, k);
 }
 
-inline void embed_panels(const Int4* panels, int K, int token, float* out) {
-  for (int k = 0; k < K; k++) out[k] = Int4::weight((const char*)panels, K, token, k);
+template <int kBits>
+inline void embed_panels(const Grouped<kBits>* panels, int K, int token, float* out) {
+  for (int k = 0; k < K; k++) out[k] = Grouped<kBits>::weight((const char*)panels, K, token, k);
 }
 
 // Row `token` of a quantized table of V rows.

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from bossa.passes.activations import name_activations
 from bossa.passes.canonical import canonical
-from bossa.passes.formats import PRECISIONS, Precision, choose_formats
+from bossa.passes.formats import choose_formats
 from bossa.passes.fuse import fuse_epilogues, inline_maps, merge_linears
 from bossa.passes.rewrite import keep_used
 from bossa.passes.roll import roll_layers
 from bossa.passes.select import select_rows
+from bossa.precision import Precision
 from bossa.program.ir import Program
 from bossa.program.verify import verify
 
@@ -42,4 +43,4 @@ def optimize(program: Program, precision: Precision = "fp32") -> Program:
     return program
 
 
-__all__ = ["PASSES", "PRECISIONS", "Pass", "Precision", "choose_formats", "optimize"]
+__all__ = ["PASSES", "Pass", "choose_formats", "optimize"]

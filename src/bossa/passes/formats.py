@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bossa.passes.rewrite import row_ops
+from bossa.precision import DType, Precision
 from bossa.program.ir import Embed, Linear, Program
-from bossa.weights.slot import DType, Slot
+from bossa.weights.slot import Slot
 
-Precision = DType
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4")
-
-_HEAD: dict[str, DType] = {"int4": "int8"}
-"""What the linear that makes the logits, and the embeddings of tokens, are stored as where that is not the precision
-itself: the head's errors are those of the logits, and a tied embedding is read from it."""
+_HEAD: dict[Precision, DType] = {"int4": "int6"}
+"""What the linear that makes the logits is stored as where that is not the precision itself: its errors are those of
+the logits, and a tied embedding is read from it."""
+_TABLE: dict[Precision, DType] = {"int4": "int8"}
+"""The same for a table of token embeddings, of which a step reads few rows."""
 
 
 def choose_formats(program: Program, precision: Precision) -> Program:
@@ -34,7 +34,7 @@ def choose_formats(program: Program, precision: Precision) -> Program:
         if slot.layout == "panels":
             return _HEAD.get(precision, precision) if slot.name in heads else precision
         if slot.layout == "rows" and slot.name in tokens:
-            return _HEAD.get(precision, precision)
+            return _TABLE.get(precision, precision)
         return "fp32"
 
     slots = {name: replace(slot, dtype=stored(slot)) for name, slot in program.slots.items()}

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import prod
-from typing import Any, Literal, cast
+from typing import Any
 
 from bossa.errors import PefError
 from bossa.pef.checks import Fields, parse
+from bossa.precision import DTYPES, GROUP_BITS, KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
 
 FORMAT_VERSION = 1
 """The one format version that this Bossa writes and reads."""
@@ -19,10 +20,6 @@ TRACED_MODULE = "traced module"
 MAX_BYTES = 64 << 20
 """The largest manifest that is read."""
 
-Precision = Literal["fp32", "bf16", "int8", "int4"]
-PRECISIONS = ("fp32", "bf16", "int8", "int4")
-KvPrecision = Literal["fp32", "bf16", "int8"]
-KV_PRECISIONS = ("fp32", "bf16", "int8")
 LAYOUTS = ("panels", "rows", "flat")
 DTYPE_BYTES = {
     **{"fp32": 4, "float32": 4, "fp64": 8, "float64": 8, "bf16": 2, "fp16": 2, "float16": 2},
@@ -142,13 +139,13 @@ class Manifest:
             name=read.text("name"),
             architecture=read.text("architecture"),
             model_type=read.text("model_type"),
-            precision=cast(Precision, precision),
+            precision=precision,
             max_seq_length=read.integer("max_seq_length", 1, 2**31 - 1),
             batch_size=read.integer("batch_size", 1, 2**31 - 1),
             vocab_size=read.integer("vocab_size", 1, 2**31 - 1),
             page_size=read.integer("page_size", 1, 2**16),
             page_bytes=read.integer("page_bytes", 0, 2**48),
-            kv_precision=cast(KvPrecision, kv_precision),
+            kv_precision=kv_precision,
             arena_bytes_per_row=read.integer("arena_bytes_per_row", 0, 2**48),
             targets=_targets(read),
             slots=_slots(read),
@@ -288,7 +285,7 @@ def _slots(read: Fields) -> tuple[Mapping[str, Any], ...]:
 def _check_slot(slot: Fields) -> None:
     """Checks that a slot is one that packing can follow: its shape is what its sources make."""
     layout = slot.choice("layout", LAYOUTS)
-    dtype = slot.choice("dtype", PRECISIONS)
+    dtype = slot.choice("dtype", DTYPES)
     shape = slot.shape("shape")
     interleave = slot.boolean("interleave")
     shapes = []
@@ -308,7 +305,7 @@ def _check_slot(slot: Fields) -> None:
         slot.refuse("shape", "that of a matrix made of matrices")
     if layout == "flat" and dtype != "fp32":
         slot.refuse("dtype", "fp32, since the layout is flat")
-    if layout == "rows" and dtype == "int4":
+    if layout == "rows" and dtype in GROUP_BITS:
         slot.refuse("dtype", "fp32, bf16 or int8, since the layout is rows")
     if interleave and (len(set(shapes)) != 1 or not shapes[0] or shapes[0][0] % 16):
         slot.refuse("interleave", "false, since its sources cannot be joined by panels of 16 rows")

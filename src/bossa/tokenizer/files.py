@@ -47,6 +47,25 @@ def read_tokenizer_files(directory: str | os.PathLike[str]) -> dict[str, bytes]:
         raise TokenizerError(f"{folder}: its tokenizer cannot be read ({error.strerror}): check permissions") from None
 
 
+def shorten(data: bytes) -> bytes:
+    """``tokenizer.json`` in fewer bytes, which are read in two thirds of the time: without space, and merges as "a b".
+
+    What makes another tokenizer in this form, or none, is given back as it is.
+    """
+    import tokenizers
+
+    try:
+        content = json.loads(data)
+        merges = content["model"].get("merges") or []
+        if all(isinstance(merge, list) and not any(" " in part for part in merge) for merge in merges):
+            content["model"]["merges"] = [" ".join(merge) for merge in merges]
+        short = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+        same = tokenizers.Tokenizer.from_str(short).to_str() == tokenizers.Tokenizer.from_buffer(data).to_str()
+    except Exception:  # the library raises plain Exception, and an odd file is not this function's to refuse
+        return data
+    return short.encode() if same else data
+
+
 def _none_found(folder: Path) -> TokenizerError:
     if (folder / "tokenizer.model").is_file():
         return TokenizerError(

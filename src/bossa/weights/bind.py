@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
+from bossa.precision import QUANTIZED
 from bossa.weights.cache import WeightCache, anonymous
 from bossa.weights.names import Match, match
 from bossa.weights.pack import Tensor, pack
 from bossa.weights.packer import Packer
-from bossa.weights.slot import ALIGNMENT, PANEL, QUANTIZED, Slot
+from bossa.weights.slot import ALIGNMENT, PANEL, Slot
 from bossa.weights.source import WeightSource
 
 if TYPE_CHECKING:

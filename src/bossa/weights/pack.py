@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
+from bossa.precision import GROUP_BITS, QUANTIZED, DType
 from bossa.weights.packer import STORED, Packer
-from bossa.weights.panels import Int4Panels, Int8Panels, places, table_parts
-from bossa.weights.quantize import LARGEST, int4_rows, int8_rows, table_rows
-from bossa.weights.slot import PANEL, DType, Slot, Source
+from bossa.weights.panels import GroupedPanels, Int8Panels, places, table_parts
+from bossa.weights.quantize import LARGEST, grouped_rows, int8_rows, table_rows
+from bossa.weights.slot import PANEL, Slot, Source
 from bossa.weights.source import widen
 
 CHUNK = 1 << 18
@@ -64,7 +65,7 @@ class Tensor:
             self.refuse()
         if stored == "fp32":
             return wide
-        if stored in ("int8", "int4"):
+        if stored in QUANTIZED:
             if wide.size and max(wide.max(), -wide.min()) > LARGEST:
                 self.refuse_size(stored)
             return wide
@@ -147,9 +148,9 @@ def _panel_writer(slot: Slot, out: NDArray[np.uint8]) -> Put:
     if slot.dtype == "int8":
         eight = Int8Panels(out, k)
         return lambda rows, row, step: eight.put(int8_rows(rows), places(row, len(rows), step))
-    if slot.dtype == "int4":
-        four = Int4Panels(out, k)
-        return lambda rows, row, step: four.put(int4_rows(rows), places(row, len(rows), step))
+    if slot.dtype in GROUP_BITS:
+        grouped = GroupedPanels(out, slot.dtype, k)
+        return lambda rows, row, step: grouped.put(grouped_rows(rows, grouped.bits), places(row, len(rows), step))
     panels = out.view(np.float32 if slot.dtype == "fp32" else np.uint16).reshape(-(-n // PANEL), k, PANEL)
     return lambda rows, row, step: _put_rows(rows, panels, row, step)
 

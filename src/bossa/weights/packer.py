@@ -9,14 +9,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.weights.slot import DType
+from bossa.precision import DTYPES, DType
 
 Result = Literal["packed", "not finite", "too large", "no memory"]
 RESULTS: tuple[Result, ...] = ("packed", "not finite", "too large", "no memory")
 STORED = ("F32", "BF16", "F16")
-"""What a packer reads, in the order of ``PackSource``."""
-FORMATS: tuple[DType, ...] = ("fp32", "bf16", "int8", "int4")
-"""What it writes, in the order of ``PackFormat``."""
+"""What a packer reads, in the order of ``PackSource``; what it writes is in the order of ``DTYPES``."""
 
 
 class Packer(Protocol):
@@ -50,6 +48,6 @@ class LibraryPacker(Packer):
         row_stride, step_stride = (stride // rows.itemsize for stride in rows.strides)
         code: int = self._function(
             *(rows.ctypes.data, STORED.index(stored), row_stride, step_stride, *rows.shape),
-            *(FORMATS.index(dtype), first, panel_step, panels.ctypes.data),
+            *(DTYPES.index(dtype), first, panel_step, panels.ctypes.data),
         )
         return RESULTS[code]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.weights.quantize import Int4Rows, Int8Rows, TableRows
+from bossa.precision import GROUP_BITS, QUANTIZED, DType
+from bossa.weights.quantize import GroupedRows, Int8Rows, TableRows
 from bossa.weights.slot import BLOCK, GROUP, PANEL, Slot, panel_bytes, table_scale_bytes
 
 U8 = NDArray[np.uint8]
@@ -40,39 +41,50 @@ class Int8Panels:
         return Int8Rows(self.scales[panel, lane], self.block_scales[panel, :, lane], q[:, : self.k])
 
 
-class Int4Panels:
-    """Views of the parts of packed panels.
+class GroupedPanels:
+    """Views of the parts of packed panels of 6-bit or 4-bit weights.
 
     scales and steps [P, 16]; of_groups, the scale and the minimum of each, [P, 2 ceil(G / 2), 2, 16]; nibbles
-    [P, G, 4, 16, 4].
+    [P, G, 4, 16, 4]; tops, the upper two of 6 bits, [P, G, 2, 16, 4].
     """
 
-    def __init__(self, data: U8, k: int) -> None:
-        panels = data.reshape(-1, panel_bytes("int4", k))
-        self.k, self.groups = k, -(-k // GROUP)
+    def __init__(self, data: U8, dtype: DType, k: int) -> None:
+        panels = data.reshape(-1, panel_bytes(dtype, k))
+        self.bits, self.k, self.groups = GROUP_BITS[dtype], k, -(-k // GROUP)
         head = 128 + (self.groups + self.groups % 2) * 2 * PANEL
         self.scales = panels[:, :64].view(np.float32)
         self.steps = panels[:, 64:128].view(np.float32)
         self.of_groups = panels[:, 128:head].reshape(len(panels), -1, 2, PANEL)
-        self.nibbles = panels[:, head:].reshape(len(panels), self.groups, 4, PANEL, 4)
+        quads = panels[:, head:].reshape(len(panels), self.groups, self.bits, PANEL, 4)
+        self.nibbles, self.tops = quads[:, :, :4], quads[:, :, 4:]
 
-    def put(self, rows: Int4Rows, places: Places) -> None:
+    def put(self, rows: GroupedRows, places: Places) -> None:
         panel, lane = places
         u = np.zeros((len(rows.u), self.groups * GROUP), np.uint8)
         u[:, : self.k] = rows.u
-        halves = u.reshape(len(u), self.groups, 4, 2, 4)
+        halves = (u & 15).reshape(len(u), self.groups, 4, 2, 4)
         self.scales[panel, lane] = rows.scales
         self.steps[panel, lane] = rows.steps
         self.of_groups[panel, : self.groups, 0, lane] = rows.group_scales
         self.of_groups[panel, : self.groups, 1, lane] = rows.minima
         self.nibbles[panel, :, :, lane, :] = halves[:, :, :, 0] | halves[:, :, :, 1] << 4
+        if self.bits == 6:
+            quarters = (u >> 4).reshape(len(u), self.groups, 2, 4, 4) << _QUARTERS
+            self.tops[panel, :, :, lane, :] = np.bitwise_or.reduce(quarters, axis=3)
 
-    def get(self, places: Places) -> Int4Rows:
+    def get(self, places: Places) -> GroupedRows:
         panel, lane = places
         packed = self.nibbles[panel, :, :, lane, :]
         u = np.stack([packed & 15, packed >> 4], axis=3).reshape(len(panel), self.groups * GROUP)
+        if self.bits == 6:
+            tops = self.tops[panel, :, :, lane, :][:, :, :, None] >> _QUARTERS & 3
+            u = u | tops.reshape(u.shape) << 4
         scales, minima = (self.of_groups[panel, : self.groups, part, lane] for part in (0, 1))
-        return Int4Rows(self.scales[panel, lane], self.steps[panel, lane], scales, minima, u[:, : self.k])
+        return GroupedRows(self.scales[panel, lane], self.steps[panel, lane], scales, minima, u[:, : self.k])
+
+
+_QUARTERS = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
+"""The place of each quad's upper two bits in a byte of four."""
 
 
 def places(row: int, count: int, panel_step: int = 1) -> Places:
@@ -90,9 +102,9 @@ def table_parts(slot: Slot, data: U8) -> tuple[NDArray[np.float32], NDArray[np.i
 
 def dequantize(slot: Slot, data: U8) -> NDArray[np.float32]:
     """The numbers that a packed slot stands for, as float32 in the slot's shape; rows in the packed order."""
-    if slot.layout == "panels" and slot.dtype in ("int8", "int4"):
+    if slot.layout == "panels" and slot.dtype in QUANTIZED:
         n, k = slot.shape
-        packed = Int8Panels(data, k) if slot.dtype == "int8" else Int4Panels(data, k)
+        packed = Int8Panels(data, k) if slot.dtype == "int8" else GroupedPanels(data, slot.dtype, k)
         return packed.get(places(0, n)).matrix()
     if slot.dtype == "int8":
         return TableRows(*table_parts(slot, data)).matrix().reshape(slot.shape)

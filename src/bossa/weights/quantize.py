@@ -1,4 +1,4 @@
-"""How weights become 8 and 4 bits: the definition, in NumPy. ``kernels/pack.h`` gives the same bits, faster.
+"""How weights become 8, 6 and 4 bits: the definition, in NumPy. ``kernels/pack.h`` gives the same bits, faster.
 
 All arithmetic is in float32, an operation at a time and in the order written, so that both agree to the bit.
 """
@@ -19,8 +19,6 @@ SMALLEST = np.float32(1e-30)
 LARGEST = np.float32(1e37)
 """Numbers larger than this are refused, so that no step of quantizing overflows."""
 
-LEVELS = 15
-"""Steps between the least and the greatest 4-bit number."""
 SHRUNK = tuple(np.float32(x) for x in (1.0, 0.93, 0.86))
 """Shares of a group's greatest and of its least number that are tried as the ends of its range, in all pairs."""
 FITS = 2
@@ -65,13 +63,13 @@ class Int8Rows:
 
 
 @dataclass(frozen=True)
-class Int4Rows:
-    """Rows of 4-bit numbers in groups of 32: ``w = u * group scale * scale - minimum * step``.
+class GroupedRows:
+    """Rows of 6-bit or 4-bit numbers in groups of 32: ``w = u * group scale * scale - minimum * step``.
 
     Attributes:
         scales, steps: [R].
         group_scales, minima: [R, ceil(K / 32)] uint8.
-        u: [R, K] uint8, 0..15.
+        u: [R, K] uint8, 0..63 or 0..15.
     """
 
     scales: F32
@@ -114,24 +112,26 @@ def int8_rows(rows: F32) -> Int8Rows:
     return Int8Rows(scales, block_scales.astype(np.uint8), q.reshape(count, blocks * BLOCK)[:, :k].astype(np.int8))
 
 
-def int4_rows(rows: F32) -> Int4Rows:
-    """Rounds each group of 32 steps to 16 levels, which are searched for the least squared error. rows: [R, K], finite.
+def grouped_rows(rows: F32, bits: int) -> GroupedRows:
+    """Rounds each group of 32 steps to 2 ** bits levels, which are searched for the least squared error.
 
-    The row's scales are such that the widest group has the group scale 255, and the least number the minimum 255. A
-    group tries the ranges that ``SHRUNK`` names, and from the best of them fits scale and minimum by least squares.
+    rows: [R, K], finite. The row's scales are such that the widest group has the group scale 255, and the least number
+    the minimum 255. A group tries the ranges that ``SHRUNK`` names, and from the best of them fits scale and minimum by
+    least squares.
     """
     count, k = rows.shape
+    most = np.float32(2**bits - 1)
     groups = -(-k // GROUP)
     padded = np.zeros((count, groups * GROUP), np.float32)
     padded[:, :k] = rows
     x = padded.reshape(count, groups, GROUP)
     high, low = x.max(axis=2, initial=0), x.min(axis=2, initial=0)  # [R, G]
-    widest = ((high - low) / np.float32(LEVELS)).max(axis=1, initial=0)
+    widest = ((high - low) / most).max(axis=1, initial=0)
     deepest = (-low).max(axis=1, initial=0)
     scales, inverse = _scale(widest)
     steps, inverse_step = _scale(np.where(scales > 0, deepest, np.float32(0)))
-    search = _Search(x, k, inverse, steps * inverse)
-    span = inverse / np.float32(LEVELS)
+    search = _Search(x, k, most, inverse, steps * inverse)
+    span = inverse / most
     top, bottom, depth = high * span[:, None], low * span[:, None], -low * inverse_step[:, None]
     for a in SHRUNK:
         for b in SHRUNK:
@@ -142,7 +142,7 @@ def int4_rows(rows: F32) -> Int4Rows:
     used = (scales > 0)[:, None]
     group_scales = np.where(used, search.scale, np.float32(0)).astype(np.uint8)
     minima = np.where(used, search.minimum, np.float32(0)).astype(np.uint8)
-    return Int4Rows(scales, steps, group_scales, minima, np.where(used, u, np.float32(0)).astype(np.uint8))
+    return GroupedRows(scales, steps, group_scales, minima, np.where(used, u, np.float32(0)).astype(np.uint8))
 
 
 def _scale(most: F32, levels: int = 255) -> tuple[F32, F32]:
@@ -158,11 +158,15 @@ def _scale(most: F32, levels: int = 255) -> tuple[F32, F32]:
 class _Search:
     """Looks for the scale and minimum of every group, in units of its row's scale and step."""
 
-    def __init__(self, x: F32, k: int, inverse: F32, ratio: F32) -> None:
-        """x: [R, G, 32], of which the first ``k`` steps of a row count; ratio: a row's step in units of its scale."""
+    def __init__(self, x: F32, k: int, most: np.float32, inverse: F32, ratio: F32) -> None:
+        """x: [R, G, 32], of which the first ``k`` steps of a row count; most: the greatest level.
+
+        ratio: a row's step in units of its scale.
+        """
         self.x = x * inverse[:, None, None]
         self.ratio = ratio[:, None]
         self.k = k
+        self.most = most
         shape = x.shape[:2]
         self.best = np.full(shape, np.inf, np.float32)
         self.scale = np.ones(shape, np.float32)
@@ -176,7 +180,7 @@ class _Search:
         error = np.zeros_like(scale)
         for i in range(GROUP):
             shifted = self.x[:, :, i] + shift
-            miss = shifted - _level(shifted, inverse) * scale
+            miss = shifted - self._level(shifted, inverse) * scale
             error = np.where(self._counts(i), error + miss * miss, error)
         better = error < self.best
         self.best = np.where(better, error, self.best)
@@ -191,7 +195,7 @@ class _Search:
         for i in range(GROUP):
             counts = self._counts(i)
             x = np.where(counts, self.x[:, :, i], np.float32(0))
-            u = np.where(counts, _level(self.x[:, :, i] + shift, inverse), np.float32(0))
+            u = np.where(counts, self._level(self.x[:, :, i] + shift, inverse), np.float32(0))
             su, suu, sx, sux = su + u, suu + u * u, sx + x, sux + u * x
         spread = n * suu - su * su
         ok = spread > 0
@@ -200,14 +204,13 @@ class _Search:
         self.attempt(scale, (scale * su - sx) / n * per_unit[:, None])
 
     def levels(self, scale: F32, minimum: F32) -> F32:
-        """The number of every weight, 0..15. [R, G, 32]"""
-        return _level(self.x + (minimum * self.ratio)[:, :, None], (np.float32(1) / scale)[:, :, None])
+        """The number of every weight. [R, G, 32]"""
+        return self._level(self.x + (minimum * self.ratio)[:, :, None], (np.float32(1) / scale)[:, :, None])
 
     def _counts(self, i: int) -> NDArray[np.bool_]:
         """Which groups have a step ``i``. [G]"""
         return np.arange(self.x.shape[1]) * GROUP + i < self.k
 
-
-def _level(shifted: F32, inverse: F32) -> F32:
-    nearest: F32 = np.rint(shifted * inverse)
-    return np.minimum(np.maximum(nearest, np.float32(0)), np.float32(LEVELS))
+    def _level(self, shifted: F32, inverse: F32) -> F32:
+        nearest: F32 = np.rint(shifted * inverse)
+        return np.minimum(np.maximum(nearest, np.float32(0)), self.most)

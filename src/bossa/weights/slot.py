@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
-Layout = Literal["panels", "rows", "flat"]
-DType = Literal["fp32", "bf16", "int8", "int4"]
+from bossa.precision import GROUP_BITS, DType
 
-QUANTIZED = ("int8", "int4")
-"""Formats of fewer than 16 bits, whose products are integers."""
+Layout = Literal["panels", "rows", "flat"]
 PANEL = 16
 """Outputs side by side in one panel of a packed matrix: the 16 logical lanes of the kernels."""
 ALIGNMENT = 64
@@ -18,16 +16,16 @@ ALIGNMENT = 64
 BLOCK = 64
 """Steps of k that share a scale in 8-bit panels."""
 GROUP = 32
-"""Steps of k that share a scale and a minimum in a matrix of 4-bit weights."""
+"""Steps of k that share a scale and a minimum in panels of 6-bit and 4-bit weights."""
 
 
 def panel_bytes(dtype: DType, k: int) -> int:
     """Bytes of one panel, 16 outputs of ``k`` steps; docs/pef.md has the formats."""
     if dtype == "int8":
         return 4 * PANEL + -(-k // (4 * BLOCK)) * ALIGNMENT + -(-k // 4) * 4 * PANEL
-    if dtype == "int4":
+    if dtype in GROUP_BITS:
         groups = -(-k // GROUP)
-        return 2 * 4 * PANEL + (groups + groups % 2) * 2 * PANEL + groups * GROUP * PANEL // 2
+        return 2 * 4 * PANEL + (groups + groups % 2) * 2 * PANEL + groups * GROUP * PANEL * GROUP_BITS[dtype] // 8
     return (4 if dtype == "fp32" else 2) * PANEL * k
 
 
@@ -67,7 +65,7 @@ class Slot:
         layout: ``panels`` for the matrix ``[N, K]`` of a linear, packed in panels of 16 outputs and padded with
             zeros; ``rows`` for a row-major table ``[V, D]``; ``flat`` for the tensor as it is, in fp32.
         shape: ``(N, K)``, ``(V, D)``, or the tensor's own shape.
-        dtype: how it is stored; ``flat`` is always fp32, and ``rows`` are not int4.
+        dtype: how it is stored; ``flat`` is always fp32, and ``rows`` are not int6 or int4.
         sources: the tensors, joined along N in this order (``flat``: joined along the first axis).
         interleave: join by panels of 16 rows in turn (first panel of each source, then the second of each) instead
             of one source after the other; all sources then have the same shape, with N a multiple of 16.

@@ -1,0 +1,187 @@
+// Weights of 4 and of 6 bits, in groups of 32 steps of k with a scale and a minimum each; activations of 8 bits with a
+// scale for each block of k; and their products.
+//
+// A packed panel, the same bytes for every target: [16] fp32 scales; [16] fp32 steps; [2 ceil(G / 2)][2][16] uint8, the
+// scales and the minima of each group; then G = ceil(K / 32) groups, see integers.h.
+// w = u * group scale * scale - minimum * step. Outputs past N and steps past K are zeros.
+#pragma once
+
+#include "integers.h"
+
+namespace bossa {
+
+template <int kBits>
+struct Grouped {
+  static constexpr int kBlock = 128;  // steps of k in one integer sum
+  static constexpr int kBlockGroups = kBlock / kGroup;
+  static constexpr int kMost = (1 << kBits) - 1;
+  static constexpr size_t kBytes = (size_t)kGroup * kLanes * kBits / 8;  // of a group
+  // Quads whose dots fit the words that they are summed in, before those are multiplied by the group's scale.
+  static constexpr int kDots = kBits == 4 ? kGroupQuads : 2;
+  // The most rows of a tile. Sums that are added to so often stay in registers, and leave room for fewer.
+  static constexpr int kRows = kBits == 4 || kIntegerRows != 5 ? kIntegerRows : 4;
+  static constexpr int kPackedRows = kRows + 1;  // more are worth unpacking the weights for
+
+  static constexpr int groups(int K) { return detail::ceil_div(K, kGroup); }
+  static constexpr size_t head_bytes(int K) { return 128 + detail::round_up((size_t)groups(K), 2) * 2 * kLanes; }
+  static constexpr size_t panel_bytes(int K) { return head_bytes(K) + (size_t)groups(K) * kBytes; }
+
+  // One block of a row of activations, and the sums of its groups.
+  struct Block {
+    int8_t q[kBlock];
+    int16_t sums[kBlockGroups];
+    float scale;
+    char unused[4];
+  };
+  static constexpr size_t row_bytes(int K) {
+    return detail::round_up((size_t)detail::ceil_div(K, kBlock) * sizeof(Block), 64) + 64;
+  }
+
+  // One weight of a packed matrix.
+  static float weight(const char* panels, int K, int output, int k) {
+    const uint8_t* panel = (const uint8_t*)panels + (size_t)(output / kLanes) * panel_bytes(K);
+    const int group = k / kGroup, lane = output % kLanes, quad = k % kGroup / 4;
+    const float *scales = (const float*)panel, *steps = scales + kLanes;
+    const uint8_t* of_group = panel + 128 + group * 2 * kLanes + lane;
+    const uint8_t* at = panel + head_bytes(K) + (size_t)group * kBytes + (size_t)(lane * 4 + k % 4);
+    int u = at[quad / 2 * 64] >> quad % 2 * 4 & 15;
+    if (kBits == 6) u |= (at[kNibbleBytes + quad / 4 * 64] >> quad % 4 * 2 & 3) << 4;
+    return (float)(u * of_group[0]) * scales[lane] - (float)of_group[kLanes] * steps[lane];
+  }
+
+  static void quantize(const float* x, int K, char* row) {
+    Block* block = (Block*)row;
+    for (int k = 0; k < K; k += kBlock, block++) {
+      const int steps = K - k < kBlock ? K - k : kBlock;
+      const float most = detail::magnitude(x + k, steps);
+      const f16 inverse = splat(most > 0.0f ? 127.0f / most : most);
+      block->scale = most / 127.0f;
+      for (int i = 0; i < kBlock; i += kLanes) store_bytes(block->q + i, load_n(x + k + i, steps - i) * inverse);
+      for (int g = 0; g < kBlockGroups; g++) block->sums[g] = (int16_t)sum_group(block->q + g * kGroup);
+    }
+  }
+
+  // Steps of k in the block from k on; the last one's are whole groups.
+  static int steps(int K, int k) { return K - k < kBlock ? groups(K - k) * kGroup : kBlock; }
+
+  // A panel's block, unpacked: of each group the scales as words and the quads as bytes; the minima in pairs of groups.
+  struct Unpacked {
+    int16_t scales[kBlockGroups][2 * kLanes];
+    uint8_t quads[kBlockGroups][kGroup * kLanes];
+    int16_t minima[kBlockGroups / 2][2 * kLanes];
+  };
+
+  static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
+    const uint8_t* head = (const uint8_t*)panel + 128 + (size_t)k / kGroup * 2 * kLanes;
+    const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
+    for (int g = 0; g < steps / kGroup; g++) {
+      // What is unpacked next comes while the tiles compute.
+      for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(from + steps / kGroup * kBytes + i);
+      store_scales(to->scales[g], load_scales(head + g * 2 * kLanes));
+#pragma GCC unroll 4
+      for (int q = 0; q < kGroupQuads; q += 2) {
+        Quads low, high;
+        load_two(from, q, &low, &high);
+        store_quads(to->quads[g] + 64 * q, low);
+        store_quads(to->quads[g] + 64 * q + 64, high);
+      }
+      from += kBytes;
+    }
+    for (int g = 0; g < steps / kGroup; g += 2) store_pairs(to->minima[g / 2], minima(head + g * 2 * kLanes));
+  }
+
+  // Quads q and q + 1 of a packed group, q even.
+  static inline __attribute__((always_inline)) void load_two(const uint8_t* group, int q, Quads* low, Quads* high) {
+    const Quads packed = load_quads(group + q * 32);
+    *low = low_nibbles(packed);
+    *high = high_nibbles(packed);
+    if constexpr (kBits == 6) {
+      const Quads top = load_quads(group + kNibbleBytes + q / 4 * 64);
+      *low = with_top(*low, top, q % 4);
+      *high = with_top(*high, top, q % 4 + 1);
+    }
+  }
+
+  static Pairs minima(const uint8_t* head) { return load_pairs(head + kLanes, head + 3 * kLanes); }
+
+  // out[r][16 p ..] (+)= the products of MR rows and NP panels over one block from k, `steps` of them; from the packed
+  // weights, or from one panel's unpacked ones.
+  template <int MR, int NP, bool kUnpacked>
+  static inline __attribute__((always_inline)) void add_block(const char* rows, size_t row_bytes, int K, int k,
+                                                              int steps, const char* const (&panels)[NP],
+                                                              const Unpacked* unpacked, float* out, size_t out_stride) {
+    static_assert(NP == 1 || !kUnpacked);
+    const size_t head_start = 128 + (size_t)k / kGroup * 2 * kLanes;
+    const size_t start = head_bytes(K) + (size_t)k / kGroup * kBytes;
+    rows += (size_t)k / kBlock * sizeof(Block);
+    const int groups = steps / kGroup;
+    Sums sums[MR][NP];
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; r++) {
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; p++) sums[r][p] = no_sums();
+    }
+    for (int g = 0; g < groups; g++) {
+      const int8_t* x = (const int8_t*)rows + g * kGroup;
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; p++) {
+        const uint8_t* at = (const uint8_t*)panels[p] + start + (size_t)g * kBytes;
+        if (MR < detail::kComputing) {
+          for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(at + i + detail::kAhead<NP>);
+        }
+        Dots dots[MR];
+#pragma GCC unroll 8
+        for (int q = 0; q < kGroupQuads; q += 2) {
+          Quads low, high;
+          if constexpr (kUnpacked) {
+            low = load_quads(unpacked->quads[g] + 64 * q);
+            high = load_quads(unpacked->quads[g] + 64 * q + 64);
+          } else {
+            load_two(at, q, &low, &high);
+          }
+#pragma GCC unroll 16
+          for (int r = 0; r < MR; r++) {
+            if (q % kDots == 0) {
+              dots[r] = dot(low, x + r * row_bytes + 4 * q);
+            } else {
+              add_dots(dots[r], low, x + r * row_bytes + 4 * q);
+            }
+          }
+#pragma GCC unroll 16
+          for (int r = 0; r < MR; r++) add_dots(dots[r], high, x + r * row_bytes + 4 * q + 4);
+          if ((q + 2) % kDots != 0) continue;
+          const Scales scales = kUnpacked ? load_scales(unpacked->scales[g])
+                                          : load_scales((const uint8_t*)panels[p] + head_start + g * 2 * kLanes);
+#pragma GCC unroll 16
+          for (int r = 0; r < MR; r++) add_scaled(sums[r][p], dots[r], scales);
+        }
+      }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < NP; p++) {
+      const uint8_t* head = (const uint8_t*)panels[p] + head_start;
+      Sums less[MR];
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) less[r] = no_sums();
+      for (int g = 0; g < groups; g += 2) {
+        const Pairs pairs = kUnpacked ? load_pairs(unpacked->minima[g / 2]) : minima(head + g * 2 * kLanes);
+#pragma GCC unroll 16
+        for (int r = 0; r < MR; r++) add_pairs(less[r], pairs, ((const Block*)(rows + r * row_bytes))->sums + g);
+      }
+      const float* scales = (const float*)panels[p];
+      const f16 scale = load(scales), step = load(scales + kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) {
+        const f16 row_scale = splat(((const Block*)(rows + r * row_bytes))->scale);
+        const f16 sum = fma(-to_float(less[r]), step, to_float(sums[r][p]) * scale);
+        float* to = out + r * out_stride + p * kLanes;
+        store(to, k == 0 ? sum * row_scale : fma(sum, row_scale, load(to)));
+      }
+    }
+  }
+};
+
+using Int4 = Grouped<4>;
+using Int6 = Grouped<6>;
+
+}  // namespace bossa
