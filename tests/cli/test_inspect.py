@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bossa.pef import Pef
+from bossa.pef import ModulePef, Pef
 from bossa.weights.slot import Slot, Source
 
 
@@ -92,3 +92,35 @@ def test_a_file_that_is_not_there_is_one_line(bossa, tmp_path):
     assert (result.code, result.out) == (2, "")
     assert result.err.count("\n") == 1
     assert "nothing.pef" in result.err
+
+
+@pytest.fixture
+def module(tmp_path):
+    """The file of a traced module, whose code is none."""
+    manifest = {
+        **{"kind": "traced module", "name": "net", "architecture": "Net", "bossa_version": "0.1.0"},
+        **{"torch_version": "2.13.0", "target": "x86-64-v3", "features": [], "inference": True, "parameters": 6},
+        **{"sections": ["fwd"], "dropped": [False], "backward": None},
+    }
+    graph = "input x float32[2]\nparameter w float32[3,2]\noutput 0 float32[3]\nlin: %2 = aten.mv(%1, %0) -> float32[3]"
+    return ModulePef.build(manifest, {"graph.txt": graph.encode(), "fwd.so": b"none"}).save(tmp_path / "net.pef")
+
+
+def test_a_traced_module_is_explained_and_its_graph_shown(bossa, module):
+    text = bossa("inspect", module).out
+    assert "traced module  Net" in text
+    assert "inference" in text
+    assert "input x float32[2]" in text
+    assert "operators   1" in text
+    assert bossa("inspect", module, "--program").out.splitlines()[-1].startswith("lin: %2 = aten.mv")
+    assert json.loads(bossa("inspect", module, "--json").out)["kind"] == "traced module"
+
+
+def test_a_traced_module_has_no_source_and_cannot_be_run(bossa, module):
+    refused = bossa("inspect", module, "--source")
+    assert refused.code == 2
+    assert "a traced module keeps no source" in refused.err
+    refused = bossa("run", "--pef", module, "--prompt", "a")
+    assert refused.code == 2
+    assert "holds a traced module, not a causal language model" in refused.err
+    assert len(refused.err.splitlines()) == 1

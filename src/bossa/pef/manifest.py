@@ -11,7 +11,8 @@ from typing import Any
 
 from bossa.errors import PefError
 from bossa.pef.checks import Fields, parse
-from bossa.precision import DTYPES, GROUP_BITS, KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
+from bossa.pef.slots import read_slots
+from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
 
 FORMAT_VERSION = 1
 """The one format version that this Bossa writes and reads."""
@@ -20,7 +21,6 @@ TRACED_MODULE = "traced module"
 MAX_BYTES = 64 << 20
 """The largest manifest that is read."""
 
-LAYOUTS = ("panels", "rows", "flat")
 DTYPE_BYTES = {
     **{"fp32": 4, "float32": 4, "fp64": 8, "float64": 8, "bf16": 2, "fp16": 2, "float16": 2},
     **{"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "int32": 4, "int64": 8},
@@ -148,7 +148,7 @@ class Manifest:
             kv_precision=kv_precision,
             arena_bytes_per_row=read.integer("arena_bytes_per_row", 0, 2**48),
             targets=_targets(read),
-            slots=_slots(read),
+            slots=read_slots(read),
             constants=_constants(read),
             ignored_tensors=_patterns(read),
             parameters=read.integer("parameters"),
@@ -266,50 +266,3 @@ def read_members(read: Fields) -> dict[str, Member]:
         item = Fields(value, f"{read.path}: members[{name[:80]!r}]")
         members[name] = Member(item.integer("size"), item.digest("sha256"))
     return members
-
-
-def _slots(read: Fields) -> tuple[Mapping[str, Any], ...]:
-    slots = []
-    names: set[str] = set()
-    for number, value in enumerate(read.items("slots")):
-        item = Fields(value, f"{read.path}: slots[{number}]")
-        name = item.text("name")
-        if name in names:
-            item.refuse("name", "a name that no other slot has")
-        names.add(name)
-        _check_slot(item)
-        slots.append(dict(item.value))
-    return tuple(slots)
-
-
-def _check_slot(slot: Fields) -> None:
-    """Checks that a slot is one that packing can follow: its shape is what its sources make."""
-    layout = slot.choice("layout", LAYOUTS)
-    dtype = slot.choice("dtype", DTYPES)
-    shape = slot.shape("shape")
-    interleave = slot.boolean("interleave")
-    shapes = []
-    for number, value in enumerate(slot.items("sources")):
-        source = Fields(value, f"{slot.path}: sources[{number}]")
-        if not source.texts("names"):
-            source.refuse("names", "a list of at least one name")
-        own = source.shape("shape")
-        if source.boolean("transpose"):
-            if len(own) != 2:
-                source.refuse("shape", "that of a matrix, since it is transposed")
-            own = own[::-1]
-        shapes.append(own)
-    if not shapes:
-        slot.refuse("sources", "a list of at least one tensor")
-    if layout != "flat" and (len(shape) != 2 or any(len(own) != 2 for own in shapes)):
-        slot.refuse("shape", "that of a matrix made of matrices")
-    if layout == "flat" and dtype != "fp32":
-        slot.refuse("dtype", "fp32, since the layout is flat")
-    if layout == "rows" and dtype in GROUP_BITS:
-        slot.refuse("dtype", "fp32, bf16 or int8, since the layout is rows")
-    if interleave and (len(set(shapes)) != 1 or not shapes[0] or shapes[0][0] % 16):
-        slot.refuse("interleave", "false, since its sources cannot be joined by panels of 16 rows")
-    if prod(shape) != sum(prod(own) for own in shapes) or (
-        layout != "flat" and (any(own[1] != shape[1] for own in shapes) or sum(own[0] for own in shapes) != shape[0])
-    ):
-        slot.refuse("shape", "that of its sources joined")

@@ -1,0 +1,64 @@
+"""The weight slots of a manifest, checked so that packing can follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from bossa.pef.checks import Fields
+from bossa.precision import DTYPES, GROUP_BITS
+
+LAYOUTS = ("panels", "rows", "flat")
+
+
+def read_slots(read: Fields) -> tuple[Mapping[str, Any], ...]:
+    """The slots, as `bossa.weights.slot.Slot.to_json` writes them.
+
+    Raises:
+        PefError: one is not well formed, or two have the same name.
+    """
+    slots = []
+    names: set[str] = set()
+    for number, value in enumerate(read.items("slots")):
+        item = Fields(value, f"{read.path}: slots[{number}]")
+        name = item.text("name")
+        if name in names:
+            item.refuse("name", "a name that no other slot has")
+        names.add(name)
+        _check_slot(item)
+        slots.append(dict(item.value))
+    return tuple(slots)
+
+
+def _check_slot(slot: Fields) -> None:
+    """Checks that a slot is one that packing can follow: its shape is what its sources make."""
+    layout = slot.choice("layout", LAYOUTS)
+    dtype = slot.choice("dtype", DTYPES)
+    shape = slot.shape("shape")
+    interleave = slot.boolean("interleave")
+    shapes = []
+    for number, value in enumerate(slot.items("sources")):
+        source = Fields(value, f"{slot.path}: sources[{number}]")
+        if not source.texts("names"):
+            source.refuse("names", "a list of at least one name")
+        own = source.shape("shape")
+        if source.boolean("transpose"):
+            if len(own) != 2:
+                source.refuse("shape", "that of a matrix, since it is transposed")
+            own = own[::-1]
+        shapes.append(own)
+    if not shapes:
+        slot.refuse("sources", "a list of at least one tensor")
+    if layout != "flat" and (len(shape) != 2 or any(len(own) != 2 for own in shapes)):
+        slot.refuse("shape", "that of a matrix made of matrices")
+    if layout == "flat" and dtype != "fp32":
+        slot.refuse("dtype", "fp32, since the layout is flat")
+    if layout == "rows" and dtype in GROUP_BITS:
+        slot.refuse("dtype", "fp32, bf16 or int8, since the layout is rows")
+    if interleave and (len(set(shapes)) != 1 or not shapes[0] or shapes[0][0] % 16):
+        slot.refuse("interleave", "false, since its sources cannot be joined by panels of 16 rows")
+    if prod(shape) != sum(prod(own) for own in shapes) or (
+        layout != "flat" and (any(own[1] != shape[1] for own in shapes) or sum(own[0] for own in shapes) != shape[0])
+    ):
+        slot.refuse("shape", "that of its sources joined")
