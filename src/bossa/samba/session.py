@@ -13,7 +13,7 @@ from torch import nn
 
 from bossa.errors import SambaError
 from bossa.pef import ModulePef
-from bossa.samba import arguments
+from bossa.samba import arguments, causal
 from bossa.samba.sections.binding import bind, names_of
 from bossa.samba.sections.compiler import compile_module
 from bossa.samba.sections.optimizers import OVERRIDES, SectionOptimizer, listed
@@ -76,6 +76,8 @@ class SambaSession:
         if name and not getattr(arguments.current(), "pef_name", None):
             path = path.parents[1] / name / f"{name}.pef"
         pef = compile_module(model, inputs, names_of(inputs), given, name=path.stem, inference=only)
+        if only:
+            pef = causal.with_native(pef, model, inputs, names_of(inputs))
         pef.save(path)
         print(path)
         return str(path)
@@ -110,6 +112,9 @@ class SambaSession:
         optimizers = [SectionOptimizer(optimizer, model) for optimizer in listed(optim)]
         with ModulePef.open(Path(path)) as opened:
             program = Program(opened, model, inputs, names_of(inputs), optimizers)
+            if opened.manifest.causal is not None:
+                native = causal.NativeExecutor.of(opened, opened.manifest.causal, program)
+                program.executors.insert(0, native)
         outputs = program.traced_outputs()
         self._programs[model] = self._current = program
         object.__setattr__(model, "output_tensors", outputs)
