@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bossa.samba import directives, env, nn, optim, utils
 from bossa.samba.convert import from_torch_, from_torch_model_
 from bossa.samba.nn.parameter import SambaParameter
+from bossa.samba.seed import seed_from_environment
 from bossa.samba.tensor import SambaTensor, addmm, from_torch, from_torch_tensor, randint, randn, to_torch
 
 if TYPE_CHECKING:
@@ -54,3 +55,5 @@ class _Samba(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Samba
+
+seed_from_environment()

@@ -28,6 +28,12 @@ def set_seed(seed: int | None = None) -> None:
     torch.manual_seed(_set)
 
 
+def seed_from_environment() -> None:
+    """Seed everything with ``SAMBA_SEED`` where it is set: at import, before the program can set a seed of its own."""
+    if _ENVIRONMENT in os.environ:
+        set_seed()
+
+
 def current_seed() -> int:
     """The seed that the program set, else the value of ``SAMBA_SEED``, else 0."""
     return _from_environment() if _set is None else _set

@@ -19,11 +19,7 @@ from bossa.samba.sections.compiler import compile_module
 from bossa.samba.sections.optimizers import OVERRIDES, SectionOptimizer, listed
 from bossa.samba.sections.program import Program
 from bossa.samba.sections.trace import plain
-from bossa.samba.seed import set_seed
 from bossa.samba.tensor import SambaTensor
-
-_UNSEEDED = 67280421310721
-"""The seed of torch's default generator where nobody has set one."""
 
 
 class SambaSession:
@@ -35,8 +31,6 @@ class SambaSession:
     def __init__(self) -> None:
         self._programs: weakref.WeakKeyDictionary[nn.Module, Program] = weakref.WeakKeyDictionary()
         self._current: Program | None = None
-        if "SAMBA_SEED" in os.environ and torch.initial_seed() == _UNSEEDED:
-            set_seed()
 
     def compile(
         self,

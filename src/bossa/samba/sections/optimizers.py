@@ -98,12 +98,11 @@ class SectionOptimizer:
                 )
 
     def _adam(self, names: list[str], parameters: Tensors, gradients: Tensors, group: Mapping[str, Any]) -> None:
-        wanted = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
+        averages = ["exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])]
         for name in names:
-            state = self.state.setdefault(name, {})
-            state.setdefault("step", torch.tensor(0.0))
-            for key in wanted:
-                state.setdefault(key, torch.zeros_like(parameters[name]))
+            if not self.state.get(name):
+                self.state[name] = {key: torch.zeros_like(parameters[name]) for key in averages}
+                self.state[name]["step"] = torch.tensor(0.0)
         states = [self.state[name] for name in names]
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)
