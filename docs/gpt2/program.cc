@@ -372,6 +372,10 @@ extern "C" int32_t bossa_pack(const void* source, int32_t stored, int64_t row_st
   return pack(source, stored, row_stride, step_stride, rows, K, format, first, panel_step, panels);
 }
 
+extern "C" int32_t bossa_pin(void* program, const int32_t* cpus, int32_t count) {
+  return ((Program*)program)->team.pin(cpus, count) ? 0 : 1;
+}
+
 extern "C" void bossa_close(void* program) {
   Program* p = (Program*)program;
   if (p == nullptr) return;

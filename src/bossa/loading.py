@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -29,6 +29,7 @@ def load(
     weights: Location | None = None,
     checkpoint: Location | WeightSource | None = None,
     threads: int | None = None,
+    cpus: Sequence[int] | None = None,
     memory: int | None = None,
     max_seq_length: int | None = None,
     batch_size: int | None = None,
@@ -46,6 +47,7 @@ def load(
         checkpoint: weights to use instead: safetensors, single or sharded, or a torch state dict; or a source of
             tensors, which is packed anew each time.
         threads: to compute with; one a core by default.
+        cpus: numbers of CPUs to keep one thread on each, instead of as many threads as the system likes to move about.
         memory: bytes that loading may add to the packed weights, for keys and values, activations and logits; by
             default enough for `batch_size` sequences of the full length, or half of the memory that is free if that
             is less.
@@ -89,6 +91,7 @@ def load(
                 program_file,
                 bound,
                 threads=threads,
+                cpus=cpus,
                 pages=room.pages,
                 max_rows=room.max_rows,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from bossa.cli.options import CountOrAll, SequenceLength, Size
+from bossa.cli.options import CountOrAll, Cpus, SequenceLength, Size
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,14 @@ def test_a_length_of_minus_one_is_the_most_that_there_can_be():
 def test_any_other_length_below_one_is_refused(text):
     with pytest.raises(click.BadParameter, match="is not a number of tokens"):
         SequenceLength().convert(text, None, None)
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("0", [0]), ("0-3,8", [0, 1, 2, 3, 8]), (" 2 , 1", [2, 1]), ("5-5", [5])])
+def test_cpus_are_numbers_and_ranges(text: str, cpus: list[int]):
+    assert Cpus().convert(text, None, None) == cpus
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,", "3-1", "-1", "1-", "1.5"])
+def test_what_is_no_list_of_cpus_is_refused(text: str):
+    with pytest.raises(click.UsageError, match="is not a list of CPUs: write it like 0-3,8"):
+        Cpus().convert(text, None, None)

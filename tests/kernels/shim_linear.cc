@@ -34,6 +34,13 @@ void run(Worker& worker, void* arg) {
 
 }  // namespace
 
+// How many units of work a linear is cut into for so many workers, and how many panels one of them has at most.
+extern "C" int linear_units(int rows, int panels, int group, int workers, int* largest) {
+  const detail::LinearPlan plan = detail::plan_linear(rows, panels, detail::kBlockPanels, group, 4096, workers);
+  *largest = plan.unit;
+  return plan.units * plan.row_blocks;
+}
+
 extern "C" void run_linear(int threads, int rows, const float* x, size_t ldx, const void* panels, int is_bf16, int N,
                            int K, int group, float* y, int* calls) {
   Call call{rows, x, ldx, panels, is_bf16, N, K, group, y, calls};

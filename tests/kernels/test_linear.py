@@ -123,3 +123,16 @@ def test_bf16_weights_give_the_bits_of_the_same_weights_in_fp32(on_every_build: 
         halves = truncate(w)
         for library in on_every_build("linear"):
             assert np.array_equal(run(library, 2, x, halves), run(library, 2, x, widen(halves)))
+
+
+@pytest.mark.parametrize("workers", [2, 16, 64, 200])
+@pytest.mark.parametrize(("rows", "panels", "group"), [(40, 48, 1), (512, 48, 1), (32, 192, 2), (1, 3142, 1)])
+def test_many_workers_all_find_something_to_do(
+    on_every_build: Libraries, workers: int, rows: int, panels: int, group: int
+) -> None:
+    for library in on_every_build("linear"):
+        largest = ctypes.c_int()
+        units = library.linear_units(rows, panels, group, workers, ctypes.byref(largest))
+        pieces = panels // group * -(-rows // 96)
+        assert units >= min(pieces, workers), "a worker would have nothing to do"
+        assert largest.value % group == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pef, Path]:
     return bossa.compile(config, max_seq_length=zoo.LENGTH), folder
 
 
-def _open(model: tuple[Pef, Path], **options: int) -> Program:
+def _open(model: tuple[Pef, Path], **options: Any) -> Program:
     pef, folder = model
     weights = bind([Slot.from_json(dict(slot)) for slot in pef.manifest.slots], open_weights(folder))
     return Program(pef, weights, **{"threads": 1, "pages": 4, "max_rows": 8} | options)
@@ -39,6 +41,35 @@ def _open(model: tuple[Pef, Path], **options: int) -> Program:
 def _step(program: Program, tokens: list[int], positions: list[int], pages: list[int], rows: list[int]) -> np.ndarray:
     arrays = (tokens, positions, [0, len(tokens)], [pages], rows)
     return program.step(*(np.asarray(array, np.int32) for array in arrays)).copy()  # good until the next step
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not keep threads on CPUs")
+def test_threads_stay_on_the_cpus_that_are_named_and_give_the_same_bits(model: tuple[Pef, Path]) -> None:
+    everywhere = os.sched_getaffinity(0)
+    cpus = sorted(everywhere)[-2:]
+    with _open(model) as program:
+        expected = _step(program, [3, 4, 5], [0, 1, 2], [0, 1], [0, 1, 2])
+    before = set(os.listdir("/proc/self/task"))
+    try:
+        with _open(model, threads=None, cpus=cpus) as program:
+            np.testing.assert_array_equal(_step(program, [3, 4, 5], [0, 1, 2], [0, 1], [0, 1, 2]), expected)
+            own = [int(task) for task in set(os.listdir("/proc/self/task")) - before]
+            assert os.sched_getaffinity(0) == {cpus[0]}
+            assert [os.sched_getaffinity(task) for task in own] == [{cpu} for cpu in cpus[1:]]
+    finally:
+        os.sched_setaffinity(0, everywhere)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not keep threads on CPUs")
+def test_cpus_that_are_not_there_or_do_not_match_the_threads_are_refused(model: tuple[Pef, Path]) -> None:
+    usable = min(os.sched_getaffinity(0))
+    for options, message in (
+        ({"cpus": [usable, 99_999]}, "cpus names 99999, and this process may run on"),
+        ({"cpus": []}, "cpus names none, and this process may run on"),
+        ({"cpus": [usable], "threads": 3}, "threads is 3, and cpus names 1: leave one of them out"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            _open(model, **({"threads": None} | options))
 
 
 def test_pages_may_lie_anywhere_and_rows_be_chosen(model: tuple[Pef, Path]) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     "--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="No more measurements after these."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: one a core]")
+@click.option("--cpus", type=options.Cpus(), metavar="LIST", help="Keep a thread on each of these CPUs, as 0-3,8.")
 @click.option("--memory", type=options.Size(), metavar="SIZE", help="The most that keys and values may take, as 2GB.")
 @click.option("--limits/--no-limits", default=True, show_default=True, help="Measure the machine's limits.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all figures here.")
@@ -55,6 +56,7 @@ def command(
     repeat: int,
     seconds: float,
     threads: int | None,
+    cpus: list[int] | None,
     memory: int | None,
     limits: bool,
     json_file: Path | None,
@@ -74,7 +76,9 @@ def command(
 
     if chart is not None:
         report.plotting()  # refused before anything is measured
-    threads = threads or default_threads()
+    if cpus and threads not in (None, len(cpus)):
+        raise RequestError(f"--threads is {threads}, and --cpus names {len(cpus)}: leave one of them out")
+    threads = threads or len(cpus or []) or default_threads()
     opened = Pef.open(pef)
     manifest = opened.manifest
     lengths = _fitting(prompt_lengths, manifest.max_seq_length)
@@ -87,7 +91,8 @@ def command(
             opened,
             weights=model_name_or_path,
             checkpoint=checkpoint,
-            threads=threads,
+            threads=None if cpus else threads,
+            cpus=cpus,
             memory=memory,
             batch_size=max(batch),
             cache_dir=cache_dir,

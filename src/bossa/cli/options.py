@@ -50,6 +50,21 @@ class CountOrAll(click.ParamType["int | None"]):
         return int(text)
 
 
+class Cpus(click.ParamType["list[int]"]):
+    """Numbers of CPUs: ``0-3,8`` are five."""
+
+    name = "cpus"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        cpus: list[int] = []
+        for part in str(value).split(","):
+            match = re.fullmatch(r"\s*(\d{1,5})(?:-(\d{1,5}))?\s*", part)
+            if match is None or (match[2] and int(match[2]) < int(match[1])):
+                self.fail(f"{value!r} is not a list of CPUs: write it like 0-3,8", param, ctx)
+            cpus += range(int(match[1]), int(match[2] or match[1]) + 1)
+        return cpus
+
+
 class Counts(click.ParamType[tuple[int, ...]]):
     """Counts from 1, with commas between them."""
 

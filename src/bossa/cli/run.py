@@ -84,6 +84,7 @@ SPECULATE = 8
 )
 @click.option("-b", "--batch-size", type=click.IntRange(min=1), help="Sequences at once.  [default: the file's]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: one a core]")
+@click.option("--cpus", type=options.Cpus(), metavar="LIST", help="Keep a thread on each of these CPUs, as 0-3,8.")
 @click.option("--memory", type=options.Size(), metavar="SIZE", help="The most memory to use besides weights, as 2GB.")
 @options.cache_dir()
 @click.option("--rebuild", is_flag=True, help="Compile the file's row program here instead of running its native code.")
@@ -105,6 +106,7 @@ def command(
     samples: int,
     batch_size: int | None,
     threads: int | None,
+    cpus: list[int] | None,
     memory: int | None,
     cache_dir: Path | None,
     rebuild: bool,
@@ -141,6 +143,7 @@ def command(
                 weights=model_name_or_path,
                 checkpoint=checkpoint_name or None,
                 threads=threads,
+                cpus=cpus,
                 memory=memory,
                 max_seq_length=max_seq_length,
                 batch_size=batch_size,

@@ -20,7 +20,7 @@ struct bossa_step {
   int32_t* best;                // [logit_count] the likeliest token of each, the lowest of equals, or -1; or null
 };
 
-#define BOSSA_ABI 2
+#define BOSSA_ABI 3
 
 #if defined(__GNUC__)
 #define BOSSA_EXPORT __attribute__((visibility("default")))
@@ -45,6 +45,10 @@ BOSSA_EXPORT int32_t bossa_pack(const void* source, int32_t stored, int64_t row_
 // to the caller and outlive the program. NULL when memory or threads cannot be had.
 BOSSA_EXPORT void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,
                               void* kv);
+
+// Keeps each thread of the program's own on a CPU, the first being worker 1; the caller of a step is worker 0. 0 when the
+// system did so for all.
+BOSSA_EXPORT int32_t bossa_pin(void* program, const int32_t* cpus, int32_t count);
 
 // 0 when the step ran. One step at a time: a program is not reentrant.
 BOSSA_EXPORT int32_t bossa_step_run(void* program, const struct bossa_step* step);

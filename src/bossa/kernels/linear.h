@@ -114,11 +114,13 @@ struct LinearPlan {
 };
 
 // chunk: the panels that are best summed together; a multiple of what the epilogue needs together.
-inline LinearPlan plan_linear(int rows, int panels, int chunk, size_t panel_bytes, int workers) {
+inline LinearPlan plan_linear(int rows, int panels, int chunk, int group, size_t panel_bytes, int workers) {
   LinearPlan plan;
   plan.row_blocks = ceil_div(rows, kBlockRows);
   plan.block_rows = ceil_div(ceil_div(rows, plan.row_blocks), kTileRows) * kTileRows;
   plan.row_blocks = ceil_div(rows, plan.block_rows);
+  // Smaller chunks reuse less of what is in cache, and are worth it only where workers would find nothing to do.
+  while (chunk % (2 * group) == 0 && ceil_div(panels, chunk) * plan.row_blocks < 2 * workers) chunk /= 2;
   plan.chunk = chunk;
   // A ticket costs about as much as reading a kilobyte; units of 64 KB make that nothing, if enough of them are left
   // for the slower worker not to hold up the others.
@@ -167,7 +169,7 @@ inline void linear(Worker& worker, int rows, const float* x, size_t ldx, const W
     const int side_by_side = tile_panels(detail::tile_height(rows), 4);
     chunk = side_by_side % group == 0 ? side_by_side : side_by_side * group;
   }
-  const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, panel * sizeof(W), worker.count);
+  const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, group, panel * sizeof(W), worker.count);
   const auto sum = [&](int row, int n_rows, int p, int n, float* sums) {
     detail::block_sums(n_rows, x + (size_t)row * ldx, ldx, panels + (size_t)p * panel, n, K, sums);
   };

@@ -79,10 +79,12 @@ inline void each_stretch(Worker& worker, int rows, const char* x, size_t row_byt
   // As long as can be, and as many of them for each worker.
   const int rounds = ceil_div(count, worker.count * kStreams * kStretch);
   const int stretch = ceil_div(ceil_div(count, worker.count * streams * rounds), group) * group;
-  const int unit = stretch * streams;
+  // With more workers than there are stretches for, each has a panel at a time, and all of them together the memory.
+  const bool narrow = count < worker.count * kStreams;
+  const int unit = narrow ? group : stretch * streams;
   alignas(64) float sums[kStreamedRows * kSumsStride];
   for (int first = worker.next() * unit; first < count; first = worker.next() * unit) {
-    const int whole = first + unit <= count ? stretch : 0;
+    const int whole = !narrow && first + unit <= count ? stretch : 0;
     for (int i = 0; i < whole; i += group) {
       const char* at[kStreams];
       for (int s = 0; s < kStreams; s++) {
@@ -129,7 +131,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     return;
   }
   const int chunk = rows <= Format::kRows ? 2 : detail::kBlockPanels;
-  const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, panel_bytes, worker.count);
+  const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count);
   const auto sum = [&](int row, int n_rows, int p, int n, float* sums) {
     const char* from = quantized + (size_t)row * row_bytes;
     for (int i = 0; i < n; i++) {

@@ -9,6 +9,7 @@
 
 #if defined(__linux__)
 #include <linux/futex.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #else
@@ -123,6 +124,27 @@ struct Team {
     for (int id = 1; id <= started; id++) pthread_join(threads[id], nullptr);
     free(threads);
     free(workers);
+  }
+
+  // Keeps the threads of workers 1, 2, ... on one CPU each.
+  bool pin(const int32_t* cpus, int n) {
+#if defined(__linux__)
+    for (int id = 1; id <= started && id <= n; id++) {
+      const int cpu = cpus[id - 1];
+      cpu_set_t* set = CPU_ALLOC(cpu + 1);
+      if (!set) return false;
+      const size_t size = CPU_ALLOC_SIZE(cpu + 1);
+      CPU_ZERO_S(size, set);
+      CPU_SET_S(cpu, size, set);
+      const bool done = pthread_setaffinity_np(threads[id], size, set) == 0;
+      CPU_FREE(set);
+      if (!done) return false;
+    }
+    return true;
+#else
+    (void)cpus, (void)n;
+    return false;
+#endif
   }
 
   Team(const Team&) = delete;

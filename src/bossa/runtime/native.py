@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bossa.errors import PefError, RuntimeFailure
 
-ABI = 2
+ABI = 3
 
 
 class Step(ctypes.Structure):
@@ -69,6 +69,8 @@ def _declare(library: ctypes.CDLL) -> None:
     library.bossa_open.argtypes = [
         ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
     ]  # fmt: skip
+    library.bossa_pin.restype = ctypes.c_int32
+    library.bossa_pin.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32]
     library.bossa_step_run.restype = ctypes.c_int32
     library.bossa_step_run.argtypes = [ctypes.c_void_p, ctypes.POINTER(Step)]
     library.bossa_close.restype = None

@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +29,32 @@ def default_threads() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def _usable(cpus: Sequence[int] | None, threads: int | None) -> list[int]:
+    """The CPUs to run on, nothing where none were named.
+
+    Raises:
+        RequestError: they are not all there for this process, or as many as `threads`.
+    """
+    if cpus is None:
+        return []
+    if not hasattr(os, "sched_getaffinity"):
+        raise RequestError("this system does not keep threads on CPUs: leave cpus out")
+    chosen = list(dict.fromkeys(cpus))
+    strangers = sorted(set(chosen) - os.sched_getaffinity(0))
+    if strangers or not chosen:
+        raise RequestError(
+            f"cpus names {_listed(strangers) or 'none'}, and this process may run on"
+            f" {_listed(sorted(os.sched_getaffinity(0)))}"
+        )
+    if threads is not None and threads != len(chosen):
+        raise RequestError(f"threads is {threads}, and cpus names {len(chosen)}: leave one of them out")
+    return chosen
+
+
+def _listed(cpus: Sequence[int]) -> str:
+    return ", ".join(map(str, cpus))
 
 
 def open_library(pef: Pef) -> tuple[str, ctypes.CDLL]:
@@ -58,11 +85,25 @@ class Program:
     """
 
     def __init__(
-        self, pef: Pef, weights: BoundWeights, *, threads: int | None = None, pages: int, max_rows: int = 512
+        self,
+        pef: Pef,
+        weights: BoundWeights,
+        *,
+        threads: int | None = None,
+        cpus: Sequence[int] | None = None,
+        pages: int,
+        max_rows: int = 512,
     ) -> None:
+        """Starts the threads: as many as there are `cpus`, and one on each of them, where those are given.
+
+        The thread that runs a step is one of them: the first time it does, it moves to the first of the CPUs for good.
+        """
         manifest = pef.manifest
         if threads is not None and threads < 1:
             raise RequestError(f"threads is {threads}; it must be 1 or more")
+        self._cpus = _usable(cpus, threads)
+        threads = len(self._cpus) or threads
+        self._pinned: set[int] = set()
         self.page_size = manifest.page_size
         self.pages = pages
         self.vocab_size = manifest.vocab_size
@@ -89,6 +130,10 @@ class Program:
         )  # fmt: skip
         if not self._handle:
             raise RuntimeFailure(f"{pef.where}: not enough memory for the activations of {max_rows} rows")
+        others = np.array(self._cpus[1:], np.int32)
+        if len(others) and self._library.bossa_pin(self._handle, others.ctypes.data, len(others)):
+            self.close()
+            raise RequestError(f"the system does not keep threads on CPUs {_listed(self._cpus)}: leave cpus out")
 
     def step(
         self,
@@ -171,6 +216,9 @@ class Program:
         with self._lock:
             if not self._handle:
                 raise RequestError("the program is closed")
+            if self._cpus and threading.get_ident() not in self._pinned:
+                os.sched_setaffinity(0, self._cpus[:1])
+                self._pinned.add(threading.get_ident())
             check(self._library.bossa_step_run(self._handle, ctypes.byref(step)))
 
     def close(self) -> None:
