@@ -53,7 +53,9 @@ class SambaSession:
             inputs: the arguments of a call, or a mapping of keyword arguments; None and values among them are kept.
             optimizers: one, a list, or None: without, there are no sections gradnorm and opt.
             name: of the file, where the program was not given a ``--pef-name``.
-            inference: only the forward pass; also where the program was started with ``--inference``.
+            inference: only the forward pass; also where the program was started with ``--inference``. That of a causal
+                language model of transformers is then compiled natively too.
+            config_dict: ``precision`` of such a model's native program, ``fp32`` by default.
 
         Other arguments tune other hardware and mean nothing here.
 
@@ -71,7 +73,8 @@ class SambaSession:
             path = path.parents[1] / name / f"{name}.pef"
         pef = compile_module(model, inputs, names_of(inputs), given, name=path.stem, inference=only)
         if only:
-            pef = causal.with_native(pef, model, inputs, names_of(inputs))
+            precision = str((config_dict or {}).get("precision", "fp32"))
+            pef = causal.with_native(pef, model, inputs, names_of(inputs), precision)
         pef.save(path)
         print(path)
         return str(path)

@@ -47,7 +47,7 @@ def patched_gpt2() -> Any:
 
 def llama() -> Any:
     config = transformers.LlamaConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
         vocab_size=VOCABULARY, max_position_embeddings=LENGTH, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     model = transformers.AutoModelForCausalLM.from_config(config)

@@ -10,10 +10,12 @@ import torch
 
 from bossa import samba
 from bossa.cli.app import main
-from bossa.errors import PefError
+from bossa.errors import PefError, SambaError
 from bossa.pef import ModulePef
+from bossa.samba import causal
 from bossa.samba.logging import set_log_level
-from samba.causal.models import eager, examples_of, gpt2, ids_of, inputs_of, mask_of
+from bossa.samba.sections.binding import names_of
+from samba.causal.models import eager, examples_of, gpt2, ids_of, inputs_of, mask_of, patched_gpt2
 from samba.compiled import compiled
 
 
@@ -57,3 +59,22 @@ def test_a_model_whose_forward_does_something_else_keeps_its_sections_alone(
     outputs = samba.utils.trace_graph(model, examples_of(model), pef=pef)
     found = samba.session.run(inputs_of(model, ids, mask), outputs, {"p": 0.0}, ["fwd"])[0]
     torch.testing.assert_close(samba.to_torch(found), eager(model, ids, mask), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_program_may_have_fewer_bits(patched_pef: str, tmp_path: Path):
+    model = samba.from_torch_model_(patched_gpt2())
+    inputs = examples_of(model)
+    with ModulePef.open(patched_pef) as sections:
+        pef = causal.with_native(sections, model, inputs, names_of(inputs), "int8").save(tmp_path / "int8.pef")
+        with pytest.raises(SambaError, match="config_dict: precision 'int7' is not known"):
+            causal.with_native(sections, model, inputs, names_of(inputs), "int7")
+    with ModulePef.open(pef) as opened:
+        assert opened.native().manifest.precision == "int8"
+    outputs = samba.utils.trace_graph(model, inputs, pef=pef)
+    row = list(range(1, 30))
+    ids, mask = ids_of(row), mask_of(len(row))
+    found = samba.to_torch(samba.session.run(inputs_of(model, ids, mask), outputs, {"p": 0.0}, ["fwd"])[0])
+    expected = eager(model, ids, mask)
+    apart = (found - expected)[:, : len(row)].abs().max() / expected.abs().max()
+    assert 1e-4 < float(apart) < 3e-2, "weights of 8 bits, and not of 32"

@@ -67,7 +67,7 @@ def two(llama_pef: str, monkeypatch: pytest.MonkeyPatch) -> Traced:
 
 def steps_of(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The rows of each step of the native program from now on."""
-    program = samba.session._current.executors[0]._program
+    program = samba.session._current.executors[0]._sequences._program
     rows: list[int] = []
     step = program.step
 

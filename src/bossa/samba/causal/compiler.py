@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from bossa.errors import CompileError
+from bossa.errors import CompileError, SambaError
 from bossa.pef import CausalPlan, ModulePef
+from bossa.precision import PRECISIONS, Precision
 from bossa.samba.causal.executor import NativeExecutor, constants_of
 from bossa.samba.causal.inputs import Roles, check_shapes, roles_of
 from bossa.samba.causal.weights import digest
@@ -25,17 +27,27 @@ DISTURBANCE = 0.01
 
 
 def with_native(
-    pef: ModulePef, model: nn.Module, inputs: Sequence[Any] | Mapping[str, Any], names: Sequence[str]
+    pef: ModulePef,
+    model: nn.Module,
+    inputs: Sequence[Any] | Mapping[str, Any],
+    names: Sequence[str],
+    precision: str = "fp32",
 ) -> ModulePef:
     """The file with the native program in it; the file as it is, and a message why, where there can be none.
 
     Args:
         pef: the sections of ``model(*inputs)``, compiled for inference.
+        precision: of the program's weights. What is compared is the same program in fp32.
+
+    Raises:
+        SambaError: there is no such precision.
     """
+    if precision not in PRECISIONS:
+        raise SambaError(f"config_dict: precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}")
     if not _is_causal(model):
         return pef
     try:
-        return _compiled(pef, model, inputs, names)
+        return _compiled(pef, model, inputs, names, precision)
     except Exception as error:  # whatever stands against it, the sections do what the program would
         reason = str(error).partition("\n")[0] or type(error).__name__
         samba_logger.info(f"{pef.manifest.name}: the file has the traced sections alone: {reason}")
@@ -52,7 +64,13 @@ def _is_causal(model: nn.Module) -> bool:
     )
 
 
-def _compiled(pef: ModulePef, model: Any, inputs: Sequence[Any] | Mapping[str, Any], names: Sequence[str]) -> ModulePef:
+def _compiled(
+    pef: ModulePef,
+    model: Any,
+    inputs: Sequence[Any] | Mapping[str, Any],
+    names: Sequence[str],
+    precision: Precision,
+) -> ModulePef:
     """Compiles, and compares.
 
     Raises:
@@ -71,12 +89,15 @@ def _compiled(pef: ModulePef, model: Any, inputs: Sequence[Any] | Mapping[str, A
         raise CompileError(f"it computes in {outputs[0].dtype}, and not in float32")
     if sections.graph.mutated:
         raise CompileError(f"its forward pass changes {sections.graph.mutated[0]}")
-    native = compile_module(model, _Call(roles), name=pef.manifest.name, max_seq_length=length, batch_size=b)
+    compiled = partial(compile_module, model, _Call(roles), name=pef.manifest.name, max_seq_length=length, batch_size=b)
+    native = compiled()
     constants = digest(constants_of(sections.device, sections.graph.constants, native))
     numbers = roles.numbers
     plan = CausalPlan(numbers["input_ids"], numbers.get("attention_mask"), numbers.get("position_ids"), constants)
     executor = NativeExecutor(native, plan, sections.graph, sections.device, sections.executors[-1])
     _check_agreement(sections, executor, plan, native.manifest.vocab_size)
+    if precision != "fp32":
+        native = compiled(precision=precision)
     return pef.with_native(native, plan)
 
 

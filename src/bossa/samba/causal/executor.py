@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 
 import torch
 
 from bossa.errors import WeightsError
-from bossa.memory import ROWS_OF_A_STEP
+from bossa.memory import FEWEST_ROWS, ROWS_OF_A_STEP
 from bossa.pef import CausalPlan, ModulePef, Pef
 from bossa.runtime.program import Program, open_library
 from bossa.samba.causal.inputs import lengths_of, tokens_of
@@ -37,7 +38,7 @@ class NativeExecutor:
         self._pef, self._plan, self._device, self._sections = pef, plan, device, sections
         self._shape = graph.named("input")[plan.input_ids].spec.shape
         self._constants = graph.constants
-        self._program: Program | None = None
+        self._close: Callable[[], object] = lambda: None
         self._sequences: Sequences | None = None
         self._bound: list[tuple[int, int]] = []
 
@@ -73,9 +74,7 @@ class NativeExecutor:
         versions = versions_of(self._device)
         if versions != self._bound:
             self._sequences = None
-            if self._program is not None:
-                self._program.close()
-                self._program = None
+            self._close()
             self._bound = versions
             try:
                 self._sequences = self._open()
@@ -102,11 +101,12 @@ class NativeExecutor:
         sequences, length = self._shape
         pages = sequences * -(-length // manifest.page_size)
         try:
-            self._program = Program(self._pef, bound, pages=pages, max_rows=max(16, min(length, ROWS_OF_A_STEP)))
+            program = Program(self._pef, bound, pages=pages, max_rows=max(FEWEST_ROWS, min(length, ROWS_OF_A_STEP)))
         except BaseException:
             bound.close()
             raise
-        return Sequences(self._program, sequences, length)
+        self._close = weakref.finalize(self, program.close)
+        return Sequences(program, sequences, length)
 
 
 def constants_of(device: Device, constants: Sequence[torch.Tensor], pef: Pef) -> list[torch.Tensor]:
