@@ -20,7 +20,10 @@ from bossa.tokenizer import shorten
 from bossa.version import __version__
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from bossa.frontend.importer import Imported
+    from bossa.frontend.trace import Call
 
 Progress = Callable[[str], None]
 
@@ -93,13 +96,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         trust_remote_code=trust_remote_code,
         progress=tell,
     )
-    tell("optimize")
-    program = optimize(imported.program, precision)
-    plan = make_plan(program, kv_precision)
-    chosen = list(dict.fromkeys(chosen))
-    members: dict[str, Any] = dict(native_members(plan, chosen, tell))
-    tell("assemble")
-    members["config.json"] = json.dumps(source.config.to_dict(), indent=1, default=str).encode()
+    plan, members = _program(imported, precision, kv_precision, chosen, source.config, tell)
     if source.generation_config is not None:
         members["generation_config.json"] = json.dumps(source.generation_config, indent=1, default=str).encode()
     with tempfile.TemporaryDirectory(prefix="bossa-") as folder:
@@ -109,8 +106,55 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     members |= {f"tokenizer/{file}": data for file, data in files.items()}
     if bundle:
         tell("pack")
-        members["weights.bin"] = _packed(program, imported.ignored, model, cache_dir)
-    return Pef.build(_manifest(plan, imported, source, precision, batch_size, chosen), members)
+        members["weights.bin"] = _packed(plan.program, imported.ignored, model, cache_dir)
+    return Pef.build(_manifest(plan, imported, source.config, precision, batch_size, chosen), members)
+
+
+def compile_module(
+    model: PreTrainedModel,
+    call: Call,
+    *,
+    name: str,
+    precision: Precision = "fp32",
+    max_seq_length: int,
+    batch_size: int = 1,
+    progress: Progress | None = None,
+) -> Pef:
+    """Compile a causal language model that is there as a module, for this machine; without tokenizer and weights.
+
+    Args:
+        model: with whatever a program has replaced in it; it stays as it is, and its weights are not read.
+        call: from the model and its ``input_ids`` [1, T] to the logits [1, T, V].
+        name, precision, max_seq_length, batch_size, progress: as `compile` takes them.
+
+    Raises:
+        CompileError: it cannot be compiled; the message names the operator and the module.
+        ToolchainError: no C++ compiler, or it failed.
+    """
+    from bossa.frontend.importer import import_module
+
+    tell = progress or (lambda stage: None)
+    targets = [host_target()]
+    imported = import_module(model, call, name=name, max_seq_length=max_seq_length, progress=tell)
+    plan, members = _program(imported, precision, "fp32", targets, model.config, tell)
+    return Pef.build(_manifest(plan, imported, model.config, precision, batch_size, targets), members)
+
+
+def _program(
+    imported: Imported,
+    precision: Precision,
+    kv_precision: KvPrecision,
+    targets: list[str],
+    config: PretrainedConfig,
+    tell: Progress,
+) -> tuple[Plan, dict[str, Any]]:
+    """The optimized program, and the members of its file that follow from it and the config."""
+    tell("optimize")
+    plan = make_plan(optimize(imported.program, precision), kv_precision)
+    members: dict[str, Any] = dict(native_members(plan, targets, tell))
+    tell("assemble")
+    members["config.json"] = json.dumps(config.to_dict(), indent=1, default=str).encode()
+    return plan, members
 
 
 def _packed(program: Any, ignored: tuple[str, ...], model: Any, cache_dir: Any) -> memoryview:
@@ -125,7 +169,7 @@ def _packed(program: Any, ignored: tuple[str, ...], model: Any, cache_dir: Any) 
 
 
 def _manifest(
-    plan: Plan, imported: Any, source: Any, precision: str, batch_size: int, targets: list[str]
+    plan: Plan, imported: Imported, config: PretrainedConfig, precision: str, batch_size: int, targets: list[str]
 ) -> dict[str, Any]:
     import torch
     import transformers
@@ -135,7 +179,7 @@ def _manifest(
         "bossa_version": __version__,
         "name": plan.program.name,
         "architecture": imported.architecture,
-        "model_type": source.config.model_type or imported.architecture,
+        "model_type": config.model_type or imported.architecture,
         "precision": precision,
         "batch_size": batch_size,
         "ignored_tensors": list(imported.ignored),

@@ -42,6 +42,9 @@ def summary(pef: ModulePef) -> str:
         ("target", " ".join([manifest.target, *manifest.features])),
         ("made by", f"bossa {manifest.bossa_version}, torch {manifest.torch_version}"),
     ]
+    if manifest.causal is not None:
+        native = pef.native().manifest
+        facts.append(("native program", f"{native.architecture}, {native.precision}, {', '.join(native.targets)}"))
     lines = [line for line in graph if line.startswith(_LISTED[:3])]
     counted = [(kind.strip() + "s", sum(line.startswith(kind) for line in graph)) for kind in _LISTED[3:]]
     counted.append(("dropouts", len(manifest.dropped)))

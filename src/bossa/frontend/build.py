@@ -71,6 +71,35 @@ def build_model(config: PretrainedConfig, implementation: str, *, trust_remote_c
     return model
 
 
+def copy_on_meta(model: torch.nn.Module, implementation: str) -> torch.nn.Module:
+    """A copy of a causal LM in eval mode: parameters and saved buffers on ``meta``, the others with their values.
+
+    What was replaced on the instances, forwards among them, is replaced in the copy.
+
+    Raises:
+        CompileError: something in it cannot be copied.
+    """
+    memo: dict[int, object] = {}
+    for parameter in model.parameters():
+        outline = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+        memo[id(parameter)] = torch.nn.Parameter(outline, requires_grad=False)
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and name not in module._non_persistent_buffers_set:
+                memo[id(buffer)] = buffer.to("meta")
+    try:
+        copied = copy.deepcopy(model, memo).eval()
+    except Exception as error:  # whatever an attribute raises that a program has set
+        cause = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        raise CompileError(f"{type(model).__name__} cannot be copied ({cause})") from error
+    for module in copied.modules():
+        config = getattr(module, "config", None)
+        if isinstance(config, PretrainedConfig):
+            config._attn_implementation = implementation
+            config.use_cache = False
+    return copied
+
+
 def _compute_buffers(model: torch.nn.Module) -> None:
     """Give non-persistent buffers their values, as transformers does after loading on ``meta``: by `_init_weights`."""
     for path, module in model.named_modules():

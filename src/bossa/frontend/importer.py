@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from torch import nn
 from transformers import PretrainedConfig
 
 from bossa.errors import BossaError, CompileError, ModelError
-from bossa.frontend.build import build_model, fix_frequencies
+from bossa.frontend.build import build_model, copy_on_meta, fix_frequencies
 from bossa.frontend.lower import lower
 from bossa.frontend.operators import IMPLEMENTATION
-from bossa.frontend.trace import trace_model
+from bossa.frontend.trace import Call, call_model, trace_model
 from bossa.program.ir import Program
 
 IMPLEMENTATIONS = (IMPLEMENTATION, "eager", "sdpa")
@@ -53,15 +55,47 @@ def import_model(
         ModelError: transformers cannot build it.
         CompileError: it cannot be compiled; the message names the operator and the module it came from.
     """
+    build = partial(build_model, config, trust_remote_code=trust_remote_code)
+    return _import(build, call_model, name, max_seq_length, progress)
+
+
+def import_module(
+    model: nn.Module,
+    call: Call,
+    *,
+    name: str,
+    max_seq_length: int,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Imported:
+    """Trace and lower a causal LM that is there as a module, with whatever was replaced in it; it stays as it is.
+
+    Args:
+        model: a ``PreTrainedModel``.
+        call: how the module is called for its logits.
+
+    Raises:
+        CompileError: it cannot be compiled; the message names the operator and the module it came from.
+    """
+    return _import(partial(copy_on_meta, model), call, name, max_seq_length, progress)
+
+
+def _import(
+    build: Callable[[str], nn.Module],
+    call: Call,
+    name: str,
+    max_seq_length: int,
+    progress: Callable[[str], None],
+) -> Imported:
+    """Try one way of writing attention after the other; `build` takes its name and gives a model on ``meta``."""
     failures: list[BossaError] = []
     for implementation in IMPLEMENTATIONS:
         try:
             progress("build")
-            model = build_model(config, implementation, trust_remote_code=trust_remote_code)
+            model = build(implementation)
             fix_frequencies(model, max_seq_length)
             buffers = [path for path, buffer in model.named_buffers() if not buffer.is_meta]
             progress("trace")
-            trace = trace_model(model, max_seq_length)
+            trace = trace_model(model, max_seq_length, call)
             progress("lower")
             program = lower(trace, name=name, max_seq_length=max_seq_length)
         except (ModelError, CompileError) as error:

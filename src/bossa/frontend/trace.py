@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,15 +34,26 @@ class Trace:
     masks: MaskLog
 
 
+Call = Callable[[Any, torch.Tensor], torch.Tensor]
+"""From a model and its ``input_ids`` [1, T] to the logits [1, T, V]."""
+
+
+def call_model(model: Any, input_ids: torch.Tensor) -> torch.Tensor:
+    """The logits of a model of transformers' own."""
+    logits: torch.Tensor = model(input_ids=input_ids, use_cache=False, return_dict=True).logits
+    return logits
+
+
 class _Logits(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module, blame: Blame) -> None:
+    def __init__(self, model: torch.nn.Module, call: Call, blame: Blame) -> None:
         super().__init__()
         self.model = model
+        self.call = call
         self.blame = blame
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:  # [1, T] -> [1, T, V]
         with self.blame, _KeepNumbers():
-            return self.model(input_ids=input_ids, use_cache=False, return_dict=True).logits
+            return self.call(self.model, input_ids)
 
 
 class _KeepNumbers(TorchFunctionMode):
@@ -73,8 +85,8 @@ class _KeepNumbers(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def trace_model(model: torch.nn.Module, max_seq_length: int) -> Trace:
-    """Export ``model(input_ids[1, T])`` with T dynamic; parameters stay on ``meta``.
+def trace_model(model: torch.nn.Module, max_seq_length: int, call: Call = call_model) -> Trace:
+    """Export ``call(model, input_ids[1, T])`` with T dynamic; parameters stay on ``meta``.
 
     Raises:
         CompileError: the export failed; the message has the operator, the module and the first line of the cause.
@@ -87,7 +99,9 @@ def trace_model(model: torch.nn.Module, max_seq_length: int) -> Trace:
     ids = torch.zeros(1, min(7, max_seq_length), dtype=torch.long, device="meta")
     with recorded_masks() as masks, quiet(), torch.no_grad():
         try:
-            exported = torch.export.export(_Logits(model, blame), (ids,), dynamic_shapes=({1: rows},), strict=False)
+            exported = torch.export.export(
+                _Logits(model, call, blame), (ids,), dynamic_shapes=({1: rows},), strict=False
+            )
             exported = exported.run_decompositions(_decompositions())
         except CompileError:
             raise

@@ -2,13 +2,14 @@
 
 from bossa.pef.file import Pef
 from bossa.pef.manifest import FORMAT_VERSION, TRACED_MODULE, Constant, Manifest, Member, Section, TracedModule
-from bossa.pef.module import BackwardPlan, ModuleManifest, ModulePef
+from bossa.pef.module import BackwardPlan, CausalPlan, ModuleManifest, ModulePef
 from bossa.pef.program_file import ProgramFile
 
 __all__ = [
     "FORMAT_VERSION",
     "TRACED_MODULE",
     "BackwardPlan",
+    "CausalPlan",
     "Constant",
     "Manifest",
     "Member",

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from bossa.pef.checks import Fields
-from bossa.pef.manifest import TRACED_MODULE, Member, encoded, read_members, read_version
-from bossa.pef.program_file import ProgramFile
+from bossa.pef.checks import Fields, parse
+from bossa.pef.file import Pef
+from bossa.pef.manifest import TRACED_MODULE, Manifest, Member, encoded, read_members, read_version
+from bossa.pef.program_file import MANIFEST, ProgramFile
 
 GRAPH = "graph.txt"
+NATIVE = "native/"
+"""Before the names of members that are the program file of a causal language model."""
 SOURCES = ("argument", "result", "saved", "tangent")
 
 
@@ -49,6 +52,30 @@ class BackwardPlan:
 
 
 @dataclass(frozen=True)
+class CausalPlan:
+    """Which inputs of the graph a causal language model's native program serves.
+
+    Attributes:
+        input_ids, attention_mask, position_ids: their numbers among the inputs; None for one that the graph has not.
+        constants: SHA-256 of the tensors that the program was compiled with and that are no weights.
+    """
+
+    input_ids: int
+    attention_mask: int | None
+    position_ids: int | None
+    constants: str
+
+    @classmethod
+    def from_json(cls, read: Fields) -> CausalPlan:
+        def optional(key: str) -> int | None:
+            return None if read.value.get(key) is None else read.integer(key)
+
+        return cls(
+            read.integer("input_ids"), optional("attention_mask"), optional("position_ids"), read.digest("constants")
+        )
+
+
+@dataclass(frozen=True)
 class ModuleManifest:
     """Everything that the file of a traced module says about itself.
 
@@ -62,6 +89,7 @@ class ModuleManifest:
         sections: those that it has, in the order in which they run.
         dropped: for each dropout, whether the sections have it; where not, its rate was 0, and is still.
         backward: how ``bckwd`` is called; missing where there is none.
+        causal: what the native program in the file serves; missing where there is none.
         members: size and SHA-256 of every other member of the file.
     """
 
@@ -78,6 +106,7 @@ class ModuleManifest:
     sections: tuple[str, ...]
     dropped: tuple[bool, ...]
     backward: BackwardPlan | None
+    causal: CausalPlan | None
     members: Mapping[str, Member]
 
     @classmethod
@@ -93,7 +122,7 @@ class ModuleManifest:
         dropped = read.items("dropped")
         if not all(isinstance(drops, bool) for drops in dropped):
             read.refuse("dropped", "a list of true and false")
-        backward = data.get("backward")
+        backward, causal = data.get("backward"), data.get("causal")
         return cls(
             format_version=version,
             kind=kind,
@@ -108,6 +137,7 @@ class ModuleManifest:
             sections=read.texts("sections"),
             dropped=tuple(dropped),
             backward=None if backward is None else BackwardPlan.from_json(Fields(backward, f"{where}: backward")),
+            causal=None if causal is None else CausalPlan.from_json(Fields(causal, f"{where}: causal")),
             members=read_members(read),
         )
 
@@ -117,6 +147,7 @@ class ModuleManifest:
         for key in ("features", "sections", "dropped"):
             result[key] = list(result[key])
         result["backward"] = self.backward.to_json() if self.backward else None
+        result["causal"] = asdict(self.causal) if self.causal else None
         result["members"] = {name: asdict(self.members[name]) for name in sorted(self.members)}
         return result
 
@@ -142,3 +173,22 @@ class ModulePef(ProgramFile[ModuleManifest]):
         """The library of a section, and the operators that it calls by name, where it calls any."""
         calls = f"{name}.json"
         return self.member(f"{name}.so"), self.member(calls) if calls in self.names() else None
+
+    def with_native(self, program: Pef, plan: CausalPlan) -> ModulePef:
+        """This file, and in it the program file of a causal language model that does what the section ``fwd`` does."""
+        members: dict[str, Any] = {name: self.member(name) for name in self.names() if name != MANIFEST}
+        members[NATIVE + MANIFEST] = program.manifest.encode()
+        members |= {NATIVE + name: program.member(name) for name in program.names() if name != MANIFEST}
+        return ModulePef.build(self.manifest.to_json() | {"causal": asdict(plan)}, members)
+
+    def native(self) -> Pef:
+        """The program file in it; its members are compared with their SHA-256 as those of any are.
+
+        Raises:
+            PefError: it is damaged, or of a newer format.
+        """
+        where = f"{self.where}: {NATIVE}{MANIFEST}"
+        manifest = Manifest.from_json(parse(bytes(self.member(NATIVE + MANIFEST)), where), where)
+        held = {name.removeprefix(NATIVE): data for name, data in self._data.items() if name.startswith(NATIVE)}
+        Pef._check_together(manifest, {name: data.nbytes for name, data in held.items() if name != MANIFEST}, where)
+        return Pef(manifest, held, self.where, None)

@@ -136,7 +136,13 @@ class Program:
             raise RequestError(f"the system does not keep threads on CPUs {_listed(self._cpus)}: leave cpus out")
 
     def step(
-        self, tokens: Int32, positions: Int32, starts: Int32, block_tables: Int32, logit_rows: Int32
+        self,
+        tokens: Int32,
+        positions: Int32,
+        starts: Int32,
+        block_tables: Int32,
+        logit_rows: Int32,
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Run packed rows.
 
@@ -145,11 +151,14 @@ class Program:
             starts: ``[S + 1]``, the rows of each sequence.
             block_tables: ``[S, B]`` page ids; page b of a sequence holds its positions ``b * page_size`` on.
             logit_rows: ``[n]`` rows whose logits are wanted.
+            out: where to write the logits, contiguous ``[n, V]``; memory of the program's own if None.
 
         Returns:
-            The logits, float32 ``[n, V]``, good until the next step.
+            The logits, float32 ``[n, V]``, good until the next step where they are the program's own.
         """
-        logits = self._logits_of(len(logit_rows))
+        logits = self._logits_of(len(logit_rows)) if out is None else out
+        assert logits.shape == (len(logit_rows), self.vocab_size)
+        assert logits.flags.c_contiguous
         self._run(tokens, positions, starts, block_tables, logit_rows, logits.ctypes.data, 0)
         return logits
 

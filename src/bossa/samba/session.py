@@ -13,7 +13,7 @@ from torch import nn
 
 from bossa.errors import SambaError
 from bossa.pef import ModulePef
-from bossa.samba import arguments
+from bossa.samba import arguments, causal
 from bossa.samba.sections.binding import bind, names_of
 from bossa.samba.sections.compiler import compile_module
 from bossa.samba.sections.optimizers import OVERRIDES, SectionOptimizer, listed
@@ -53,7 +53,9 @@ class SambaSession:
             inputs: the arguments of a call, or a mapping of keyword arguments; None and values among them are kept.
             optimizers: one, a list, or None: without, there are no sections gradnorm and opt.
             name: of the file, where the program was not given a ``--pef-name``.
-            inference: only the forward pass; also where the program was started with ``--inference``.
+            inference: only the forward pass; also where the program was started with ``--inference``. That of a causal
+                language model of transformers is then compiled natively too.
+            config_dict: ``precision`` of such a model's native program, ``fp32`` by default.
 
         Other arguments tune other hardware and mean nothing here.
 
@@ -70,6 +72,9 @@ class SambaSession:
         if name and not getattr(arguments.current(), "pef_name", None):
             path = path.parents[1] / name / f"{name}.pef"
         pef = compile_module(model, inputs, names_of(inputs), given, name=path.stem, inference=only)
+        if only:
+            precision = str((config_dict or {}).get("precision", "fp32"))
+            pef = causal.with_native(pef, model, inputs, names_of(inputs), precision)
         pef.save(path)
         print(path)
         return str(path)
@@ -104,6 +109,9 @@ class SambaSession:
         optimizers = [SectionOptimizer(optimizer, model) for optimizer in listed(optim)]
         with ModulePef.open(Path(path)) as opened:
             program = Program(opened, model, inputs, names_of(inputs), optimizers)
+            if opened.manifest.causal is not None:
+                native = causal.NativeExecutor.of(opened, opened.manifest.causal, program)
+                program.executors.insert(0, native)
         outputs = program.traced_outputs()
         self._programs[model] = self._current = program
         object.__setattr__(model, "output_tensors", outputs)

@@ -72,6 +72,7 @@ def compile_module(
         "sections": sections,
         "dropped": forward.dropped,
         "backward": None if parts is None else _plan(parts, joint).to_json(),
+        "causal": None,
     }
     return ModulePef.build(manifest, {GRAPH: "\n".join(lines).encode(), **_members(libraries)})
 

@@ -179,10 +179,11 @@ class _Call:
         sites = DropoutSites(self.callers, self.wanted)
         with _reparametrize_module(self.model, {**state, **copies}, tie_weights=True):
             with accepting_short_indices(), sites:
+                # Not model(…): a program may have put a step of its own in the place of the class's __call__.
                 if isinstance(arguments, Mapping):
-                    result = self.model(**arguments)
+                    result = nn.Module.__call__(self.model, **arguments)
                 else:
-                    result = self.model(*arguments)
+                    result = nn.Module.__call__(self.model, *arguments)
             after = dict(self.model.named_buffers())
         self.sites, self.dropped = sites.sites, sites.dropped
         outputs = _apart(_tensors(result), tensors)
