@@ -182,6 +182,25 @@ def test_a_replaced_forward_no_grad_and_a_closed_over_tensor_count():
     close(device.gradients["linear.weight"], model.linear.weight.grad)
 
 
+class Growing(nn.Module):
+    """Appends to what is empty at first, as a cache of keys and values does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([torch.tensor([], dtype=x.dtype), self.layer(x)], dim=-2)
+        return torch.cat([x, torch.full((1, 4), 2.0)], dim=-2)
+
+
+def test_a_graph_has_the_same_inputs_with_gradients_and_without():
+    model, x = Growing(), torch.randn(3, 4)
+    compare(model, (x,))
+    forward, joint = (trace(model, (x,), ["x"], joint=joint) for joint in (False, True))
+    assert [argument.role for argument in forward.arguments] == [argument.role for argument in joint.arguments]
+
+
 class Branching(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -100,6 +100,7 @@ def _check_same(forward: Graph, joint: Graph) -> None:
         and forward.mutated == joint.mutated
         and [(spec.shape, spec.dtype) for spec in forward.outputs] == [(s.shape, s.dtype) for s in joint.outputs]
         and len(forward.draws) == len(joint.draws)
+        and len(forward.constants) == len(joint.constants)
         and all(torch.equal(one, other) for one, other in zip(forward.constants, joint.constants, strict=True))
     )
     if not same:

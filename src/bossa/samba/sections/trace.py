@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,7 +74,7 @@ def trace(
                 call,
                 tuple(tensors),
                 trace_joint=trains,
-                decompositions=select_decomp_table() if joint else None,
+                decompositions=select_decomp_table() if joint else _without_empty_parts(),
             )
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise CompileError(
@@ -103,6 +103,16 @@ def trace(
         draws,
         call.differentiable if trains else [],
     )
+
+
+def _without_empty_parts() -> dict[torch._ops.OpOverload, Callable[..., Any]]:
+    """What Inductor makes of ``cat``, also in the graph of the forward pass alone.
+
+    It leaves out what is empty: the keys and values that a cache of transformers begins with are tensors that no
+    input has, and a joint graph would have fewer of those than a forward one.
+    """
+    cat = torch.ops.aten.cat.default
+    return {cat: select_decomp_table()[cat]}
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
