@@ -40,7 +40,20 @@ def test_predictions_are_whole_sequences_with_20_dashes_between(bossa, loading, 
 def test_the_seeds_arguments_go_to_the_loader(bossa, loading, reviews, tmp_path):
     result = bossa(
         *("run", "--inference", "-p", "x.pef", "--model_name_or_path", "gpt2", "--checkpoint_name", "w.pt"),
-        *("--cache_dir", tmp_path, "--max_seq_length", "24", "-b", "3", "--threads", "2", "--memory", "1GB"),
+        *(
+            "--cache_dir",
+            tmp_path,
+            "--max_seq_length",
+            "24",
+            "-b",
+            "3",
+            "--threads",
+            "2",
+            "--cpus",
+            "0-1",
+            "--memory",
+            "1GB",
+        ),
         *("--config_name", "gpt2", "--data_dir", reviews, "--examples_to_generate=all"),
     )
     assert result.code == 0
@@ -50,6 +63,7 @@ def test_the_seeds_arguments_go_to_the_loader(bossa, loading, reviews, tmp_path)
         "weights": "gpt2",
         "checkpoint": "w.pt",
         "threads": 2,
+        "cpus": [0, 1],
         "memory": 10**9,
         "max_seq_length": 24,
         "batch_size": 3,
