@@ -9,6 +9,7 @@ import torch
 
 from bossa.runtime.program import Program
 from bossa.samba.causal.inputs import Ints
+from bossa.samba.causal.openmp import send_threads_away
 from bossa.samba.causal.results import KeptLogits
 
 SHORT = 16
@@ -44,6 +45,7 @@ class Sequences:
             # Nothing of what follows is in the pages until it has been computed.
             self._tokens = [kept[:count] for kept, count in zip(self._tokens, known, strict=True)]
             self._logits.keep(known)
+            send_threads_away()
             short = [number for number in new if lengths[number] - known[number] <= SHORT]
             if len(short) > 1:
                 self._together(short, tokens, known, lengths)
