@@ -16,8 +16,9 @@ SOURCE = Path(bossa.__file__).parent
 
 RUN_PATH = ["program", "pef", "weights", "runtime", "engine", "dataset", "cli.run", "cli.bench", "bench"]
 
-EVERYONE = {"errors", "version", "precision", "weights.slot", "cpu", "signature"}
-"""Words that all parts speak: the errors, the version, the precisions, what a packed weight is, what this CPU runs."""
+EVERYONE = {"errors", "version", "precision", "weights.slot", "cpu", "signature", "pages"}
+"""Words that all parts speak: the errors, the version, the precisions, what a packed weight is, what this CPU runs; and
+the memory that they ask for."""
 
 PARTS: dict[str, set[str]] = {
     "frontend": {"program"},

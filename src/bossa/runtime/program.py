@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import threading
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from bossa.cpu import best_target
 from bossa.errors import PefError, RequestError, RuntimeFailure
+from bossa.pages import anonymous
 from bossa.pef import Pef
 from bossa.runtime.native import Step, check, load_library
 from bossa.signature import signature
@@ -115,8 +115,8 @@ class Program:
         _check_layout(pef, self._library)
         self._constants = _aligned_copy(np.frombuffer(bytes(pef.constants()) or bytes(64), np.uint8))
         try:
-            self._kv = mmap.mmap(-1, max(pages * manifest.page_bytes, mmap.PAGESIZE))  # zeroed when touched
-        except (OSError, ValueError) as error:
+            self._kv = anonymous(pages * manifest.page_bytes)  # zeroed when touched
+        except (OSError, OverflowError, ValueError) as error:
             raise RequestError(
                 f"{pages * manifest.page_bytes:,} bytes of KV pages cannot be had: lower --memory"
             ) from error

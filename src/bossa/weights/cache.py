@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bossa import pages
 from bossa.errors import WeightsError
 
 FORMAT = 1
@@ -54,7 +55,7 @@ def anonymous(size: int, source: str) -> mmap.mmap:
         WeightsError: there is not as much.
     """
     try:
-        return mmap.mmap(-1, max(size, 1))
+        return pages.anonymous(size)
     except (OSError, OverflowError, ValueError):
         raise WeightsError(f"{source}: packed, the weights take {size:,} bytes, which cannot be had here") from None
 
@@ -110,6 +111,7 @@ class WeightCache:
         try:
             with os.fdopen(file, "r+b") as handle:
                 memory = mmap.mmap(handle.fileno(), HEADER + total, access=mmap.ACCESS_WRITE)
+            pages.prefer_large(memory)
             fill(memory, HEADER)
             memory[:HEADER] = _header(key, source, total, _sample(memory, total))
         except BaseException:
@@ -175,6 +177,7 @@ class WeightCache:
                 if os.fstat(file.fileno()).st_size != HEADER + total:
                     return None
                 memory = mmap.mmap(file.fileno(), HEADER + total, access=mmap.ACCESS_READ)
+                pages.prefer_large(memory)
         except (OSError, ValueError):
             return None
         header = _parse(memory[:HEADER])
