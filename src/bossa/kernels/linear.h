@@ -76,13 +76,16 @@ template <int MR, class W>
 inline void block_sums_of(int rows, const float* x, size_t ldx, const W* panels, int count, int K, float* sums) {
   constexpr int NP = tile_panels(MR, 4);
   const size_t panel = (size_t)K * kLanes;
+  // A panel that is read alone goes on with its next block; where no more than two tiles pass over it, that one would
+  // come too late, and it is the block after it that is fetched.
+  const size_t far = (size_t)(rows <= 2 * MR ? 2 : 1) * kBlockK * kLanes;
   for (int k = 0; k < K; k += kBlockK) {
     const int steps = K - k < kBlockK ? K - k : kBlockK;
     const W* block = panels + (size_t)k * kLanes;
     int p = 0;
     for (; p + NP <= count; p += NP) {
       const W* here = block + (size_t)p * panel;
-      const W* ahead = p + NP < count ? here + NP * panel : block + (size_t)steps * kLanes;
+      const W* ahead = count <= NP ? here + far : p + NP < count ? here + NP * panel : block + (size_t)steps * kLanes;
       add_rows<MR, NP>(rows, x + k, ldx, here, panel, steps, k == 0, sums + p * kLanes, ahead);
     }
     for (; p < count; p++) {
@@ -122,10 +125,10 @@ inline LinearPlan plan_linear(int rows, int panels, int chunk, int group, size_t
   // Smaller chunks reuse less of what is in cache, and are worth it only where workers would find nothing to do.
   while (chunk % (2 * group) == 0 && ceil_div(panels, chunk) * plan.row_blocks < 2 * workers) chunk /= 2;
   plan.chunk = chunk;
-  // A ticket costs about as much as reading a kilobyte; units of 64 KB make that nothing, if enough of them are left
-  // for the slower worker not to hold up the others.
+  // Where a unit ends, what was prefetched past it was in vain, and the next one begins with a wait: in units of 256 KB
+  // that is a few hundredths of the time, if enough of them are left for the slower worker not to hold up the others.
   const int chunks = ceil_div(panels, plan.chunk);
-  const int worthwhile = (int)(65536 / ((size_t)plan.chunk * panel_bytes)) + 1;
+  const int worthwhile = (int)(262144 / ((size_t)plan.chunk * panel_bytes)) + 1;
   const int affordable = chunks / (4 * workers) + 1;
   plan.unit = plan.chunk * (worthwhile < affordable ? worthwhile : affordable);
   plan.units = ceil_div(panels, plan.unit);

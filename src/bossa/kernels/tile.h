@@ -22,6 +22,11 @@ template <bool kAhead = false, int MR, int NP, class W>
 inline __attribute__((always_inline)) void tile(f16 (&acc)[MR][NP], const float* a, size_t lda, const W* b,
                                                 size_t b_step, size_t b_panel, int K, const W* ahead = nullptr,
                                                 size_t ahead_step = 0) {
+  // A pointer to every third row: those between lie one and two strides on, which an address can say by itself. With a
+  // pointer to each, the one that prefetches would be kept in memory.
+  const float* rows[(MR + 2) / 3];
+#pragma GCC unroll 16
+  for (int i = 0; i < (MR + 2) / 3; i++) rows[i] = a + (size_t)(3 * i) * lda;
   for (int k = 0; k < K; k++) {
     f16 lanes[NP];
 #pragma GCC unroll 16
@@ -33,11 +38,16 @@ inline __attribute__((always_inline)) void tile(f16 (&acc)[MR][NP], const float*
     }
 #pragma GCC unroll 16
     for (int r = 0; r < MR; r++) {
-      const f16 x = splat(a[(size_t)r * lda + (size_t)k]);
+      const f16 x = splat(rows[r / 3][(size_t)(r % 3) * lda]);
 #pragma GCC unroll 16
       for (int p = 0; p < NP; p++) acc[r][p] = fma(x, lanes[p], acc[r][p]);
     }
     b += b_step;
+#pragma GCC unroll 16
+    for (int i = 0; i < (MR + 2) / 3; i++) {
+      rows[i]++;
+      asm("" : "+r"(rows[i]));
+    }
   }
 }
 
