@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bossa import pages
+from support.smaps import of_map
 
 LARGE = 2 << 20
-
-
-def of_map(memory: mmap.mmap, field: str) -> int:
-    """A figure of the map from /proc/self/smaps."""
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    inside = False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        first = line.split(maxsplit=1)[0]
-        if "-" in first:
-            begin, end = (int(part, 16) for part in first.split("-"))
-            inside = begin <= address < end
-        elif inside and first == f"{field}:":
-            return int(line.split()[1]) * 1024
-    raise AssertionError(f"no {field} of the map")
 
 
 def test_anonymous_memory_is_zero_and_of_any_size() -> None:
@@ -43,8 +30,7 @@ def test_anonymous_memory_is_in_large_pages_where_the_system_gives_them() -> Non
     for at in range(0, len(memory), 4096):
         memory[at] = 1
     # A system short of whole large pages may give fewer of them.
-    assert of_map(memory, "THPeligible") > 0
-    memory.close()
+    assert of_map(np.frombuffer(memory, np.uint8), "THPeligible") > 0
 
 
 def test_a_map_of_a_file_may_be_asked_too(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bossa.weights import pack as packing
 from bossa.weights.pack import to_bf16
 from bossa.weights.packer import LibraryPacker, Packer
 from bossa.weights.panels import dequantize
+from support.arrays import Arrays
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
 relaxed = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
@@ -27,28 +28,6 @@ DTYPES = ["fp32", "bf16", "int8", "int6", "int4"]
 @pytest.fixture(scope="module")
 def packers(on_every_build: Libraries) -> list[Packer]:
     return [LibraryPacker(library.bossa_pack) for library in on_every_build("pack")]
-
-
-class Memory:
-    """A checkpoint of arrays."""
-
-    def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.arrays = arrays
-
-    def names(self) -> list[str]:
-        return list(self.arrays)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self.arrays[name].shape
-
-    def dtype(self, name: str) -> str:
-        return {"float32": "F32", "float16": "F16", "float64": "F64", "uint16": "BF16"}[self.arrays[name].dtype.name]
-
-    def read(self, name: str) -> NDArray[Any]:
-        return self.arrays[name]
-
-    def describe(self) -> str:
-        return "memory"
 
 
 def stored_as(values: NDArray[np.float32], kind: str) -> NDArray[Any]:
@@ -86,11 +65,11 @@ def test_every_build_packs_the_bits_of_numpy(
     arrays = {f"t{i}": np.ascontiguousarray(value.T) if transpose else value for i, value in enumerate(values)}
     sources = tuple(Source((name,), array.shape, transpose) for name, array in arrays.items())
     slot = Slot("s", "panels", (sum(heights), k), dtype, sources, interleave)
-    wanted = bytes(bind([slot], Memory(arrays)).blob)
+    wanted = bytes(bind([slot], Arrays(arrays)).blob)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "CHUNK", chunk)
         for packer in packers:
-            assert bytes(bind([slot], Memory(arrays), packer=packer, threads=2).blob) == wanted
+            assert bytes(bind([slot], Arrays(arrays), packer=packer, threads=2).blob) == wanted
 
 
 def test_every_half_precision_number_is_widened(packers: list[Packer]) -> None:
@@ -98,7 +77,7 @@ def test_every_half_precision_number_is_widened(packers: list[Packer]) -> None:
     halves = halves[(halves & 0x7C00) != 0x7C00].view(np.float16).reshape(-1, 8)
     slot = Slot("s", "panels", halves.shape, "fp32", (Source(("w",), halves.shape),))
     for packer in packers:
-        blob = np.frombuffer(bind([slot], Memory({"w": halves}), packer=packer).blob, np.uint8)
+        blob = np.frombuffer(bind([slot], Arrays({"w": halves}), packer=packer).blob, np.uint8)
         bits = dequantize(slot, blob).view(np.uint32)
         np.testing.assert_array_equal(bits, halves.astype(np.float32).view(np.uint32))
 
@@ -116,7 +95,7 @@ def test_a_number_that_is_none_is_refused_by_the_tensor_s_name(
         slot = Slot("s", "panels", (40, 67), dtype, (Source(("h.0.w",), (40, 67)),))
         for packer in packers:
             with pytest.raises(WeightsError, match=r"tensor 'h\.0\.w' has NaN or infinite numbers"):
-                bind([slot], Memory({"h.0.w": array}), packer=packer)
+                bind([slot], Arrays({"h.0.w": array}), packer=packer)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "int8", "int6", "int4"])
@@ -126,14 +105,14 @@ def test_a_number_too_large_is_refused_by_the_tensor_s_name(packers: list[Packer
     slot = Slot("s", "panels", (20, 5), dtype, (Source(("w",), (20, 5)),))
     for packer in packers:
         with pytest.raises(WeightsError, match=f"'w' has a number that is too large for {dtype}: compile with fp32"):
-            bind([slot], Memory({"w": values}), packer=packer)
+            bind([slot], Arrays({"w": values}), packer=packer)
 
 
 def test_what_a_packer_does_not_read_goes_through_numpy(packers: list[Packer]) -> None:
     values = np.random.default_rng(0).standard_normal((20, 9))
     slot = Slot("s", "panels", (20, 9), "int4", (Source(("w",), (20, 9)),))
-    wanted = bytes(bind([slot], Memory({"w": values})).blob)
-    assert bytes(bind([slot], Memory({"w": values}), packer=packers[-1]).blob) == wanted
+    wanted = bytes(bind([slot], Arrays({"w": values})).blob)
+    assert bytes(bind([slot], Arrays({"w": values}), packer=packers[-1]).blob) == wanted
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("int8", 8), ("int6", 6), ("int4", 4)])
@@ -143,7 +122,7 @@ def test_the_kernels_read_the_numbers_that_were_packed(
 ) -> None:
     values = np.random.default_rng(k).standard_normal((37, k)).astype(np.float32)
     slot = Slot("s", "panels", (37, k), dtype, (Source(("w",), (37, k)),))
-    with bind([slot], Memory({"w": values})) as bound:
+    with bind([slot], Arrays({"w": values})) as bound:
         wanted = dequantize(slot, bound.view("s"))
         for library in on_every_build("quantized"):
             for token in (0, 15, 16, 36):

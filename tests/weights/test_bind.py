@@ -53,6 +53,14 @@ def test_bound_weights_are_read_only_and_closing_ends_them(checkpoint: Any, arra
         bound.addresses()
 
 
+def test_what_is_packed_is_released(checkpoint: Any, arrays: Any, monkeypatch: pytest.MonkeyPatch):
+    source = checkpoint(arrays)
+    released: list[str] = []
+    monkeypatch.setattr(source, "release", released.append)
+    bind(SLOTS, source)
+    assert released == ["b", "w", "e"]
+
+
 def test_no_slots_bind_to_nothing(checkpoint: Any):
     assert bind([], checkpoint({})).nbytes == 0
     assert bind_blob([], memoryview(b"")).addresses() == []

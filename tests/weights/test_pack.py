@@ -14,6 +14,7 @@ from bossa.errors import WeightsError
 from bossa.weights import Slot, Source, bind
 from bossa.weights import pack as packing
 from bossa.weights.pack import to_bf16
+from support.arrays import Arrays
 
 
 def joined(slot: Slot, tensors: list[NDArray[Any]]) -> NDArray[Any]:
@@ -70,7 +71,7 @@ def test_panels_hold_every_number_in_its_place(
     slot = Slot("s", "panels", (sum(heights), k), stored, sources, interleave)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "CHUNK", chunk)
-        bound = bind([slot], in_memory({f"t{i}": array for i, array in enumerate(arrays)}), threads=2)
+        bound = bind([slot], Arrays({f"t{i}": array for i, array in enumerate(arrays)}), threads=2)
     matrix = joined(slot, values)
     wanted = panels(matrix if stored == "fp32" else to_bf16(matrix))
     np.testing.assert_array_equal(bound.view("s"), wanted, strict=True)
@@ -86,26 +87,6 @@ def widened(stored: NDArray[Any]) -> NDArray[np.float32]:
     if stored.dtype == np.uint16:
         return (stored.astype(np.uint32) << 16).view(np.float32)
     return stored.astype(np.float32)
-
-
-def in_memory(arrays: dict[str, NDArray[Any]]) -> Any:
-    class Memory:
-        def names(self) -> list[str]:
-            return list(arrays)
-
-        def shape(self, name: str) -> tuple[int, ...]:
-            return arrays[name].shape
-
-        def dtype(self, name: str) -> str:
-            return {"float32": "F32", "float16": "F16", "float64": "F64", "uint16": "BF16"}[arrays[name].dtype.name]
-
-        def read(self, name: str) -> NDArray[Any]:
-            return arrays[name]
-
-        def describe(self) -> str:
-            return "memory"
-
-    return Memory()
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=50))

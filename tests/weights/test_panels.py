@@ -16,6 +16,7 @@ from bossa.weights import Slot, Source, bind
 from bossa.weights import pack as packing
 from bossa.weights.panels import dequantize
 from bossa.weights.quantize import grouped_rows, int8_rows, table_rows
+from support.arrays import Arrays
 
 
 def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
@@ -61,7 +62,7 @@ def test_panels_hold_every_number_in_its_place_and_zeros_beside(
     slot, arrays = joined_slot(values, dtype, transpose, interleave)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "CHUNK", chunk)
-        data = bind([slot], memory(arrays), threads=2).view("s")
+        data = bind([slot], Arrays(arrays), threads=2).view("s")
     matrix = np.concatenate(values)
     if interleave:
         matrix = np.concatenate([part[start : start + 16] for start in (0, 16) for part in values])
@@ -83,31 +84,11 @@ def joined_slot(
     return Slot("s", "panels", (sum(map(len, values)), values[0].shape[1]), dtype, sources, interleave), arrays
 
 
-def memory(arrays: dict[str, NDArray[Any]]) -> Any:
-    class Memory:
-        def names(self) -> list[str]:
-            return list(arrays)
-
-        def shape(self, name: str) -> tuple[int, ...]:
-            return arrays[name].shape
-
-        def dtype(self, name: str) -> str:
-            return {"float32": "F32", "float16": "F16", "float64": "F64", "uint16": "BF16"}[arrays[name].dtype.name]
-
-        def read(self, name: str) -> NDArray[Any]:
-            return arrays[name]
-
-        def describe(self) -> str:
-            return "memory"
-
-    return Memory()
-
-
 @pytest.mark.parametrize("height", [1, 16, 37])
 def test_a_table_is_its_scales_then_its_rows(height: int):
     values = np.random.default_rng(0).standard_normal((height, 21)).astype(np.float32)
     slot = Slot("s", "rows", (height, 21), "int8", (Source(("w",), (height, 21)),))
-    data = bind([slot], memory({"w": values})).view("s")
+    data = bind([slot], Arrays({"w": values})).view("s")
     packed = table_rows(values)
     start = -(-4 * height // 64) * 64
     assert data.nbytes == slot.nbytes == start + height * 21
@@ -121,7 +102,7 @@ def test_a_table_is_its_scales_then_its_rows(height: int):
 def test_other_slots_are_read_back_as_they_were(layout: Any, dtype: Any):
     values = np.arange(35 * 6, dtype=np.float32).reshape(35, 6)  # whole numbers to 255 are bfloat16
     slot = Slot("s", layout, (35, 6), "fp32" if layout == "flat" else dtype, (Source(("w",), (35, 6)),))
-    blob = bind([slot], memory({"w": values})).blob
+    blob = bind([slot], Arrays({"w": values})).blob
     np.testing.assert_array_equal(dequantize(slot, np.frombuffer(blob, np.uint8)[: slot.nbytes]), values)
 
 
@@ -138,4 +119,4 @@ def test_a_number_too_large_for_few_bits_is_refused_by_name(dtype: Any):
         values[17, 3] = value
         slot, arrays = joined_slot([values], dtype)
         with pytest.raises(WeightsError, match=f"'t0' has a number that is too large for {dtype}: compile with fp32"):
-            bind([slot], memory(arrays))
+            bind([slot], Arrays(arrays))

@@ -15,6 +15,7 @@ from safetensors.numpy import save, save_file
 
 from bossa.errors import WeightsError
 from bossa.weights import open_weights
+from support.smaps import of_map
 
 ARRAYS: dict[str, Any] = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -56,6 +57,22 @@ def test_tensors_are_mapped_and_cannot_be_written(tmp_path: Path):
     array = open_weights(tmp_path / "x.safetensors").read("a")
     assert not array.flags.writeable
     assert not array.flags.owndata
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="the memory of maps is read as Linux shows it")
+def test_released_tensors_take_no_memory_and_can_be_read_again(tmp_path: Path):
+    arrays = {name: np.arange(1 << 20, dtype=np.float32) for name in ("a", "b")} | {"c": np.ones(3, np.float32)}
+    save_file(arrays, tmp_path / "x.safetensors")
+    source = open_weights(tmp_path / "x.safetensors")
+    read = {name: source.read(name) for name in arrays}
+    for name in arrays:
+        np.testing.assert_array_equal(read[name], arrays[name])
+    assert of_map(read["a"], "Rss") > 8 << 10
+    for name in arrays:
+        source.release(name)
+    assert of_map(read["a"], "Rss") < 1 << 10
+    for name in arrays:
+        np.testing.assert_array_equal(read[name], arrays[name])
 
 
 def file(header: Any, data: bytes = b"", size: int | None = None) -> bytes:

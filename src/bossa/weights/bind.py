@@ -211,7 +211,7 @@ def _pack_all(
     offsets, total = blob_layout(slots)
     where = source.describe()
     stop = threading.Event()
-    waiting: deque[tuple[Future[None], int]] = deque()
+    waiting: deque[tuple[Future[None], int, list[str]]] = deque()
 
     def run(piece: Callable[[], None]) -> None:
         if not stop.is_set():
@@ -219,23 +219,25 @@ def _pack_all(
 
     def drain(most: int) -> None:
         while len(waiting) > most:
-            future, done = waiting.popleft()
+            future, done, read = waiting.popleft()
             future.result()
+            for name in read:
+                source.release(name)
             if progress is not None and done:
                 progress(done, total)
 
     with ThreadPoolExecutor(threads) as pool:
         try:
             for slot, offset in zip(slots, offsets, strict=True):
+                names = [found.names[wanted.names[0]] for wanted in slot.sources]
                 tensors = []
-                for wanted in slot.sources:
-                    name = found.names[wanted.names[0]]
+                for wanted, name in zip(slot.sources, names, strict=True):
                     tensors.append(Tensor(wanted, source.read(name), source.dtype(name), name, where))
                 for piece in pack(slot, tensors, out[offset : offset + slot.nbytes], packer):
-                    waiting.append((pool.submit(run, piece), 0))
+                    waiting.append((pool.submit(run, piece), 0, []))
                     drain(4 * threads)
                 if waiting:
-                    waiting[-1] = (waiting[-1][0], offset + slot.nbytes)
+                    waiting[-1] = (waiting[-1][0], offset + slot.nbytes, names)
             drain(0)
         except BaseException:
             stop.set()

@@ -62,6 +62,15 @@ class SafetensorsFile:
         )
         return flat.reshape(tensor.shape)
 
+    def release(self, name: str) -> None:
+        """Unmaps the memory pages that a tensor has to itself; they are mapped again where they are read again."""
+        tensor = self.tensors[name]
+        end = tensor.offset + prod(tensor.shape) * np.dtype(NUMPY[tensor.dtype]).itemsize
+        first = -(-tensor.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = end // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if size > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, first, size)
+
     def _refuse(self, what: str) -> NoReturn:
         raise WeightsError(f"{self.path}: {what}: fetch the file again, or pass another")
 
@@ -156,6 +165,9 @@ class SafetensorsSource(WeightSource):
 
     def read(self, name: str) -> NDArray[Any]:
         return self._open()[name].array(name)
+
+    def release(self, name: str) -> None:
+        self._open()[name].release(name)
 
     def identity(self) -> str:
         return file_identity([self._path, *self._paths])

@@ -49,6 +49,9 @@ class WeightSource(Protocol):
     def describe(self) -> str:
         """The path, for messages."""
 
+    def release(self, name: str) -> None:
+        """Says that a tensor was read: its memory may go, and comes back where it is read again."""
+
     def float32(self, name: str) -> NDArray[np.float32]:
         """A tensor widened to float32.
 
