@@ -52,7 +52,7 @@ class SambaSession:
             model: any module; its mode, its parameters that need gradients and its dropouts are as they are now.
             inputs: the arguments of a call, or a mapping of keyword arguments; None and values among them are kept.
             optimizers: one, a list, or None: without, there are no sections gradnorm and opt.
-            name: of the file, where the program was not given a ``--pef-name``.
+            name: of the model, as `bossa inspect` shows it; the file is named by ``--pef-name`` or by time and process.
             inference: only the forward pass; also where the program was started with ``--inference``. That of a causal
                 language model of transformers is then compiled natively too.
             config_dict: ``precision`` of such a model's native program, ``fp32`` by default.
@@ -69,9 +69,7 @@ class SambaSession:
         only = arguments.is_inference() or bool(inference)
         given = [] if only else [SectionOptimizer(optimizer, model) for optimizer in listed(optimizers)]
         path = arguments.compile_path()
-        if name and not getattr(arguments.current(), "pef_name", None):
-            path = path.parents[1] / name / f"{name}.pef"
-        pef = compile_module(model, inputs, names_of(inputs), given, name=path.stem, inference=only)
+        pef = compile_module(model, inputs, names_of(inputs), given, name=str(name or path.stem), inference=only)
         if only:
             precision = str((config_dict or {}).get("precision", "fp32"))
             pef = causal.with_native(pef, model, inputs, names_of(inputs), precision)
