@@ -47,7 +47,7 @@ class Program:
         self.graph = trace(model, inputs, names, wanted=as_compiled(pef.manifest.dropped))
         self._check_graph(pef, optimizers)
         self.optimizers = list(optimizers or [])
-        self.device = Device(model, self.optimizers)
+        self.device = Device(model, self.optimizers, divides=pef.manifest.inference)
         plan = pef.manifest.backward
         trains = "bckwd" in self.sections
         self._compiled = SectionExecutor(
