@@ -128,8 +128,7 @@ def main() -> None:
     sizes = Sizes(args.layers, args.width, args.vocabulary, args.batch, args.length)
     figures: dict[str, Any] = {**asdict(sizes), "steps": {}}
     for rate in (0.0, 0.1):
-        steps = steps_of(rate, sizes, args.out / "pefs")
-        figures["steps"][str(rate)] = measure(steps, args.rounds)
+        figures["steps"][str(rate)] = measure(steps_of(rate, sizes, args.out / "pefs"), args.rounds)
     rows = [[f"dropout {rate}", *(f"{ms:.1f}" for ms in times.values())] for rate, times in figures["steps"].items()]
     head = ["ms a step", *next(iter(figures["steps"].values()))]
     (args.out / "steps.md").write_text(markdown(head, rows))
