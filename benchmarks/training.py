@@ -17,6 +17,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,24 @@ from bossa import samba
 from bossa.samba import arguments
 from comparison.results import markdown
 
-LENGTH, BATCH, VOCABULARY = 128, 4, 8192
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a GPT-2 and what it is trained on; with ``--layers 12 --width 768 --vocabulary 50257`` it is GPT-2 small."""
+
+    layers: int
+    width: int
+    vocabulary: int
+    batch: int
+    length: int
 
 
-def model_of(rate: float, layers: int, width: int) -> nn.Module:
+def model_of(rate: float, sizes: Sizes) -> nn.Module:
     torch.manual_seed(0)
     rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), rate)
     config = GPT2Config(
-        n_layer=layers, n_embd=width, n_head=width // 64, n_positions=LENGTH, vocab_size=VOCABULARY,
-        use_cache=False, bos_token_id=0, eos_token_id=0, **rates,
+        n_layer=sizes.layers, n_embd=sizes.width, n_head=sizes.width // 64, n_positions=sizes.length,
+        vocab_size=sizes.vocabulary, use_cache=False, bos_token_id=0, eos_token_id=0, **rates,
     )  # fmt: skip
     return GPT2LMHeadModel(config).train()
 
@@ -45,14 +55,14 @@ def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
     return samba.optim.AdamW(model.parameters(), lr=1e-4, max_grad_norm=1.0)
 
 
-def inputs() -> dict[str, torch.Tensor]:
-    ids = torch.randint(0, VOCABULARY, (BATCH, LENGTH))
+def inputs(sizes: Sizes) -> dict[str, torch.Tensor]:
+    ids = torch.randint(0, sizes.vocabulary, (sizes.batch, sizes.length))
     return {name: samba.from_torch_tensor(ids.clone(), name) for name in ("input_ids", "labels")}
 
 
-def steps_of(rate: float, layers: int, width: int, folder: Path) -> dict[str, Callable[[], Any]]:
+def steps_of(rate: float, sizes: Sizes, folder: Path) -> dict[str, Callable[[], Any]]:
     """A training step of each kind, ready to run."""
-    batch = inputs()
+    batch = inputs(sizes)
     plain = {name: samba.to_torch(tensor) for name, tensor in batch.items()}
 
     def step(model: Callable[..., Any], optimizer: torch.optim.Optimizer) -> None:
@@ -60,7 +70,7 @@ def steps_of(rate: float, layers: int, width: int, folder: Path) -> dict[str, Ca
         model(**plain).loss.backward()
         optimizer.step()
 
-    eager, compiled, ours = (model_of(rate, layers, width) for _ in range(3))
+    eager, compiled, ours = (model_of(rate, sizes) for _ in range(3))
     first, second, third = (optimizer_of(model) for model in (eager, compiled, ours))
     fast = torch.compile(compiled)
     pef = compile_file(ours, batch, third, folder, inference=False)
@@ -89,15 +99,15 @@ def measure(steps: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def compile_costs(layers: int, width: int) -> dict[str, dict[str, float]]:
+def compile_costs(sizes: Sizes) -> dict[str, dict[str, float]]:
     """Seconds and bytes of both kinds of program file, nothing cached."""
     costs = {}
     for inference in (True, False):
-        model = model_of(0.1, layers, width)
+        model = model_of(0.1, sizes)
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder) / "cache")
             start = time.perf_counter()
-            path = compile_file(model, inputs(), optimizer_of(model), Path(folder), inference=inference)
+            path = compile_file(model, inputs(sizes), optimizer_of(model), Path(folder), inference=inference)
             seconds = time.perf_counter() - start
             costs["inference" if inference else "training"] = {"seconds": seconds, "bytes": os.path.getsize(path)}
     return costs
@@ -109,19 +119,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--vocabulary", type=int, default=8192)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--no-compile-costs", action="store_true", help="measure steps alone")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, Any] = {"layers": args.layers, "width": args.width, "steps": {}}
+    sizes = Sizes(args.layers, args.width, args.vocabulary, args.batch, args.length)
+    figures: dict[str, Any] = {**asdict(sizes), "steps": {}}
     for rate in (0.0, 0.1):
-        steps = steps_of(rate, args.layers, args.width, args.out / "pefs")
-        figures["steps"][str(rate)] = measure(steps, args.rounds)
+        figures["steps"][str(rate)] = measure(steps_of(rate, sizes, args.out / "pefs"), args.rounds)
     rows = [[f"dropout {rate}", *(f"{ms:.1f}" for ms in times.values())] for rate, times in figures["steps"].items()]
     head = ["ms a step", *next(iter(figures["steps"].values()))]
     (args.out / "steps.md").write_text(markdown(head, rows))
     print((args.out / "steps.md").read_text())
     if not args.no_compile_costs:
-        figures["compile"] = compile_costs(args.layers, args.width)
+        figures["compile"] = compile_costs(sizes)
         rows = [[kind, f"{c['seconds']:.0f}", f"{c['bytes'] / 1e6:.2f}"] for kind, c in figures["compile"].items()]
         (args.out / "compile.md").write_text(markdown(["program file", "seconds", "MB"], rows))
         print((args.out / "compile.md").read_text())

@@ -13,6 +13,7 @@ from torch import nn
 
 from bossa import samba
 from bossa.samba import arguments
+from samba.libraries import compiled_once
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def started_with(**given: Any) -> Iterator[None]:
 
 def compiled(folder: Path, model: nn.Module, inputs: Any, optimizers: Any = None, **options: Any) -> str:
     """The path of the program file of a module, in a folder."""
-    with started_with(output_folder=str(folder), pef_name=type(model).__name__.lower()):
+    with started_with(output_folder=str(folder), pef_name=type(model).__name__.lower()), compiled_once():
         return samba.session.compile(model, inputs, optimizers, **options)
 
 

@@ -190,6 +190,9 @@ def test_wrong_calls_get_a_line_each(pef: str, tmp_path: Path):
     for given, reason in (
         ((ids, scale), "input labels is missing"),
         ((ids, ids, scale, labels), "input ids is given twice"),
+        ((ids, scale.numpy(), labels), "there is a NumPy array among the inputs"),
+        ((inputs(ids=IDS.int() + 1)), "input ids: 11 is out of range: embedding embed takes 0 to 10"),
+        ((inputs(labels=LABELS.short() - 2)), "input labels: 65535 is out of range: the loss takes 0 to 10"),
         (
             (ids, scale, labels, samba.from_torch_tensor(SCALE, "other")),
             "input other is none of the compiled ones",
@@ -200,12 +203,26 @@ def test_wrong_calls_get_a_line_each(pef: str, tmp_path: Path):
             samba.session.run(given, pair.outputs)
     with pytest.raises(SambaError, match="section_types: 'backward' is none"):
         pair.run(0, ["backward"])
-    with pytest.raises(SambaError, match="p is the rate of dropouts, from 0 to 1, and not 2"):
-        pair.run(0, p=2.0)
+    for values, reason in (
+        ({"p": 2.0}, "p is the rate of dropouts, from 0 to 1, and not 2"),
+        ({"lr": "fast"}, "hyperparam_dict: lr is a number, and not 'fast'"),
+        ([("lr", 1.0)], "hyperparam_dict: a dict of names and numbers, and not a list"),
+    ):
+        with pytest.raises(SambaError, match=reason):
+            samba.session.run(inputs(), pair.outputs, values)
+    with pytest.raises(SambaError, match="output_tensors: those that trace_graph returned"):
+        samba.session.run(inputs(), "losses")
+    with pytest.raises(SambaError, match="loss_indices: there is no output 7"):
+        samba.session.run(inputs(), pair.outputs, loss_indices=7)
+    pair.outputs[0].sn_grad = 1.0
+    with pytest.raises(SambaError, match="sn_grad of output 0: a tensor, and not a float"):
+        samba.session.run(inputs(), pair.outputs)
     with pytest.raises(SambaError, match="was not traced"):
         samba.session.to_cpu(Net())
     with pytest.raises(PefError, match="no such file: make one with the program's command compile"):
         samba.utils.trace_graph(pair.ours, inputs(), pair.optimizers, pef=tmp_path / "none.pef")
+    with pytest.raises(SambaError, match=r"compile: the model is a torch\.nn\.Module, and not a function"):
+        samba.session.compile(optimizers, inputs())
     with pytest.raises(SambaError, match="trace_graph needs a program file"):
         samba.utils.trace_graph(pair.ours, inputs(), pair.optimizers)
     with pytest.raises(SambaError, match="no module was traced"):
@@ -291,6 +308,8 @@ def test_an_inference_program_is_smaller_and_has_the_forward_pass_at_any_rate(pe
     pair = Pair.__new__(Pair)
     pair.ours = Net()
     pair.theirs = copy.deepcopy(pair.ours)
+    with pytest.raises(PefError, match="compiled with --inference, so it trains nothing: trace it without optimizers"):
+        samba.utils.trace_graph(pair.ours, inputs(), optimizers(pair.ours), pef=inference)
     pair.outputs = samba.utils.trace_graph(pair.ours, inputs(), pef=inference)
     for seed, rate in ((1, 0.0), (2, 0.5)):
         pair.theirs.drop.p = rate

@@ -136,8 +136,11 @@ def test_a_damaged_section_is_never_loaded(pef: str, tmp_path: Path):
 
 
 def test_the_work_may_be_done_twice_in_one_process(pef: str, tmp_path: Path):
-    paths = [compiled(tmp_path, nn.Linear(3, 2), (torch.ones(1, 3),), inference=True) for _ in range(2)]
-    assert paths[0] == paths[1]
+    inputs = (torch.ones(1, 3),)
+    paths = [compiled(tmp_path, nn.Linear(3, 2), inputs, inference=True, name="model") for _ in range(2)]
+    assert paths == [str(tmp_path / "linear" / "linear.pef")] * 2, "the command line names the file, not name="
+    with ModulePef.open(paths[0]) as opened:
+        assert opened.manifest.name == "model"
     x = samba.from_torch_tensor(torch.ones(1, 3), "input_0")
     for _ in range(2):
         model = nn.Linear(3, 2)

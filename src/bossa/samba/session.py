@@ -52,7 +52,7 @@ class SambaSession:
             model: any module; its mode, its parameters that need gradients and its dropouts are as they are now.
             inputs: the arguments of a call, or a mapping of keyword arguments; None and values among them are kept.
             optimizers: one, a list, or None: without, there are no sections gradnorm and opt.
-            name: of the file, where the program was not given a ``--pef-name``.
+            name: of the model, as `bossa inspect` shows it; the file is named by ``--pef-name`` or by time and process.
             inference: only the forward pass; also where the program was started with ``--inference``. That of a causal
                 language model of transformers is then compiled natively too.
             config_dict: ``precision`` of such a model's native program, ``fp32`` by default.
@@ -66,12 +66,11 @@ class SambaSession:
             CompileError: the module cannot be traced.
             SambaError: an optimizer is of a kind that a session does not have.
         """
+        _check_module(model, "compile")
         only = arguments.is_inference() or bool(inference)
         given = [] if only else [SectionOptimizer(optimizer, model) for optimizer in listed(optimizers)]
         path = arguments.compile_path()
-        if name and not getattr(arguments.current(), "pef_name", None):
-            path = path.parents[1] / name / f"{name}.pef"
-        pef = compile_module(model, inputs, names_of(inputs), given, name=path.stem, inference=only)
+        pef = compile_module(model, inputs, names_of(inputs), given, name=str(name or path.stem), inference=only)
         if only:
             precision = str((config_dict or {}).get("precision", "fp32"))
             pef = causal.with_native(pef, model, inputs, names_of(inputs), precision)
@@ -103,6 +102,7 @@ class SambaSession:
             PefError: the file is missing, damaged, of another machine, or of another module.
             SambaError: no file was named.
         """
+        _check_module(model, "trace_graph")
         path = pef or arguments.pef_path()
         if path is None:
             raise SambaError("trace_graph needs a program file: give it pef=, or start the program with run --pef FILE")
@@ -125,7 +125,7 @@ class SambaSession:
         section_types: Sequence[str] | str | None = None,
         data_parallel: bool = False,
         reduce_on_rdu: bool = False,
-        loss_indices: Sequence[int] | None = None,
+        loss_indices: Sequence[int] | int | None = None,
         **options: Any,
     ) -> list[SambaTensor]:
         """Runs sections in the order fwd, bckwd, gradnorm, opt.
@@ -146,7 +146,7 @@ class SambaSession:
         """
         program = self._program(output_tensors)
         wanted = _sections(section_types, program)
-        values = dict(hyperparam_dict or {})
+        values = _numbers(hyperparam_dict)
         if "fwd" in wanted:
             inputs = bind(input_tensors, program.inputs)
             program.run_forward(inputs, _rate(values), alone="bckwd" not in wanted)
@@ -158,7 +158,7 @@ class SambaSession:
         if "gradnorm" in wanted:
             program.device.clip()
         if "opt" in wanted:
-            program.device.step({key: float(values[key]) for key in OVERRIDES if values.get(key) is not None})
+            program.device.step({key: values[key] for key in OVERRIDES if key in values})
         return program.outputs(outputs)
 
     def to_cpu(self, model: nn.Module) -> None:
@@ -184,10 +184,18 @@ class SambaSession:
         return self._current
 
 
+def _check_module(model: Any, what: str) -> None:
+    if not isinstance(model, nn.Module):
+        raise SambaError(f"{what}: the model is a torch.nn.Module, and not a {type(model).__name__}")
+
+
 def _listed(tensors: Any) -> list[torch.Tensor]:
     if tensors is None:
         return []
-    return [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+    listed = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+    if not all(isinstance(tensor, torch.Tensor) for tensor in listed):
+        raise SambaError("output_tensors: those that trace_graph returned, or some of them")
+    return listed
 
 
 def _sections(section_types: Sequence[str] | str | None, program: Program) -> set[str]:
@@ -199,26 +207,43 @@ def _sections(section_types: Sequence[str] | str | None, program: Program) -> se
     return set(wanted)
 
 
-def _rate(values: Mapping[str, Any]) -> float | None:
-    if values.get("p") is None:
-        return None
-    rate = float(values["p"])
-    if not 0.0 <= rate <= 1.0:
-        raise SambaError(f"hyperparam_dict: p is the rate of dropouts, from 0 to 1, and not {values['p']}")
+def _numbers(hyperparam_dict: Any) -> dict[str, float]:
+    """The hyperparameters that a session knows, those that are None left out."""
+    if hyperparam_dict is not None and not isinstance(hyperparam_dict, Mapping):
+        raise SambaError(f"hyperparam_dict: a dict of names and numbers, and not a {type(hyperparam_dict).__name__}")
+    numbers = {}
+    for key in (*OVERRIDES, "p"):
+        value = (hyperparam_dict or {}).get(key)
+        if value is None:
+            continue
+        try:
+            numbers[key] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise SambaError(f"hyperparam_dict: {key} is a number, and not {value!r}") from None
+    return numbers
+
+
+def _rate(values: Mapping[str, float]) -> float | None:
+    rate = values.get("p")
+    if rate is not None and not 0.0 <= rate <= 1.0:
+        raise SambaError(f"hyperparam_dict: p is the rate of dropouts, from 0 to 1, and not {rate:g}")
     return rate
 
 
 def _starts(
-    outputs: Sequence[torch.Tensor], program: Program, loss_indices: Sequence[int] | None
+    outputs: Sequence[torch.Tensor], program: Program, loss_indices: Sequence[int] | int | None
 ) -> dict[int, torch.Tensor]:
     """The gradients that back-propagation starts with, by the number of their output."""
     starts = {}
     for place, output in enumerate(outputs):
         gradient = getattr(output, "sn_grad", None)
         if gradient is not None:
+            if not isinstance(gradient, torch.Tensor):
+                raise SambaError(f"sn_grad of output {place}: a tensor, and not a {type(gradient).__name__}")
             starts[program.number_of(output, place)] = gradient
     if not starts:
-        return {number: program.ones(number) for number in loss_indices or [0]}
+        numbers = [loss_indices] if isinstance(loss_indices, int) else loss_indices or [0]
+        return {number: program.ones(number) for number in numbers}
     return {number: program.start(number, plain(gradient)) for number, gradient in starts.items()}
 
 

@@ -15,8 +15,9 @@ from bossa.pef import ModulePef
 from bossa.samba import causal
 from bossa.samba.logging import set_log_level
 from bossa.samba.sections.binding import names_of
-from samba.causal.models import eager, examples_of, gpt2, ids_of, inputs_of, mask_of, patched_gpt2
+from samba.causal.models import eager, examples_of, ids_of, inputs_of, mask_of, patched_gpt2
 from samba.compiled import compiled
+from samba.libraries import compiled_once
 
 
 def test_a_file_has_the_program_and_the_sections_and_says_so(
@@ -42,9 +43,10 @@ def test_a_model_whose_forward_does_something_else_keeps_its_sections_alone(
     def louder(self: Any, input_ids: Any = None, attention_mask: Any = None, position_ids: Any = None) -> Any:
         """What the mask does here no trace without a mask sees: only a comparison does."""
         hidden = self.transformer(input_ids, attention_mask=attention_mask, position_ids=position_ids)[0]
-        return (self.lm_head(hidden) * (1.0 if attention_mask is None else 2.0),)
+        logits = self.lm_head(hidden)
+        return (logits if attention_mask is None else logits * 2,)
 
-    model = samba.from_torch_model_(gpt2(n_layer=1))
+    model = samba.from_torch_model_(patched_gpt2())
     model.forward = louder.__get__(model)
     set_log_level("info")
     try:
@@ -65,7 +67,7 @@ def test_a_model_whose_forward_does_something_else_keeps_its_sections_alone(
 def test_a_program_may_have_fewer_bits(patched_pef: str, tmp_path: Path):
     model = samba.from_torch_model_(patched_gpt2())
     inputs = examples_of(model)
-    with ModulePef.open(patched_pef) as sections:
+    with ModulePef.open(patched_pef) as sections, compiled_once():
         pef = causal.with_native(sections, model, inputs, names_of(inputs), "int8").save(tmp_path / "int8.pef")
         with pytest.raises(SambaError, match="config_dict: precision 'int7' is not known"):
             causal.with_native(sections, model, inputs, names_of(inputs), "int7")

@@ -104,7 +104,9 @@ def test_an_argument_of_another_name_may_take_a_short_one():
     assert (args.pef, args.prompt) == ("a.pef", "Hello")
 
 
-@pytest.mark.parametrize(("option", "level"), [("-o0", "o0"), ("--o1", "o1"), ("-o2", "o2"), ("--o3", "o3")])
+@pytest.mark.parametrize(
+    ("option", "level"), [("-o0", "o0"), ("--o0", "o0"), ("--o1", "o1"), ("-o2", "o2"), ("--o3", "o3")]
+)
 def test_levels_are_kept_for_the_session(option: str, level: str):
     parse_app_args(["compile", option, "--inference"])
     assert arguments.optimization_level() == level

@@ -42,7 +42,8 @@ class DeviceWeights(WeightSource):
 
 def versions_of(device: Device) -> list[tuple[int, int]]:
     """Changes whenever one of the tensors does: each by itself and by torch's count of writes to it."""
-    return [(id(tensor), tensor._version) for held in (device.parameters, device.buffers) for tensor in held.values()]
+    held = [*device.parameters.values(), *device.buffers.values()]
+    return [(device.sent, 0), *((id(tensor), tensor._version) for tensor in held)]
 
 
 def digest(tensors: Iterable[torch.Tensor]) -> str:

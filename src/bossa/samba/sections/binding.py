@@ -14,11 +14,7 @@ from bossa.samba.sections.trace import plain
 
 
 def tensors(inputs: Any) -> list[torch.Tensor]:
-    """The tensors of a program's inputs, in order, whatever they are nested in.
-
-    Raises:
-        SambaError: there is something among them that is neither a tensor nor a plain value.
-    """
+    """The tensors of a program's inputs, in order, whatever they are nested in."""
     return [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
 
 
@@ -50,7 +46,10 @@ def bind(inputs: Any, arguments: Sequence[Argument]) -> list[torch.Tensor]:
     Raises:
         SambaError: one is missing, unknown, there twice, or has another shape or type than was compiled.
     """
-    given = tensors(list(inputs.values()) if isinstance(inputs, Mapping) else inputs)
+    leaves = tree_leaves(list(inputs.values()) if isinstance(inputs, Mapping) else inputs)
+    if any(hasattr(leaf, "__array__") and not isinstance(leaf, torch.Tensor) for leaf in leaves):
+        raise SambaError("there is a NumPy array among the inputs: make it a tensor, and give it to from_torch_tensor")
+    given = tensors(leaves)
     keys: list[str | None] = [name_of(tensor) for tensor in given]
     if isinstance(inputs, Mapping):
         own = [str(key) for key, value in inputs.items() for _ in tensors(value)]

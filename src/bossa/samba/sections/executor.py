@@ -55,6 +55,7 @@ class SectionExecutor:
         graph: what the forward part takes and gives; its module is not used.
         forward: takes ``graph.arguments``; gives the outputs, the changed buffers, and what it saves.
         backward: takes the operands of `plan`; gives the gradients of `plan`. None where there is none.
+        check: refuses inputs of which the forward part would fail without saying why.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class SectionExecutor:
         forward: Call,
         backward: Call | None = None,
         plan: Backward | None = None,
+        check: Callable[[Sequence[torch.Tensor]], None] = lambda _inputs: None,
     ) -> None:
+        self._check = check
         self._outputs = graph.outputs
         self._mutated = graph.mutated
         self._strides = [argument.spec.stride for argument in graph.named("input")]
@@ -103,6 +106,7 @@ class SectionExecutor:
             alone: whether the outputs are handed out before a backward call: it then has copies of its own of those
                 that it needs, since the program may write to them.
         """
+        self._check(inputs)
         self._kept = None
         device = self._device
         laid_out = [_laid_out(tensor, stride) for tensor, stride in zip(inputs, self._strides, strict=True)]

@@ -18,6 +18,7 @@ from bossa.samba.sections.executor import Backward, Executor, SectionExecutor
 from bossa.samba.sections.inductor import Machine
 from bossa.samba.sections.optimizers import SectionOptimizer
 from bossa.samba.sections.partition import Operand, Source, partition
+from bossa.samba.sections.ranges import Ranges
 from bossa.samba.sections.structure import describe, first_difference
 from bossa.samba.sections.trace import as_compiled, trace
 from bossa.samba.tensor import SambaTensor
@@ -47,7 +48,8 @@ class Program:
         self.graph = trace(model, inputs, names, wanted=as_compiled(pef.manifest.dropped))
         self._check_graph(pef, optimizers)
         self.optimizers = list(optimizers or [])
-        self.device = Device(model, self.optimizers)
+        self.device = Device(model, self.optimizers, divides=pef.manifest.inference)
+        self._ranges = Ranges(self.graph)
         plan = pef.manifest.backward
         trains = "bckwd" in self.sections
         self._compiled = SectionExecutor(
@@ -56,6 +58,7 @@ class Program:
             library.load(*pef.section("fwd"), pef.where),
             library.load(*pef.section("bckwd"), pef.where) if trains else None,
             self._plan() if plan and trains else None,
+            self._ranges.check,
         )
         self._interpreted: SectionExecutor | None = None
         self._names = [f"output_{number}" for number in range(len(self.graph.outputs))]
@@ -71,6 +74,8 @@ class Program:
         return ["fwd"] if needs else list(self.manifest.sections)
 
     def _check_graph(self, pef: ModulePef, optimizers: Sequence[SectionOptimizer] | None) -> None:
+        if optimizers and pef.manifest.inference:
+            raise PefError(f"{pef.where}: compiled with --inference, so it trains nothing: trace it without optimizers")
         compiled = pef.graph()
         lines = [line for optimizer in optimizers or () for line in optimizer.describe()]
         if not optimizers:
@@ -207,9 +212,9 @@ class Program:
                 parts = partition(graph)
                 plan = Backward(parts.operands, parts.saved, parts.gradients, graph.tangents)
                 calls = _call(parts.forward), _call(parts.backward)
-                self._interpreted = SectionExecutor(graph, self.device, *calls, plan)
+                self._interpreted = SectionExecutor(graph, self.device, *calls, plan, self._ranges.check)
             else:
-                self._interpreted = SectionExecutor(graph, self.device, _call(graph.module))
+                self._interpreted = SectionExecutor(graph, self.device, _call(graph.module), check=self._ranges.check)
         return self._interpreted
 
 
