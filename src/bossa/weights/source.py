@@ -51,6 +51,7 @@ class WeightSource(Protocol):
 
     def release(self, name: str) -> None:
         """Says that a tensor was read: its memory may go, and comes back where it is read again."""
+        return
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """A tensor widened to float32.
