@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 from collections import deque
@@ -167,7 +166,7 @@ def bind_blob(slots: Sequence[Slot], blob: memoryview) -> BoundWeights:
             f"the packed weights are {data.nbytes} bytes, but the program's slots take {total}: compile the model again"
         )
     if total and int(np.frombuffer(data, np.uint8).ctypes.data) % ALIGNMENT:
-        aligned = mmap.mmap(-1, total)
+        aligned = anonymous(total, "the packed weights")
         aligned[:] = data
         return BoundWeights(slots, aligned)
     return BoundWeights(slots, data)
