@@ -1,4 +1,4 @@
-"""Bossa. The model is a PEF, the tokenizer's folder that of the checkpoint."""
+"""Bossa. The model is a PEF, whose own tokenizer is used; the tokenizer's folder has the weights."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ class BossaWorker:
 
     def _load(self, batch: int) -> bossa.LanguageModel:
         if self._model is None:
-            self._model = bossa.load(
-                self.pef, weights=self.checkpoint, threads=self.threads, batch_size=batch, tokenizer=self.checkpoint
-            )
+            self._model = bossa.load(self.pef, weights=self.checkpoint, threads=self.threads, batch_size=batch)
         return self._model
 
     def prefill(self, length: int, repeat: int, settings: serve.Settings) -> list[float]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bossa.pef import ModulePef, Pef
+from bossa.pef import FORMAT_VERSION, ModulePef, Pef
 from bossa.weights.slot import Slot, Source
 
 
@@ -21,7 +21,12 @@ def pef(tmp_path):
         ),
     ]
     manifest = {
-        **{"format_version": 1, "bossa_version": "0.1.0", "name": "tiny", "architecture": "TinyLMHeadModel"},
+        **{
+            "format_version": FORMAT_VERSION,
+            "bossa_version": "0.1.0",
+            "name": "tiny",
+            "architecture": "TinyLMHeadModel",
+        },
         **{"model_type": "tiny", "precision": "fp32", "max_seq_length": 100, "batch_size": 4, "vocab_size": 100},
         **{
             "page_size": 32,

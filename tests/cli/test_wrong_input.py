@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from bossa.pef import Pef
+from bossa.pef import FORMAT_VERSION, Pef
 
 pytestmark = pytest.mark.end_to_end
 
@@ -109,12 +109,15 @@ def test_a_program_file_that_is_cut_short_is_refused(run, tiny_pef, tmp_path, ke
     refused(run(pef=tmp_path / "x.pef"), "x.pef")
 
 
-def test_a_program_file_of_a_newer_format_asks_for_an_upgrade(run, tiny_pef, tmp_path, monkeypatch):
-    with monkeypatch.context() as newer:
-        newer.setattr("bossa.pef.program_file.FORMAT_VERSION", 2)
-        newer.setattr("bossa.pef.manifest.FORMAT_VERSION", 2)
-        pef = rebuilt(tiny_pef, tmp_path / "x.pef")
-    refused(run(pef=pef), "x.pef", "format version 2", "newer Bossa", "upgrade")
+@pytest.mark.parametrize(("by", "says"), [(1, ("newer Bossa", "upgrade")), (-1, ("older Bossa", "compile"))])
+def test_a_program_file_of_another_format_says_what_to_do(run, tiny_pef, tmp_path, monkeypatch, by, says):
+    version, opened = FORMAT_VERSION + by, Pef.open(tiny_pef)
+    members = {name: opened.member(name) for name in opened.names() if name != "manifest.json"}
+    with monkeypatch.context() as other:
+        other.setattr("bossa.pef.program_file.FORMAT_VERSION", version)
+        other.setattr("bossa.pef.manifest.FORMAT_VERSION", version)
+        pef = Pef.build(opened.manifest.to_json(), members).save(tmp_path / "x.pef")
+    refused(run(pef=pef), "x.pef", f"format version {version}", *says)
 
 
 def test_a_program_for_another_cpu_is_refused_before_weights_are_read(run, tiny_pef, tmp_path, weight_cache):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
 F32 = NDArray[np.float32]
-BLOCK = {8: 64, 6: 128, 4: 128}
+BLOCK = {8: 32, 6: 128, 4: 128}
 """Steps of k in one integer sum; but for 8 bits also those that share a scale of the activations."""
 relaxed = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -33,7 +33,7 @@ class Weights:
             q = np.zeros((panels * 16, padded), np.int64)
             q[:n, :k] = rng.integers(-127, 128, (n, k))
             body = q.astype(np.int8).reshape(panels, 16, padded // 2, 2).transpose(0, 2, 1, 3).reshape(panels, -1)
-            blocks = -(-k // 64)
+            blocks = -(-k // BLOCK[8])
             scales = np.zeros((panels * 16, blocks), np.int64)
             scales[:n] = rng.integers(0, 256, (n, blocks))
             head = np.zeros((panels, -(-blocks // 4) * 64), np.uint8)
@@ -41,7 +41,7 @@ class Weights:
             parts = [_bytes(self.scale.reshape(panels, 16)), head, body.view(np.uint8)]
             self.steps = q[:n, :k]
             self.block_scales = scales[:n]
-            self.integers = self.steps * np.repeat(self.block_scales, 64, axis=1)[:, :k]
+            self.integers = self.steps * np.repeat(self.block_scales, BLOCK[8], axis=1)[:, :k]
         else:
             groups = -(-k // 32)
             u = np.zeros((panels * 16, groups * 32), np.int64)
@@ -90,7 +90,7 @@ def _aligned(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def quantize(x: F32, bits: int) -> tuple[NDArray[np.int64], F32]:
     """The rows as integers, and each block's scale: one for a row with 8-bit weights, one a block with smaller ones."""
-    most = 2047 if bits == 8 else 127
+    most = 32767 if bits == 8 else 127
     step = x.shape[1] if bits == 8 else BLOCK[bits]
     q = np.zeros(x.shape, np.int64)
     scales = []
@@ -113,9 +113,9 @@ def by_definition(x: F32, weights: Weights) -> F32:
 def int8_by_definition(x: F32, weights: Weights) -> F32:
     q, scales = quantize(x, 8)
     total = np.zeros((len(x), weights.n), np.float32)
-    for number, start in enumerate(range(0, weights.k, 64)):
-        part = (q[:, start : start + 64] @ weights.steps[:, start : start + 64].T).astype(np.longdouble)
-        total = (part * weights.block_scales[:, number] + total).astype(np.float32)
+    for number, start in enumerate(range(0, weights.k, BLOCK[8])):
+        part = (q[:, start : start + BLOCK[8]] @ weights.steps[:, start : start + BLOCK[8]].T).astype(np.float32)
+        total = (part.astype(np.longdouble) * weights.block_scales[:, number] + total).astype(np.float32)
     return total * (weights.scale[: weights.n] * scales)
 
 
@@ -201,7 +201,7 @@ def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, bits: in
         weights.packed[64:128] = weights.packed[:64]
         weights.step[:] = 1
     if bits == 8:
-        head = 64 + -(-k // 256) * 64
+        head = 64 + -(-k // (4 * BLOCK[8])) * 64
         weights.packed[64:head] = 255
         weights.packed[head:] = np.int8(-127).view(np.uint8)
         weights.steps[:] = -127

@@ -125,7 +125,7 @@ def archive(*items: tuple[str, bytes], compression: int = zipfile.ZIP_STORED) ->
         (packed({"manifest.json": b"[]"}), "not a JSON object"),
         (packed({"manifest.json": b"[" * 100_000}), "not valid JSON"),
         (packed({"manifest.json": b'{"a": 1, "a": 2}'}), "a key is there twice"),
-        (packed({"manifest.json": b'{"format_version": 2}'}), "made by a newer Bossa .* upgrade"),
+        (packed({"manifest.json": b'{"format_version": 3}'}), "made by a newer Bossa .* upgrade"),
         (packed({"manifest.json": b'{"format_version": ' + b"9" * 9999 + b"}"}), "not valid JSON"),
         (packed({"manifest.json": b"\xff"}), "not valid JSON"),
     ],

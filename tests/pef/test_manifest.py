@@ -37,8 +37,13 @@ def test_keys_that_this_version_does_not_know_are_kept(valid: dict[str, Any]):
 
 
 def test_a_newer_format_version_asks_to_upgrade_even_when_all_else_is_unknown():
-    with pytest.raises(PefError, match=r"format version 2 was made by a newer Bossa .*: upgrade bossa"):
-        Manifest.from_json({"format_version": 2})
+    with pytest.raises(PefError, match=r"format version 3 was made by a newer Bossa .*: upgrade bossa"):
+        Manifest.from_json({"format_version": 3})
+
+
+def test_an_older_format_version_asks_to_compile_again():
+    with pytest.raises(PefError, match=r"format version 1 was made by an older Bossa .*: compile the model again"):
+        Manifest.from_json({"format_version": 1})
 
 
 @pytest.mark.parametrize(

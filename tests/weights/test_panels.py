@@ -24,10 +24,10 @@ def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
     panel, lane = row // 16, row % 16
     floats = np.frombuffer(data, np.float32)
     if dtype == "int8":
-        head = 64 + -(-k // 256) * 64
+        head = 64 + -(-k // 128) * 64
         start = panel * (head + 32 * (2 * -(-k // 4)))
         q = int(np.frombuffer(data, np.int8)[start + head + step // 2 * 32 + lane * 2 + step % 2])
-        return float(np.float32(q * data[start + 64 + step // 64 * 16 + lane]) * floats[start // 4 + lane])
+        return float(np.float32(q * data[start + 64 + step // 32 * 16 + lane]) * floats[start // 4 + lane])
     groups = -(-k // 32)
     head = 128 + -(-groups // 2) * 2 * 32
     group_bytes = {"int6": 384, "int4": 256}[dtype]

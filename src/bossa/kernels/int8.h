@@ -1,6 +1,6 @@
 // 8-bit weights: how they are packed, how the activations that meet them are quantized, and their products.
 //
-// A packed panel, the same bytes for every target: [16] fp32 scales; [ceil(K / 64)][16] uint8 scales of blocks, padded to
+// A packed panel, the same bytes for every target: [16] fp32 scales; [ceil(K / 32)][16] uint8 scales of blocks, padded to
 // 64 bytes; [2 ceil(K / 4)][16][2] int8. w = q * block scale * scale. Outputs past N and steps past K are zeros.
 #pragma once
 
@@ -8,9 +8,9 @@
 
 namespace bossa {
 
-// 8-bit weights with a scale for each 64 steps of k, and activations of 12 bits with a scale a row.
+// 8-bit weights with a scale for each 32 steps of k, and activations of 16 bits with a scale a row.
 struct Int8 {
-  static constexpr int kBlock = 64;  // steps of k in one integer sum
+  static constexpr int kBlock = 32;  // steps of k in one integer sum
   static constexpr int kRows = kIntegerRows;
   static constexpr int kPackedRows = INT32_MAX;
   struct Unpacked {};  // weights are widened as they are loaded, which costs as much as loading them widened
@@ -33,7 +33,7 @@ struct Int8 {
 
   static void quantize(const float* x, int K, char* row) {
     const float most = detail::magnitude(x, K);
-    const f16 inverse = splat(most > 0.0f ? 2047.0f / most : most);
+    const f16 inverse = splat(most > 0.0f ? 32767.0f / most : most);
     int16_t* q = (int16_t*)row;
     int16_t last[kLanes];
     int k = 0;
@@ -42,7 +42,7 @@ struct Int8 {
       store_words(last, load_n(x + k, K - k) * inverse);
       memcpy(q + k, last, (words(K) - (size_t)k) * sizeof(int16_t));
     }
-    *(float*)(row + words(K) * 2) = most / 2047.0f;
+    *(float*)(row + words(K) * 2) = most / 32767.0f;
   }
 
   // Steps of k in the block from k on; the last one's are whole pairs.

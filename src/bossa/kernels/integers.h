@@ -3,7 +3,7 @@
 //
 // - Quads: 16 outputs x 4 steps of k in unsigned bytes. Dots: their products with signed bytes, -127..127, over 32 steps
 //   of k where the quads are 0..15, over 8 where they are 0..63, so that each half of a quad sums up to less than 2^15.
-// - Pairs: 16 outputs x 2 steps of k in words. Sums: 16 int32, which take 4,096 products of 8 and 12 bits.
+// - Pairs: 16 outputs x 2 steps of k in words. Sums: 16 int32, which take 256 products of 8 and 16 bits.
 #pragma once
 
 #include "lanes.h"

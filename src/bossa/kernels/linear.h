@@ -71,21 +71,28 @@ inline void add_rows(int rows, const float* x, size_t ldx, const W* panels, size
   }
 }
 
-// All sums of `rows` rows and `count` panels, in tiles of MR rows.
+// All sums of `rows` rows and `count` panels, in tiles of MR rows. `after` is the panel that is read next.
 template <int MR, class W>
-inline void block_sums_of(int rows, const float* x, size_t ldx, const W* panels, int count, int K, float* sums) {
+inline void block_sums_of(int rows, const float* x, size_t ldx, const W* panels, int count, int K, float* sums,
+                          const W* after) {
   constexpr int NP = tile_panels(MR, 4);
   const size_t panel = (size_t)K * kLanes;
-  // A panel that is read alone goes on with its next block; where no more than two tiles pass over it, that one would
-  // come too late, and it is the block after it that is fetched.
-  const size_t far = (size_t)(rows <= 2 * MR ? 2 : 1) * kBlockK * kLanes;
+  // Blocks from the one that is computed to the one that is fetched, where a panel is read alone: where no more than two
+  // tiles pass over it, its next block would come too late.
+  const int far = rows <= 2 * MR ? 2 : 1;
   for (int k = 0; k < K; k += kBlockK) {
     const int steps = K - k < kBlockK ? K - k : kBlockK;
     const W* block = panels + (size_t)k * kLanes;
+    const int left = ceil_div(K - k, kBlockK);
     int p = 0;
     for (; p + NP <= count; p += NP) {
       const W* here = block + (size_t)p * panel;
-      const W* ahead = count <= NP ? here + far : p + NP < count ? here + NP * panel : block + (size_t)steps * kLanes;
+      const W* ahead = here + NP * panel;
+      if (count <= NP) {
+        ahead = left > far ? here + (size_t)far * kBlockK * kLanes : after + (size_t)(far - left) * kBlockK * kLanes;
+      } else if (p + NP >= count) {
+        ahead = left > 1 ? block + (size_t)steps * kLanes : after;
+      }
       add_rows<MR, NP>(rows, x + k, ldx, here, panel, steps, k == 0, sums + p * kLanes, ahead);
     }
     for (; p < count; p++) {
@@ -102,11 +109,12 @@ inline int tile_height(int rows) {
 }
 
 template <class W, int MR = kTileRows>
-inline void block_sums(int rows, const float* x, size_t ldx, const W* panels, int count, int K, float* sums) {
+inline void block_sums(int rows, const float* x, size_t ldx, const W* panels, int count, int K, float* sums,
+                       const W* after) {
   if constexpr (MR > 1) {
-    if (tile_height(rows) < MR) return block_sums<W, MR - 1>(rows, x, ldx, panels, count, K, sums);
+    if (tile_height(rows) < MR) return block_sums<W, MR - 1>(rows, x, ldx, panels, count, K, sums, after);
   }
-  block_sums_of<MR>(rows, x, ldx, panels, count, K, sums);
+  block_sums_of<MR>(rows, x, ldx, panels, count, K, sums, after);
 }
 
 // How the outputs of one linear are cut into units of work.
@@ -135,13 +143,13 @@ inline LinearPlan plan_linear(int rows, int panels, int chunk, int group, size_t
   return plan;
 }
 
-// Draws units until there are none left. sum(row, rows, panel, n, sums) computes n panels for some rows, and each row of
-// them goes to the epilogue of `linear`.
+// Draws units until there are none left. sum(row, rows, panel, n, sums, after) computes n panels for some rows, and each
+// row of them goes to the epilogue of `linear`; `after` is the panel where this worker goes on, for fetching it early.
 template <class Sum, class Epilogue>
 inline void each_unit(Worker& worker, const LinearPlan& plan, int rows, int panels, Sum&& sum, Epilogue&& epilogue) {
   alignas(64) float sums[kBlockRows * kSumsStride];
   const int tickets = plan.units * plan.row_blocks;
-  for (int ticket = worker.next(); ticket < tickets; ticket = worker.next()) {
+  for (int ticket = worker.next(), next = 0; ticket < tickets; ticket = next) {
     // Row blocks change fastest, so that a unit's weights are still in a cache for the next block of rows.
     const int row = ticket % plan.row_blocks * plan.block_rows;
     const int n_rows = rows - row < plan.block_rows ? rows - row : plan.block_rows;
@@ -149,7 +157,12 @@ inline void each_unit(Worker& worker, const LinearPlan& plan, int rows, int pane
     const int last = first + plan.unit < panels ? first + plan.unit : panels;
     for (int p = first; p < last; p += plan.chunk) {
       const int n = last - p < plan.chunk ? last - p : plan.chunk;
-      sum(row, n_rows, p, n, sums);
+      int after = p + n;
+      if (after >= last) {
+        next = worker.next();
+        if (next < tickets) after = next / plan.row_blocks * plan.unit;
+      }
+      sum(row, n_rows, p, n, sums, after);
       for (int r = 0; r < n_rows; r++) epilogue(row + r, p * kLanes, n * kLanes, sums + r * kSumsStride);
     }
   }
@@ -173,8 +186,9 @@ inline void linear(Worker& worker, int rows, const float* x, size_t ldx, const W
     chunk = side_by_side % group == 0 ? side_by_side : side_by_side * group;
   }
   const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, group, panel * sizeof(W), worker.count);
-  const auto sum = [&](int row, int n_rows, int p, int n, float* sums) {
-    detail::block_sums(n_rows, x + (size_t)row * ldx, ldx, panels + (size_t)p * panel, n, K, sums);
+  const auto sum = [&](int row, int n_rows, int p, int n, float* sums, int after) {
+    detail::block_sums(n_rows, x + (size_t)row * ldx, ldx, panels + (size_t)p * panel, n, K, sums,
+                       panels + (size_t)after * panel);
   };
   detail::each_unit(worker, plan, rows, count, sum, epilogue);
 }

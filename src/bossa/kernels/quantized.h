@@ -132,7 +132,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
   }
   const int chunk = rows <= Format::kRows ? 2 : detail::kBlockPanels;
   const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count);
-  const auto sum = [&](int row, int n_rows, int p, int n, float* sums) {
+  const auto sum = [&](int row, int n_rows, int p, int n, float* sums, int) {
     const char* from = quantized + (size_t)row * row_bytes;
     for (int i = 0; i < n; i++) {
       const char* panel = panels + (size_t)(p + i) * panel_bytes;

@@ -14,7 +14,7 @@ from bossa.pef.checks import Fields, parse
 from bossa.pef.slots import read_slots
 from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """The one format version that this Bossa writes and reads."""
 TRACED_MODULE = "traced module"
 """The ``kind`` of a program file that holds sections of any module; that of a causal language model has none."""
@@ -205,16 +205,21 @@ def encoded(data: Mapping[str, Any]) -> bytes:
 
 
 def read_version(read: Fields) -> int:
-    """The format version, which is not newer than this Bossa.
+    """The format version, which is this Bossa's own.
 
     Raises:
-        PefError: it is.
+        PefError: it is not.
     """
     version = read.integer("format_version", 1)
     if version > FORMAT_VERSION:
         raise PefError(
             f"{read.path}: format version {version} was made by a newer Bossa (this one reads {FORMAT_VERSION}):"
             " upgrade bossa"
+        )
+    if version < FORMAT_VERSION:
+        raise PefError(
+            f"{read.path}: format version {version} was made by an older Bossa (this one reads {FORMAT_VERSION}):"
+            " compile the model again"
         )
     return version
 

@@ -13,7 +13,7 @@ PANEL = 16
 """Outputs side by side in one panel of a packed matrix: the 16 logical lanes of the kernels."""
 ALIGNMENT = 64
 """Bytes to which every slot is aligned inside the packed blob."""
-BLOCK = 64
+BLOCK = 32
 """Steps of k that share a scale in 8-bit panels."""
 GROUP = 32
 """Steps of k that share a scale and a minimum in panels of 6-bit and 4-bit weights."""
