@@ -7,11 +7,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from bossa.dataset.truncation import Truncation, fit_prompt
 from bossa.engine import scoring
 from bossa.engine.engine import Engine, detokenize
 from bossa.engine.program import Floats, MakeDetokenizer, Program, Tokenizer
 from bossa.engine.request import Completion, Request, SamplingParams
+from bossa.engine.truncation import Truncation, fit_prompt
 from bossa.errors import RequestError, TokenizerError
 
 Prompt = str | Sequence[int]

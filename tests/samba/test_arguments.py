@@ -27,6 +27,13 @@ def test_a_pef_without_a_name_is_named_after_the_time_and_the_process():
     assert path.stem.endswith(f"-{os.getpid()}")
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "/tmp/x", "..", "."])
+def test_a_name_with_a_folder_in_it_is_refused(name: str):
+    arguments.keep(Namespace(pef_name=name))
+    with pytest.raises(SambaError, match="is not a file name: the folder goes to --output-folder"):
+        arguments.compile_path()
+
+
 def test_what_is_kept_is_a_copy():
     args = Namespace(inference=True, pef="a.pef")
     arguments.keep(args)

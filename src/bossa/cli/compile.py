@@ -138,7 +138,9 @@ def _name_of_this_moment() -> str:
 
 
 def _checked_name(name: str) -> str:
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
+    from bossa.pef import is_file_name
+
+    if not is_file_name(name):
         raise click.UsageError(f"--pef-name {name!r} is not a file name: the folder goes to --output-folder")
     return name
 

@@ -23,8 +23,8 @@ from bossa.dataset import (
 from bossa.errors import RequestError, TokenizerError
 
 if TYPE_CHECKING:
-    from bossa.dataset.truncation import Truncation
     from bossa.engine.request import Completion, Request
+    from bossa.engine.truncation import Truncation
     from bossa.language_model import LanguageModel
 
 

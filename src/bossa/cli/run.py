@@ -17,7 +17,7 @@ from bossa.cli.progress import Bar, Packing
 from bossa.errors import TokenizerError
 
 if TYPE_CHECKING:
-    from bossa.dataset.truncation import Truncation
+    from bossa.engine.truncation import Truncation
 
 
 SPECULATE = 8

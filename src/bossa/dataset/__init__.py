@@ -10,7 +10,6 @@ from bossa.dataset.predictions import (
     write_text,
 )
 from bossa.dataset.prompts import BadRecord, Record, read_records
-from bossa.dataset.truncation import Truncation, fit_prompt
 
 __all__ = [
     "SEPARATOR",
@@ -18,11 +17,9 @@ __all__ = [
     "JsonlWriter",
     "Record",
     "TextWriter",
-    "Truncation",
     "answer_fields",
     "completion_fields",
     "error_fields",
-    "fit_prompt",
     "read_records",
     "write_text",
 ]

@@ -16,6 +16,11 @@ from bossa.pef.container import MAX_MEMBERS, ZIP64_LIMIT, Entry, check_name, dir
 CHUNK = 1 << 24
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a PEF's name can be that of its file: one name, with no folder before it."""
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
 def encode(members: Mapping[str, memoryview], where: str, limit: int = ZIP64_LIMIT) -> Iterator[bytes | memoryview]:
     """Yields the file's bytes in order; the members lie in the order of the mapping."""
     if len(members) > MAX_MEMBERS:

@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from bossa.errors import SambaError
+from bossa.pef import is_file_name
 
 DEFAULT_LEVEL = "o3"
 DEFAULT_FOLDER = "out"
@@ -40,9 +41,14 @@ def compile_path() -> Path:
     """Where the PEF goes: ``<output-folder>/<pef-name>/<pef-name>.pef``.
 
     Without a name, one of the time and the process, so that no earlier PEF is written over.
+
+    Raises:
+        SambaError: the name has a folder in it.
     """
     folder = getattr(_kept, "output_folder", None) or DEFAULT_FOLDER
     name = getattr(_kept, "pef_name", None) or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    if not is_file_name(name):
+        raise SambaError(f"--pef-name {name!r} is not a file name: the folder goes to --output-folder")
     return Path(folder) / name / f"{name}.pef"
 
 

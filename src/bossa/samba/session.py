@@ -64,7 +64,7 @@ class SambaSession:
 
         Raises:
             CompileError: the module cannot be traced.
-            SambaError: an optimizer is of a kind that a session does not have.
+            SambaError: an optimizer is of a kind that a session does not have, or the name given is no file name.
         """
         _check_module(model, "compile")
         only = arguments.is_inference() or bool(inference)

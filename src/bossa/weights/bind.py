@@ -17,7 +17,6 @@ from bossa.errors import WeightsError
 from bossa.precision import QUANTIZED
 from bossa.weights.cache import WeightCache, anonymous
 from bossa.weights.names import Match, match
-from bossa.weights.pack import Tensor, pack
 from bossa.weights.packer import Packer
 from bossa.weights.slot import ALIGNMENT, PANEL, Slot
 from bossa.weights.source import WeightSource
@@ -205,7 +204,10 @@ def _pack_all(
     threads: int,
     packer: Packer | None,
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor  # slow to import, and packed weights are mapped without it
+    # Slow to import, and packed weights are mapped without them.
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bossa.weights.pack import Tensor, pack
 
     offsets, total = blob_layout(slots)
     where = source.describe()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bossa.dataset.truncation import fit_prompt
+from bossa.engine.truncation import fit_prompt
 from bossa.errors import RequestError
 
 
