@@ -80,6 +80,74 @@ def test_blank_pages_are_lent_first_and_then_the_longest_unused():
     assert pool.find([b"c"]) == 1
 
 
+def named(pool: PagePool, name: bytes) -> int:
+    """A page with a name, lent and given back."""
+    [page] = pool.alloc(1)
+    pool.name(page, name)
+    pool.free([page])
+    return page
+
+
+def test_beyond_a_number_pages_that_nobody_asked_for_again_are_lent_before_new_ones():
+    pool = PagePool(10, 4, cold_pages=3)
+    assert [named(pool, bytes([i])) for i in range(3)] == [0, 1, 2]
+    pool.free(pool.share([bytes([0])]))  # asked for: kept beside the three
+    assert [named(pool, bytes([3 + i])) for i in range(4)] == [3, 1, 2, 3]
+    assert pool.find([bytes([0])]) == 1
+    assert [pool.find([bytes([i])]) for i in range(1, 7)] == [0, 0, 0, 1, 1, 1]
+    assert pool.free_count == 10
+
+
+def test_what_waits_for_a_page_counts_as_asking_for_it():
+    pool = PagePool(10, 4, cold_pages=1)
+    named(pool, b"a")
+    pool.touch([b"a"])
+    assert named(pool, b"b") == 1
+    assert named(pool, b"c") == 1
+    assert pool.find([b"a"]) == pool.find([b"c"]) == 1
+
+
+def test_with_no_new_page_left_the_longest_unused_is_lent_whoever_asked_for_it():
+    pool = PagePool(3, 4, cold_pages=5)
+    for name in (b"a", b"b", b"c"):
+        named(pool, name)
+    pool.free(pool.share([b"a"]))
+    pool.free(pool.share([b"b"]))
+    assert pool.alloc(2) == [2, 0]
+
+
+def test_a_reset_keeps_to_the_memory_that_is_there():
+    pool = PagePool(10, 4)
+    pool.alloc(3)
+    pool.reset()
+    assert sorted(pool.alloc(3)) == [0, 1, 2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6)), max_size=60), st.integers(0, 4))
+def test_what_is_found_by_name_was_given_that_name_and_no_page_is_lost(moves, cold):
+    pool = PagePool(6, 4, cold_pages=cold)
+    lent: list[int] = []
+    holds: dict[int, bytes] = {}
+    for move, what in moves:
+        if move == 0 and pool.free_count:
+            [page] = pool.alloc(1)
+            lent.append(page)
+            holds.pop(page, None)
+        elif move == 1 and lent:
+            page, name = lent.pop(what % len(lent)), bytes([what])
+            if page not in holds:
+                page = pool.name(page, name)
+                assert holds.setdefault(page, name) == name
+            lent.append(page)
+        elif move == 2 and lent:
+            pool.free([lent.pop(what % len(lent))])
+        elif move == 3 and pool.find([bytes([what])]):
+            [page] = pool.share([bytes([what])])
+            assert holds[page] == bytes([what])
+            lent.append(page)
+        assert len(set(lent)) + pool.free_count == pool.pages
+
+
 def test_a_reset_forgets_every_name():
     pool = PagePool(2, 4)
     pool.name(pool.alloc(1)[0], b"a")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
 F32 = NDArray[np.float32]
-BLOCK_K = 256
+MOST_STEPS = 320
 relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -61,11 +61,11 @@ def fma(a: F32, b: F32, c: F32) -> F32:
 
 
 def by_definition(x: F32, w: F32) -> F32:
-    """Chains of FMAs within blocks of 256 steps; block sums added in order."""
-    total = None
-    for start in range(0, w.shape[1], BLOCK_K):
+    """Chains of FMAs within blocks of nearly the same length; block sums added in order."""
+    total, steps = None, -(-w.shape[1] // -(-w.shape[1] // MOST_STEPS))
+    for start in range(0, w.shape[1], steps):
         chain = np.zeros((len(x), len(w)), np.float32)
-        for k in range(start, min(start + BLOCK_K, w.shape[1])):
+        for k in range(start, min(start + steps, w.shape[1])):
             chain = fma(x[:, k, None], w[None, :, k], chain)
         total = chain if total is None else total + chain
     assert total is not None
@@ -87,14 +87,14 @@ def test_products_are_near_float64_for_any_shape(
     expected = x[:, :k].astype(np.float64) @ exact.astype(np.float64).T
     scale = np.abs(x[:, :k]).astype(np.float64) @ np.abs(exact).astype(np.float64).T
     portable, *others = (run(library, threads, x, packed) for library in on_every_build("linear"))
-    # A chain of at most 256 roundings of 2^-24 each, then the block sums.
-    assert np.all(np.abs(portable - expected) <= 2**-24 * 260 * scale)
+    # A chain of at most 320 roundings of 2^-24 each, then the block sums.
+    assert np.all(np.abs(portable - expected) <= 2**-24 * 324 * scale)
     for other in others:
         assert np.array_equal(other, portable)
 
 
 @relaxed
-@given(n=st.integers(1, 40), k=st.sampled_from([1, 5, 255, 256, 257, 512, 700]), seed=st.integers(0, 99))
+@given(n=st.integers(1, 40), k=st.sampled_from([1, 5, 319, 320, 321, 576, 1000]), seed=st.integers(0, 99))
 def test_each_output_is_the_documented_chain_of_fmas(on_every_build: Libraries, n: int, k: int, seed: int) -> None:
     x, w = make(seed, 2, n, k)
     expected = by_definition(x, w)

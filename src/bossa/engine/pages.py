@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+FEWEST_KEPT = 128
+"""Pages that nobody has asked for again which are kept at least, while there is memory that was never used."""
+SHARE_KEPT = 8
+"""And one in so many of a larger pool."""
+
 
 class PagePool:
     """Lends page ids 0 to ``pages - 1``. The order in which it lends them follows from the calls alone.
@@ -12,24 +17,31 @@ class PagePool:
     A page whose contents have a name (see ``prefix.py``) is found by it, lent to as many as ask, and kept when the last
     of them gives it back. A kept page is free: it is lent for something new once no blank one is left, the one longest
     unused first, and forgotten with that.
+
+    A page that was never lent has no memory behind it yet, and getting that takes as long as a good deal of computing.
+    So of the kept ones that nobody has asked for again only ``cold_pages`` are spared for as long as there are others.
     """
 
-    def __init__(self, pages: int, page_size: int) -> None:
+    def __init__(self, pages: int, page_size: int, cold_pages: int | None = None) -> None:
         self.pages = pages
         self.page_size = page_size
+        self.cold_pages = max(FEWEST_KEPT, pages // SHARE_KEPT) if cold_pages is None else cold_pages
+        self._fresh = 0  # from this one on they were never lent
         self.reset()
 
     def reset(self) -> None:
         """Take every page back, and forget what they hold."""
-        self._blank = list(range(self.pages - 1, -1, -1))
+        self._blank = list(range(self._fresh - 1, -1, -1))  # lent before, and hold nothing
         self._kept: OrderedDict[int, None] = OrderedDict()  # named and lent to nobody, the longest unused first
+        self._cold: OrderedDict[int, None] = OrderedDict()  # those of them that nobody has asked for by name
+        self._asked: set[int] = set()  # pages that somebody has
         self._holders: dict[int, int] = {}  # of each page that is lent
         self._page_of: dict[bytes, int] = {}
         self._name_of: dict[int, bytes] = {}
 
     @property
     def free_count(self) -> int:
-        return len(self._blank) + len(self._kept)
+        return self.pages - self._fresh + len(self._blank) + len(self._kept)
 
     def pages_for(self, positions: int) -> int:
         """Pages that hold this many positions."""
@@ -39,7 +51,7 @@ class PagePool:
         """Lend ``count`` pages to write. The caller has looked at ``free_count``: IndexError when there are too few."""
         if count > self.free_count:
             raise IndexError(f"{count} pages were asked of a pool that has {self.free_count} left")
-        ids = [self._blank.pop() if self._blank else self._evict() for _ in range(count)]
+        ids = [self._next() for _ in range(count)]
         self._holders.update(dict.fromkeys(ids, 1))
         return ids
 
@@ -56,6 +68,8 @@ class PagePool:
             del self._holders[page]
             if page in self._name_of:
                 self._kept[page] = None
+                if page not in self._asked:
+                    self._cold[page] = None
             else:
                 self._blank.append(page)
 
@@ -73,6 +87,7 @@ class PagePool:
         ids = [self._page_of[name] for name in names]
         for page in ids:
             self._kept.pop(page, None)
+            self._asked_for(page)
             self._holders[page] = self._holders.get(page, 0) + 1
         return ids
 
@@ -81,6 +96,7 @@ class PagePool:
         for page in [self._page_of[name] for name in names][::-1]:
             if page in self._kept:
                 self._kept.move_to_end(page)
+                self._asked_for(page)
 
     def name(self, page: int, name: bytes) -> int:
         """Say what a lent page holds, from now on unchanged. Returns the page to use for it from now on.
@@ -95,7 +111,24 @@ class PagePool:
             self._name_of[page] = name
         return known
 
-    def _evict(self) -> int:
-        page, _ = self._kept.popitem(last=False)
+    def _asked_for(self, page: int) -> None:
+        self._cold.pop(page, None)
+        self._asked.add(page)
+
+    def _next(self) -> int:
+        """A page to lend: a blank one, a new one, or one that is forgotten."""
+        if self._blank:
+            return self._blank.pop()
+        if self._fresh == self.pages:
+            return self._forget(next(iter(self._kept)))
+        if self._cold and len(self._cold) >= self.cold_pages:
+            return self._forget(next(iter(self._cold)))
+        self._fresh += 1
+        return self._fresh - 1
+
+    def _forget(self, page: int) -> int:
+        del self._kept[page]
+        self._cold.pop(page, None)
+        self._asked.discard(page)
         del self._page_of[self._name_of.pop(page)]
         return page

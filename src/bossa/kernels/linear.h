@@ -1,5 +1,5 @@
-// y = x W^T over packed weights. Each output is one FMA chain over k within blocks of kBlockK, and the block sums are
-// added in order, whatever the number of rows, the tile or the thread that computes it.
+// y = x W^T over packed weights. Each output is one FMA chain over k within blocks of nearly the same length, and the block
+// sums are added in order, whatever the number of rows, the tile or the thread that computes it.
 #pragma once
 
 #include "lanes.h"
@@ -8,9 +8,9 @@
 
 namespace bossa {
 
-// Steps of k in one chain: fixed for good, because it decides the bits. A panel's block (16 KB in fp32) stays in L1
-// while the row tiles pass over it.
-constexpr int kBlockK = 256;
+// The most steps of k in one chain: fixed for good, because it decides the bits. A panel's block (20 KB in fp32) stays in
+// L1 while the row tiles pass over it.
+constexpr int kMostSteps = 320;
 
 namespace detail {
 
@@ -26,6 +26,9 @@ constexpr int kStreamingRows = 33;
 // Tiles of few rows read several panels side by side, which the hardware's own prefetcher follows best.
 template <int MR>
 constexpr bool kPrefetches = MR > 3;
+
+// Steps of k in each block but the last.
+inline int block_steps(int K) { return ceil_div(K, ceil_div(K, kMostSteps)); }
 
 // sums[r][p] (+)= x[r][0..k) . panels[p][0..k), prefetching `ahead` on the way.
 template <int MR, int NP, class W>
@@ -77,19 +80,20 @@ inline void block_sums_of(int rows, const float* x, size_t ldx, const W* panels,
                           const W* after) {
   constexpr int NP = tile_panels(MR, 4);
   const size_t panel = (size_t)K * kLanes;
+  const int most = block_steps(K);
   // Blocks from the one that is computed to the one that is fetched, where a panel is read alone: where no more than two
   // tiles pass over it, its next block would come too late.
   const int far = rows <= 2 * MR ? 2 : 1;
-  for (int k = 0; k < K; k += kBlockK) {
-    const int steps = K - k < kBlockK ? K - k : kBlockK;
+  for (int k = 0; k < K; k += most) {
+    const int steps = K - k < most ? K - k : most;
     const W* block = panels + (size_t)k * kLanes;
-    const int left = ceil_div(K - k, kBlockK);
+    const int left = ceil_div(K - k, most);
     int p = 0;
     for (; p + NP <= count; p += NP) {
       const W* here = block + (size_t)p * panel;
       const W* ahead = here + NP * panel;
       if (count <= NP) {
-        ahead = left > far ? here + (size_t)far * kBlockK * kLanes : after + (size_t)(far - left) * kBlockK * kLanes;
+        ahead = left > far ? here + (size_t)(far * most) * kLanes : after + (size_t)((far - left) * most) * kLanes;
       } else if (p + NP >= count) {
         ahead = left > 1 ? block + (size_t)steps * kLanes : after;
       }
