@@ -160,10 +160,9 @@ inline PackResult put_int8(const float* x, int K, f16 most, PanelLanes lanes, ch
   char* q = panel + Int8::head_bytes(K);
   for (int block = 0; block < K; block += Int8::kBlock) {
     const int end = block + Int8::kBlock < K ? block + Int8::kBlock : K;
-    const f16 some = gt(scale, splat(0.0f));
-    const f16 multiplier = where(some, block_scale(x + block * kLanes, end - block, inverse), splat(0.0f));
-    put_unsigned(lanes, panel + 64 + block / Int8::kBlock * kLanes, multiplier);
-    const f16 by = splat(1.0f) / at_least(multiplier, splat(1.0f));
+    const f16 multiplier = block_scale(x + block * kLanes, end - block, inverse), by = splat(1.0f) / multiplier;
+    put_unsigned(lanes, panel + 64 + block / Int8::kBlock * kLanes,
+                 where(gt(scale, splat(0.0f)), multiplier, splat(0.0f)));
     for (int k = block; k < end; k += 2) {
       int8_t first[kLanes], second[kLanes] = {}, pairs[kLanes][2];
       store_bytes(first, eight_bits(load(x + k * kLanes) * inverse, by));

@@ -118,8 +118,8 @@ def int8_rows(rows: F32) -> Int8Rows:
             error = error + miss * miss
         better = error < best
         best, block_scales = np.where(better, error, best), np.where(better, tried, block_scales)
+    q = _eight_bits(scaled, block_scales[:, :, None])
     block_scales = np.where(scales[:, None] > 0, block_scales, np.float32(0))
-    q = _eight_bits(scaled, np.maximum(block_scales, np.float32(1))[:, :, None])
     return Int8Rows(scales, block_scales.astype(np.uint8), q.reshape(count, blocks * BLOCK)[:, :k].astype(np.int8))
 
 
