@@ -14,7 +14,7 @@ from comparison.engines import Engine, Settings
 from comparison.results import OURS, Figure, best_settings
 from comparison.running import ServingWorker, WorkerFailed, run_job
 
-TRIAL_PROMPTS = 96
+TRIAL_PROMPTS = 192
 """Prompts of a long job that its settings are tried with."""
 
 

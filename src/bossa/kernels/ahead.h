@@ -22,14 +22,16 @@ struct Ahead {
   int lines = 0;     // to fetch at a time
 
   void fetch() {
-    for (int i = 0; i < lines && page < count; i++) {
-      __builtin_prefetch(pages[page] + at, 0, 2);
-      at += 64;
-      if (at >= bytes) {
-        at = 0;
-        page++;
-      }
+    if (page >= count) return;
+    const uint8_t *from = pages[page] + at, *end = pages[page] + bytes;
+    if (at + (size_t)lines * 64 < bytes) {
+      end = from + (size_t)lines * 64;
+      at += (size_t)lines * 64;
+    } else {
+      at = 0;
+      page++;
     }
+    for (; from < end; from += 64) __builtin_prefetch(from, 0, 2);
   }
 };
 

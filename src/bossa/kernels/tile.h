@@ -14,6 +14,12 @@ constexpr int kTileAccumulators = 6;
 constexpr int kTileRows = 6;
 #endif
 
+// Whether numbers are converted as they are loaded, and held in registers; fp32 is read by the multiply-add itself.
+template <class W>
+constexpr bool kConverted = true;
+template <>
+constexpr bool kConverted<float> = false;
+
 // acc[r][p] = a[r][:] . b[:][p], one FMA chain over k, continued from what acc holds.
 //   a: rows lda floats apart, K floats each.
 //   b: K steps b_step elements apart, each with panels of 16 lanes b_panel elements apart.
@@ -28,19 +34,31 @@ inline __attribute__((always_inline)) void tile(f16 (&acc)[MR][NP], const float*
 #pragma GCC unroll 16
   for (int i = 0; i < (MR + 2) / 3; i++) rows[i] = a + (size_t)(3 * i) * lda;
   for (int k = 0; k < K; k++) {
-    f16 lanes[NP];
-#pragma GCC unroll 16
-    for (int p = 0; p < NP; p++) lanes[p] = load(b + (size_t)p * b_panel);
     if constexpr (kAhead) {
 #pragma GCC unroll 16
       for (int p = 0; p < NP; p++) __builtin_prefetch(ahead + (size_t)p * b_panel);
       ahead += ahead_step;
     }
+    if constexpr (kConverted<W>) {
+      // A panel at a time: all of them side by side leave too few registers for the accumulators.
 #pragma GCC unroll 16
-    for (int r = 0; r < MR; r++) {
-      const f16 x = splat(rows[r / 3][(size_t)(r % 3) * lda]);
+      for (int p = 0; p < NP; p++) {
+        const f16 lanes = load(b + (size_t)p * b_panel);
 #pragma GCC unroll 16
-      for (int p = 0; p < NP; p++) acc[r][p] = fma(x, lanes[p], acc[r][p]);
+        for (int r = 0; r < MR; r++) {
+          acc[r][p] = fma(splat(rows[r / 3][(size_t)(r % 3) * lda]), lanes, acc[r][p]);
+        }
+      }
+    } else {
+      f16 lanes[NP];
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; p++) lanes[p] = load(b + (size_t)p * b_panel);
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) {
+        const f16 x = splat(rows[r / 3][(size_t)(r % 3) * lda]);
+#pragma GCC unroll 16
+        for (int p = 0; p < NP; p++) acc[r][p] = fma(x, lanes[p], acc[r][p]);
+      }
     }
     b += b_step;
 #pragma GCC unroll 16
