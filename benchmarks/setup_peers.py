@@ -25,6 +25,9 @@ PACKAGES = {
     "openvino": ["torch", "optimum-intel[openvino]", "openvino-genai", "nncf"],
     "transformers": ["torch", "transformers"],
 }
+LLAMA_CPP_BUILD = "-DGGML_NATIVE=ON -DCMAKE_CXX_FLAGS='-fno-dse -fno-tree-dse'"
+"""For this processor. GCC takes most of what ldtilecfg reads for unread and leaves it out: llama.cpp then ends with a
+segmentation fault where there is AMX."""
 PRECISIONS = {
     **{"fp32": ("fp32", "fp32"), "int8": ("int8", "fp32"), "int4": ("int4", "fp32")},
     **{"int8-kv8": ("int8", "int8"), "int4-kv8": ("int4", "int8")},
@@ -78,21 +81,25 @@ def conversions(engine: str, python: str, model: Path, folder: Path) -> list[tup
     return []
 
 
+def install(engine: str, python: str) -> Command:
+    """What installs an engine. Only transformers shares our constraints; of torch all take the version in them."""
+    pinned = next(line.strip() for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch=="))
+    packages = [pinned if name == "torch" else name for name in PACKAGES[engine]]
+    constraints = ["-c", str(CONSTRAINTS)] if engine == "transformers" else []
+    return [python, "-m", "pip", "install", "-q", *constraints, *packages]
+
+
 def make_environment(folder: Path, engine: str) -> str | None:
     """The Python of an engine's environment, made where it is not there; None when that failed."""
     python = folder / "bin" / "python"
     if python.exists():
         return str(python)
-    steps: Sequence[Command] = [
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", "-q", "-c", str(CONSTRAINTS), *PACKAGES[engine]],
-    ]
-    if engine != "transformers":  # only those share our constraints
-        steps[1][4:6] = []
-    for step in steps:
-        if not run(step, {"CMAKE_ARGS": "-DGGML_NATIVE=ON"}):
+    for step in ([sys.executable, "-m", "venv", str(folder)], install(engine, str(python))):
+        if not run(step, {"CMAKE_ARGS": LLAMA_CPP_BUILD}):
             shutil.rmtree(folder, ignore_errors=True)
             return None
+    if engine == "openvino":  # comes along for pictures, and does not import beside every build of torch
+        run([str(python), "-m", "pip", "uninstall", "-q", "-y", "torchvision"])
     return str(python)
 
 

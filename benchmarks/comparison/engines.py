@@ -16,10 +16,14 @@ FILES = {
     "Bossa": ("bossa", "bossa-{}.pef", {"fp32": 32, "int8": 8, "int8-kv8": 8, "int4": 4, "int4-kv8": 4}),
     "llama.cpp": ("llamacpp", "llamacpp-{}.gguf", {"f32": 32, "q8_0": 8, "q4_0": 4}),
     "CTranslate2": ("ctranslate2", "ctranslate2-{}", {"float32": 32, "int8": 8}),
-    "OpenVINO": ("openvino", "openvino-{}", {"fp32": 32, "int8": 8, "int4": 4}),
-    "transformers": ("transformers", "", {"eager": 32, "compiled": 32}),
+    "OpenVINO": ("openvino", "openvino-{}", {"fp32": 32, "bf16": 16, "int8": 8, "int4": 4}),
+    "transformers": ("transformers", "", {"eager": 32, "compiled": 32, "bf16": 16}),
 }
 """Of each engine: its worker, the names of its models, and its precisions with their bits."""
+STORED = {("OpenVINO", "bf16"): "fp32"}
+"""Precisions that run another one's model: only the arithmetic differs."""
+HINTS = {"fp32": {"INFERENCE_PRECISION_HINT": "f32"}, "bf16": {"INFERENCE_PRECISION_HINT": "bf16"}}
+"""OpenVINO's arithmetic, which is bf16 by itself where the processor has it: 32 bits are to be 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +69,16 @@ class Engine:
             case "CTranslate2":
                 return [{}] if prefill or one else [{}, {"split": True}]
             case "OpenVINO":
-                pipelines: list[Settings] = [{"pipeline": "paged"}, {"pipeline": "plain"}]
-                if self.bits < 32:
+                pipelines = [self._openvino("paged"), self._openvino("plain")]
+                if self.bits < 16:
                     exact = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}  # activations stay as they are
                     pipelines.append({"pipeline": "paged", "properties": exact})
                 return pipelines
             case "transformers" if self.precision == "compiled":
                 return [{"attention": "sdpa", "compile": True}]
             case "transformers":
-                return [{"attention": "sdpa"}, {"attention": "eager"}]
+                dtype = {"dtype": "bfloat16"} if self.precision == "bf16" else {}
+                return [{"attention": "sdpa", **dtype}, {"attention": "eager", **dtype}]
             case _:
                 return [{}]
 
@@ -90,13 +95,19 @@ class Engine:
             case "CTranslate2" if case.prompts > 1:
                 return [{"batch": batch, "split": split} for batch in batches for split in (False, True)]
             case "OpenVINO" if case.prompts == 1:
-                return [{"pipeline": "paged", "cache_gb": 1}, {"pipeline": "plain"}]
+                return [{**self._openvino("paged"), "cache_gb": 1}, self._openvino("plain")]
             case "OpenVINO":
-                return [{"pipeline": "paged", "cache_gb": 2, "batch": batch} for batch in batches]
+                return [{**self._openvino("paged"), "cache_gb": 2, "batch": batch} for batch in batches]
             case "transformers" if self.precision == "compiled":
                 return []  # it compiles for minutes before the first token
+            case "transformers" if self.precision == "bf16":
+                return [{"batch": batch, "dtype": "bfloat16"} for batch in batches]
             case _:
                 return [{"batch": batch} for batch in batches]
+
+    def _openvino(self, pipeline: str) -> Settings:
+        hint = HINTS.get(self.precision)
+        return {"pipeline": pipeline, **({"properties": hint} if hint else {})}
 
 
 def find_engines(
@@ -115,7 +126,7 @@ def find_engines(
     for family, (worker, file, precisions) in FILES.items():
         python = pythons.get(worker) or str(work / "envs" / worker / "bin" / "python")
         for precision, bits in precisions.items():
-            model = folder / file.format(precision) if file else checkpoint
+            model = folder / file.format(STORED.get((family, precision), precision)) if file else checkpoint
             engine = Engine(family, precision, bits, python, worker, model, checkpoint)
             if wanted and engine.name not in wanted and family not in wanted:
                 continue

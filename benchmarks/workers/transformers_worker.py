@@ -1,4 +1,4 @@
-"""transformers in fp32, eager or compiled by torch. The model is a checkpoint's folder."""
+"""transformers, eager or compiled by torch. The model is a checkpoint's folder."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import serve
 
 
 class TransformersWorker:
-    """Settings: ``attention``, one of transformers' implementations; ``compile``, with a static cache and weights that
-    are constants to the compiler; in a job the ``batch`` of sequences side by side."""
+    """Settings: ``dtype``, float32 where none is given; ``attention``, one of transformers' implementations; ``compile``,
+    with a static cache and weights that are constants to the compiler; in a job the ``batch`` of sequences side by
+    side."""
 
     def __init__(self, folder: str, tokenizer: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.folder = folder
-        self._models: dict[str, Any] = {}
+        self._models: dict[tuple[str, str], Any] = {}
         self._compiled: dict[str, Any] = {}
 
     def _model(self, settings: serve.Settings) -> Any:
-        attention = settings.get("attention", "sdpa")
-        if attention not in self._models:
-            self._models[attention] = AutoModelForCausalLM.from_pretrained(
-                self.folder, dtype=torch.float32, attn_implementation=attention
+        attention, dtype = settings.get("attention", "sdpa"), settings.get("dtype", "float32")
+        if (attention, dtype) not in self._models:
+            self._models[attention, dtype] = AutoModelForCausalLM.from_pretrained(
+                self.folder, dtype=getattr(torch, dtype), attn_implementation=attention
             ).eval()
-        return self._models[attention]
+        return self._models[attention, dtype]
 
     def _step(self, settings: serve.Settings) -> Any:
         """What runs tokens: the model, or its compiled form."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import platform
+import sys
 from pathlib import Path
 
 _V3 = {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe"}
 _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
-_NEEDS = {"x86-64-v3": _V3, "x86-64-v4": _V4, "x86-64-v4-vnni": _V4 | {"avx512_vnni"}}
+_VNNI = _V4 | {"avx512_vnni"}
+_AMX = _VNNI | {"amx_tile", "amx_int8"}
+_NEEDS = {"x86-64-v3": _V3, "x86-64-v4": _V4, "x86-64-v4-vnni": _VNNI, "x86-64-v4-amx": _AMX}
 
-PREFERENCE = ("x86-64-v4-vnni", "x86-64-v4", "x86-64-v3", "aarch64", "portable")
+PREFERENCE = ("x86-64-v4-amx", "x86-64-v4-vnni", "x86-64-v4", "x86-64-v3", "aarch64", "portable")
 """Targets from the fastest down."""
 
 
@@ -33,8 +37,18 @@ def supports(target: str, features: frozenset[str] | None = None) -> bool:
     if target == "aarch64":
         return platform.machine() in ("aarch64", "arm64")
     if target in _NEEDS:
-        return platform.machine() in ("x86_64", "AMD64") and features >= _NEEDS[target]
+        able = platform.machine() in ("x86_64", "AMD64") and features >= _NEEDS[target]
+        return able and (target != "x86-64-v4-amx" or may_use_tiles())
     return target == "portable"
+
+
+@functools.cache
+def may_use_tiles() -> bool:
+    """Ask the system for the AMX tiles, which a process may use only after it has asked; whether it granted them."""
+    if not sys.platform.startswith("linux"):
+        return False
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    return bool(ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0)
 
 
 def best_target(available: list[str]) -> str | None:

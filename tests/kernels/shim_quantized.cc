@@ -35,7 +35,7 @@ void run(Worker& worker, void* arg) {
 template <class Format>
 void linear_of(int threads, Call call) {
   Team team(threads);
-  call.scratch = (char*)aligned_alloc(64, (size_t)(call.max_rows + kOwnRows * threads) * Format::row_bytes(call.K));
+  call.scratch = (char*)aligned_alloc(64, (size_t)quantized_rows(call.max_rows, threads) * Format::row_bytes(call.K));
   team_run(&team, run<Format>, &call);
   free(call.scratch);
 }

@@ -139,6 +139,11 @@ def test_the_fastest_target_that_the_cpu_runs_is_chosen(monkeypatch: pytest.Monk
     monkeypatch.setattr(cpu, "host_features", lambda: v3)
     assert cpu.best_target(["portable", "x86-64-v4", "x86-64-v3"]) == "x86-64-v3"
     assert cpu.best_target(["x86-64-v4", "aarch64"]) is None
+    amx = v3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni", "amx_tile", "amx_int8"}
+    monkeypatch.setattr(cpu, "host_features", lambda: amx)
+    for granted, best in ((True, "x86-64-v4-amx"), (False, "x86-64-v4-vnni")):
+        monkeypatch.setattr(cpu, "may_use_tiles", lambda granted=granted: granted)
+        assert cpu.best_target(["x86-64-v3", "x86-64-v4-vnni", "x86-64-v4-amx"]) == best
     monkeypatch.setattr(cpu, "host_features", frozenset)
     assert cpu.best_target(["portable", "x86-64-v3"]) == "portable"
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")

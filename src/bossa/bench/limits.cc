@@ -6,6 +6,7 @@
 #include <new>
 
 #include "abi.h"
+#include "amx.h"
 #include "lanes.h"
 #include "team.h"
 
@@ -141,20 +142,50 @@ void multiply_integers(Worker&, void* arg) {
   Job& job = *(Job*)arg;
   const float* data = job.bench->data;
   Words a = words(data), b = words(data + 512);
-  Words s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a;  // an array would go through memory
+  // Twelve, since a sum waits five cycles for the last product where one instruction does both. An array would go
+  // through memory.
+  Words s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a, s10 = a, s11 = a;
   const auto add = [&](Words& sum) {
     asm volatile("" : "+v"(a));
     sum = dot(sum, a, b);
   };
   for (int64_t i = 0; i < job.steps; i++) {
-    add(s0), add(s1), add(s2), add(s3), add(s4), add(s5);
+    add(s0), add(s1), add(s2), add(s3), add(s4), add(s5), add(s6), add(s7), add(s8), add(s9), add(s10), add(s11);
   }
-  keep((s0 ^ s1) ^ (s2 ^ s3) ^ (s4 ^ s5));
+  keep((s0 ^ s1) ^ (s2 ^ s3) ^ (s4 ^ s5) ^ (s6 ^ s7) ^ (s8 ^ s9) ^ (s10 ^ s11));
 }
 
-constexpr int kProducts16 = 6 * (int)sizeof(Words) / 2, kProducts8 = 6 * (int)sizeof(Words);
+#if defined(BOSSA_AMX)
+
+// Tiles multiply bytes alone: words are two products each.
+template <int products>
+void multiply_tiles(Worker&, void* arg) {
+  Job& job = *(Job*)arg;
+  detail::stored_before_tiles(job.bench->data);
+  const detail::Tiles tiles(64);
+  _tile_loadd(4, job.bench->data, 64);
+  _tile_loadd(5, job.bench->data + 256, 64);
+  _tile_loadd(6, job.bench->data + 512, 64);
+  _tile_loadd(7, job.bench->data + 768, 64);
+  for (int64_t i = 0; i < job.steps * products; i++) {
+    _tile_dpbssd(0, 4, 6);
+    _tile_dpbssd(1, 4, 7);
+    _tile_dpbssd(2, 5, 6);
+    _tile_dpbssd(3, 5, 7);
+  }
+}
+
+constexpr int kProducts8 = 4 * 64 * detail::kAmxSums, kProducts16 = kProducts8;
+constexpr auto multiply_int16 = multiply_tiles<2>;
+constexpr auto multiply_int8 = multiply_tiles<1>;
+
+#else
+
+constexpr int kProducts16 = 12 * (int)sizeof(Words) / 2, kProducts8 = 12 * (int)sizeof(Words);
 constexpr auto multiply_int16 = multiply_integers<dot16>;
 constexpr auto multiply_int8 = multiply_integers<dot8>;
+
+#endif
 
 #else
 

@@ -57,8 +57,8 @@ OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
     "targets",
     multiple=True,
     metavar="TARGET",
-    help="Build for this kind of CPU (x86-64-v3, x86-64-v4, x86-64-v4-vnni, aarch64, portable); may be repeated."
-    "  [default: this machine's]",
+    help="Build for this kind of CPU (x86-64-v3, x86-64-v4, x86-64-v4-vnni, x86-64-v4-amx, aarch64, portable); may be"
+    " repeated.  [default: this machine's]",
 )
 @click.option("--bundle", is_flag=True, help="Put the packed weights into the file too.")
 @click.option("--trust-remote-code", is_flag=True, help="Allow a model to run Python code that comes with it.")

@@ -128,9 +128,9 @@ def _quantized(program: Program) -> tuple[tuple[DType, int], ...]:
 
 
 def _quantized_row(dtype: DType, k: int) -> int:
-    """`row_bytes` of the kernels' formats: words and a scale; or blocks of 128 bytes with their sums and scales."""
+    """`row_bytes` of the kernels' formats: words and a scale; or bytes with the sums and scales of blocks of 128."""
     if dtype == "int8":
-        return round_up(round_up(k, 4) * 2 + 4, 64) + 64
+        return round_up(k, 64) * 2 + 64
     return round_up(-(-k // 128) * 144, 64) + 64
 
 

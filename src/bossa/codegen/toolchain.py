@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bossa.cpu import host_features, supports
+from bossa.cpu import PREFERENCE, host_features, supports
 from bossa.errors import ToolchainError
 
 KERNELS = Path(__file__).parent.parent / "kernels"
@@ -39,6 +39,11 @@ TARGETS = {
         Target("x86-64-v3", "x86_64", ("-march=x86-64-v3",)),
         Target("x86-64-v4", "x86_64", ("-march=x86-64-v4", "-mprefer-vector-width=512")),
         Target("x86-64-v4-vnni", "x86_64", ("-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512")),
+        Target(
+            "x86-64-v4-amx",
+            "x86_64",
+            ("-march=x86-64-v4", "-mavx512vnni", "-mamx-tile", "-mamx-int8", "-mprefer-vector-width=512"),
+        ),
         Target("aarch64", "aarch64", ()),
         Target("portable", None, ("-ftree-vectorize",)),
     )
@@ -48,10 +53,7 @@ TARGETS = {
 def host_target() -> str:
     """The best target that this machine runs."""
     features = host_features()
-    for name in ("x86-64-v4-vnni", "x86-64-v4", "x86-64-v3", "aarch64"):
-        if supports(name, features):
-            return name
-    return "portable"
+    return next(name for name in PREFERENCE if supports(name, features))
 
 
 def find_compiler() -> list[str]:

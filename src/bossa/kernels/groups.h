@@ -6,7 +6,7 @@
 // w = u * group scale * scale - minimum * step. Outputs past N and steps past K are zeros.
 #pragma once
 
-#include "integers.h"
+#include "amx.h"
 
 namespace bossa {
 
@@ -20,22 +20,25 @@ struct Grouped {
   static constexpr int kDots = kBits == 4 ? kGroupQuads : 2;
   // The most rows of a tile. Sums that are added to so often stay in registers, and leave room for fewer.
   static constexpr int kRows = kBits == 4 || kIntegerRows != 5 ? kIntegerRows : 4;
+  static constexpr int kAmxSteps = 64;  // of k in a tile
   static constexpr int kPackedRows = kRows + 1;  // more are worth unpacking the weights for
 
   static constexpr int groups(int K) { return detail::ceil_div(K, kGroup); }
   static constexpr size_t head_bytes(int K) { return 128 + detail::round_up((size_t)groups(K), 2) * 2 * kLanes; }
   static constexpr size_t panel_bytes(int K) { return head_bytes(K) + (size_t)groups(K) * kBytes; }
 
-  // One block of a row of activations, and the sums of its groups.
+  // What belongs to a block of a row of activations beside its bytes: the sums of its groups, and its scale.
   struct Block {
-    int8_t q[kBlock];
     int16_t sums[kBlockGroups];
     float scale;
     char unused[4];
   };
+  // A row: its activations as bytes, whole blocks of them, then the blocks.
+  static constexpr size_t bytes(int K) { return detail::round_up((size_t)K, kBlock); }
   static constexpr size_t row_bytes(int K) {
-    return detail::round_up((size_t)detail::ceil_div(K, kBlock) * sizeof(Block), 64) + 64;
+    return detail::round_up(bytes(K) + bytes(K) / kBlock * sizeof(Block), 64) + 64;
   }
+  static const Block* blocks(const char* row, int K) { return (const Block*)(row + bytes(K)); }
 
   // One weight of a packed matrix.
   static float weight(const char* panels, int K, int output, int k) {
@@ -50,14 +53,15 @@ struct Grouped {
   }
 
   static void quantize(const float* x, int K, char* row) {
-    Block* block = (Block*)row;
-    for (int k = 0; k < K; k += kBlock, block++) {
+    Block* block = (Block*)(row + bytes(K));
+    int8_t* q = (int8_t*)row;
+    for (int k = 0; k < K; k += kBlock, block++, q += kBlock) {
       const int steps = K - k < kBlock ? K - k : kBlock;
       const float most = detail::magnitude(x + k, steps);
       const f16 inverse = splat(most > 0.0f ? 127.0f / most : most);
       block->scale = most / 127.0f;
-      for (int i = 0; i < kBlock; i += kLanes) store_bytes(block->q + i, load_n(x + k + i, steps - i) * inverse);
-      for (int g = 0; g < kBlockGroups; g++) block->sums[g] = (int16_t)sum_group(block->q + g * kGroup);
+      for (int i = 0; i < kBlock; i += kLanes) store_bytes(q + i, load_n(x + k + i, steps - i) * inverse);
+      for (int g = 0; g < kBlockGroups; g++) block->sums[g] = (int16_t)sum_group(q + g * kGroup);
     }
   }
 
@@ -113,7 +117,8 @@ struct Grouped {
     static_assert(NP == 1 || !kUnpacked);
     const size_t head_start = 128 + (size_t)k / kGroup * 2 * kLanes;
     const size_t start = head_bytes(K) + (size_t)k / kGroup * kBytes;
-    rows += (size_t)k / kBlock * sizeof(Block);
+    const char* metas = (const char*)(blocks(rows, K) + k / kBlock);
+    rows += k;
     const int groups = steps / kGroup;
     Sums sums[MR][NP];
 #pragma GCC unroll 16
@@ -166,19 +171,141 @@ struct Grouped {
       for (int g = 0; g < groups; g += 2) {
         const Pairs pairs = kUnpacked ? load_pairs(unpacked->minima[g / 2]) : minima(head + g * 2 * kLanes);
 #pragma GCC unroll 16
-        for (int r = 0; r < MR; r++) add_pairs(less[r], pairs, ((const Block*)(rows + r * row_bytes))->sums + g);
+        for (int r = 0; r < MR; r++) add_pairs(less[r], pairs, ((const Block*)(metas + r * row_bytes))->sums + g);
       }
       const float* scales = (const float*)panels[p];
       const f16 scale = load(scales), step = load(scales + kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < MR; r++) {
-        const f16 row_scale = splat(((const Block*)(rows + r * row_bytes))->scale);
+        const f16 row_scale = splat(((const Block*)(metas + r * row_bytes))->scale);
         const f16 sum = fma(-to_float(less[r]), step, to_float(sums[r][p]) * scale);
         float* to = out + r * out_stride + p * kLanes;
         store(to, k == 0 ? sum * row_scale : fma(sum, row_scale, load(to)));
       }
     }
   }
+
+#if defined(BOSSA_AMX)
+  static void quantize_for_amx(const float* x, int K, char* row) { quantize(x, K, row); }
+
+  // A panel's block for tiles: quads times their group's scale, in two digits of eight bits, and the minima.
+  struct alignas(64) Digits {
+    uint8_t low[kBlock * kLanes], high[kBlock * kLanes];
+    Pairs minima[kBlockGroups / 2];
+  };
+
+  static void to_digits(const char* panel, int K, int k, int steps, Digits* to) {
+    const uint8_t* head = (const uint8_t*)panel + 128 + (size_t)k / kGroup * 2 * kLanes;
+    const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
+    uint8_t *low = to->low, *high = to->high;
+    for (int g = 0; g < steps / kGroup; g++) {
+      for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(from + steps / kGroup * kBytes + i);
+      const __m512i scales = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(head + g * 2 * kLanes)));
+      const __m512i even = _mm512_or_si512(scales, _mm512_slli_epi32(scales, 16)), odd = _mm512_slli_epi16(even, 8);
+#pragma GCC unroll 4
+      for (int q = 0; q < kGroupQuads; q += 2) {
+        Quads two[2];
+        load_two(from, q, &two[0], &two[1]);
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++, low += 64, high += 64) {
+          store_digits(_mm512_maddubs_epi16(even, two[i].all), _mm512_maddubs_epi16(odd, two[i].all), low, high);
+        }
+      }
+      from += kBytes;
+    }
+    const size_t done = (size_t)steps * kLanes;
+    if (steps < kBlock) {
+      memset(to->low + done, 0, sizeof to->low - done);
+      memset(to->high + done, 0, sizeof to->high - done);
+    }
+    for (int g = 0; g < steps / kGroup; g += 2) to->minima[g / 2] = minima(head + g * 2 * kLanes);
+  }
+
+  // The lower and the upper bytes of products of even and of odd bytes, in the order of those.
+  static void store_digits(__m512i even, __m512i odd, uint8_t* low, uint8_t* high) {
+    const __mmask64 odds = 0xaaaaaaaaaaaaaaaaull;
+    _mm512_storeu_si512(low, _mm512_mask_mov_epi8(even, odds, _mm512_slli_epi16(odd, 8)));
+    _mm512_storeu_si512(high, _mm512_mask_mov_epi8(odd, ~odds, _mm512_srli_epi16(even, 8)));
+  }
+
+  // The sums of two (or one) tiles of rows over one block, by digit.
+  template <int kTiles>
+  static void multiply(const char* rows, size_t row_bytes, int steps, const Digits& digits, int32_t* sums) {
+    _tile_zero(0);
+    _tile_zero(1);
+    if (kTiles > 1) {
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+    for (int i = 0; i < steps; i += kAmxSteps) {
+      _tile_loadd(4, rows + i, row_bytes);
+      _tile_loadd(6, digits.low + i * kLanes, 64);
+      _tile_dpbsud(0, 4, 6);
+      _tile_loadd(7, digits.high + i * kLanes, 64);
+      _tile_dpbsud(1, 4, 7);
+      if (kTiles > 1) {
+        _tile_loadd(5, rows + kAmxRows * row_bytes + i, row_bytes);
+        _tile_dpbsud(2, 5, 6);
+        _tile_dpbsud(3, 5, 7);
+      }
+    }
+    _tile_stored(0, sums, 64);
+    _tile_stored(1, sums + detail::kAmxSums, 64);
+    if (kTiles > 1) {
+      _tile_stored(2, sums + 2 * detail::kAmxSums, 64);
+      _tile_stored(3, sums + 3 * detail::kAmxSums, 64);
+    }
+  }
+
+  // out[r] (+)= the scaled sums of one block for `rows` rows, of which `sums` holds tiles of digits.
+  static void scale_block(int rows, const char* blocks, size_t row_bytes, int steps, const char* panel,
+                          const Digits& digits, const int32_t* sums, bool first, float* out, size_t out_stride) {
+    const f16 scale = load((const float*)panel), step = -load((const float*)panel + kLanes);
+    const Pairs minima[2] = {digits.minima[0], steps > 2 * kGroup ? digits.minima[1] : digits.minima[0]};
+    for (int r = 0; r < rows; r++) {
+      const Block& block = *(const Block*)(blocks + r * row_bytes);
+      const int32_t* low = sums + r / kAmxRows * 2 * detail::kAmxSums + r % kAmxRows * kLanes;
+      const __m512i high = _mm512_loadu_si512(low + detail::kAmxSums);
+      const Sums all{_mm512_add_epi32(_mm512_slli_epi32(high, 8), _mm512_loadu_si512(low))};
+      Sums less = no_sums();
+      add_pairs(less, minima[0], block.sums);
+      if (steps > 2 * kGroup) add_pairs(less, minima[1], block.sums + 2);
+      const f16 sum = fma(to_float(less), step, to_float(all) * scale);
+      float* to = out + r * out_stride;
+      store(to, first ? sum * splat(block.scale) : fma(sum, splat(block.scale), load(to)));
+    }
+  }
+
+  // out[r][0..16) = the products of `rows` rows and one panel. Rows are read in whole tiles.
+  static void amx_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out,
+                       size_t out_stride) {
+    constexpr int kPair = 2 * kAmxRows;
+    alignas(64) int32_t sums[2][4 * detail::kAmxSums];
+    Digits digits;
+    for (int k = 0; k < K; k += kBlock) {
+      const int steps = Grouped::steps(K, k);
+      to_digits(panel, K, k, steps, &digits);
+      detail::stored_before_tiles(&digits);
+      const char* metas = (const char*)(blocks(x, K) + k / kBlock);
+      const auto scaled = [&](int row) {
+        const int n = rows - row < kPair ? rows - row : kPair;
+        scale_block(n, metas + row * row_bytes, row_bytes, steps, panel, digits, sums[row / kPair % 2], k == 0,
+                    out + row * out_stride, out_stride);
+      };
+      // A pair of tiles is scaled while the next one is multiplied.
+      for (int row = 0; row < rows; row += kPair) {
+        const char* from = x + row * row_bytes + k;
+        if (rows - row > kAmxRows) {
+          multiply<2>(from, row_bytes, steps, digits, sums[row / kPair % 2]);
+        } else {
+          multiply<1>(from, row_bytes, steps, digits, sums[row / kPair % 2]);
+        }
+        if (row > 0) scaled(row - kPair);
+      }
+      scaled((rows - 1) / kPair * kPair);
+    }
+  }
+#endif
 };
 
 using Int4 = Grouped<4>;

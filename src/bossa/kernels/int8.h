@@ -4,7 +4,7 @@
 // 64 bytes; [2 ceil(K / 4)][16][2] int8. w = q * block scale * scale. Outputs past N and steps past K are zeros.
 #pragma once
 
-#include "integers.h"
+#include "amx.h"
 
 namespace bossa {
 
@@ -12,6 +12,7 @@ namespace bossa {
 struct Int8 {
   static constexpr int kBlock = 32;  // steps of k in one integer sum
   static constexpr int kRows = kIntegerRows;
+  static constexpr int kAmxSteps = kBlock;  // of k in a tile
   static constexpr int kPackedRows = INT32_MAX;
   struct Unpacked {};  // weights are widened as they are loaded, which costs as much as loading them widened
 
@@ -20,8 +21,11 @@ struct Int8 {
     return 64 + detail::round_up((size_t)detail::ceil_div(K, kBlock) * kLanes, 64);
   }
   static constexpr size_t panel_bytes(int K) { return head_bytes(K) + words(K) * kLanes; }
-  // A row: the activations as words, then their scale.
-  static constexpr size_t row_bytes(int K) { return detail::round_up(words(K) * 2 + sizeof(float), 64) + 64; }
+  // A row: the activations as words, or for tiles as their lower bytes and then their upper ones; and their scale.
+  static constexpr size_t bytes(int K) { return detail::round_up((size_t)K, 64); }
+  static constexpr size_t row_bytes(int K) { return 2 * bytes(K) + 64; }
+  static float& row_scale(char* row, int K) { return *(float*)(row + 2 * bytes(K)); }
+  static float row_scale(const char* row, int K) { return *(const float*)(row + 2 * bytes(K)); }
 
   // One weight of a packed matrix.
   static float weight(const char* panels, int K, int output, int k) {
@@ -42,7 +46,7 @@ struct Int8 {
       store_words(last, load_n(x + k, K - k) * inverse);
       memcpy(q + k, last, (words(K) - (size_t)k) * sizeof(int16_t));
     }
-    *(float*)(row + words(K) * 2) = most / 32767.0f;
+    row_scale(row, K) = most / 32767.0f;
   }
 
   // Steps of k in the block from k on; the last one's are whole pairs.
@@ -83,12 +87,101 @@ struct Int8 {
         const f16 here = to_float(sums[r][p]);
         f16 sum = k == 0 ? here * scale : fma(here, scale, load(to));
         if (k + kBlock >= K) {
-          sum = sum * (output_scale * splat(*(const float*)(rows + r * row_bytes + words(K) * 2)));
+          sum = sum * (output_scale * splat(row_scale(rows + r * row_bytes, K)));
         }
         store(to, sum);
       }
     }
   }
+
+#if defined(BOSSA_AMX)
+  static constexpr int kChunk = 256;  // steps of k whose weights are prepared together
+
+  static void quantize_for_amx(const float* x, int K, char* row) {
+    const float most = detail::magnitude(x, K);
+    const f16 inverse = splat(most > 0.0f ? 32767.0f / most : most);
+    int8_t *low = (int8_t*)row, *high = low + bytes(K);
+    for (int k = 0; k < (int)bytes(K); k += kLanes) {
+      const __m512i q = _mm512_cvtps_epi32((load_n(x + k, K - k) * inverse).v);
+      _mm_storeu_si128((__m128i*)(low + k), _mm512_cvtepi32_epi8(q));
+      _mm_storeu_si128((__m128i*)(high + k), _mm512_cvtepi32_epi8(_mm512_srai_epi32(q, 8)));
+    }
+    row_scale(row, K) = most / 32767.0f;
+  }
+
+  // Of a panel's steps from k on: quads, zeros past K, and the scales of their blocks as floats.
+  static void to_quads(const char* panel, int K, int k, int steps, uint8_t* quads, float* scales) {
+    const __m512i places = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
+                                            23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k * kLanes;
+    const int packed = detail::ceil_div(steps, 4);
+    for (int i = 0; i < packed; i++) {
+      __builtin_prefetch(from + (packed + i) * 64);
+      const __m512i pairs = _mm512_loadu_si512(from + i * 64);
+      _mm512_storeu_si512(quads + i * 64, _mm512_permutexvar_epi16(places, pairs));
+    }
+    const int blocks = detail::ceil_div(steps, kBlock);
+    for (int i = packed; i < blocks * kBlock / 4; i++) _mm512_storeu_si512(quads + i * 64, _mm512_setzero_si512());
+    for (int b = 0; b < blocks; b++) {
+      store(scales + b * kLanes, load_bytes((const uint8_t*)panel + 64 + (k / kBlock + b) * kLanes));
+    }
+  }
+
+  // The products of a tile of rows and one block, of their lower and of their upper bytes.
+  static void multiply(const char* rows, size_t row_bytes, size_t upper, const uint8_t* quads, int32_t* sums) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_loadd(4, rows, row_bytes);
+    _tile_loadd(5, rows + upper, row_bytes);
+    _tile_loadd(6, quads, 64);
+    _tile_dpbusd(0, 4, 6);
+    _tile_dpbssd(1, 5, 6);
+    _tile_stored(0, sums, 64);
+    _tile_stored(1, sums + detail::kAmxSums, 64);
+  }
+
+  static void add_scaled_block(const int32_t* sums, f16 scale, f16 (&acc)[kAmxRows]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kAmxRows; r++) {
+      const __m512i high = _mm512_loadu_si512(sums + detail::kAmxSums + r * kLanes);
+      const Sums all{_mm512_add_epi32(_mm512_slli_epi32(high, 8), _mm512_loadu_si512(sums + r * kLanes))};
+      acc[r] = fma(to_float(all), scale, acc[r]);
+    }
+  }
+
+  // out[r][0..16) = the products of `rows` rows and one panel. Rows are read and written in whole tiles.
+  static void amx_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out,
+                       size_t out_stride) {
+    alignas(64) uint8_t quads[kChunk * kLanes];
+    alignas(64) float scales[kChunk / kBlock * kLanes];
+    alignas(64) int32_t sums[2][2 * detail::kAmxSums];
+    const f16 output_scale = load((const float*)panel);
+    for (int k = 0; k < K; k += kChunk) {
+      const int steps = K - k < kChunk ? K - k : kChunk, blocks = detail::ceil_div(steps, kBlock);
+      to_quads(panel, K, k, steps, quads, scales);
+      detail::stored_before_tiles(quads);
+      for (int row = 0; row < rows; row += kAmxRows) {
+        const char* from = x + row * row_bytes + k;
+        float* to = out + row * out_stride;
+        f16 acc[kAmxRows];
+        // With a negative zero an FMA has the product's own sign where that is zero.
+#pragma GCC unroll 16
+        for (int r = 0; r < kAmxRows; r++) acc[r] = k == 0 ? splat(-0.0f) : load(to + r * out_stride);
+        multiply(from, row_bytes, bytes(K), quads, sums[0]);
+        for (int b = 0; b + 1 < blocks; b++) {
+          multiply(from + (b + 1) * kBlock, row_bytes, bytes(K), quads + (b + 1) * kBlock * kLanes, sums[(b + 1) % 2]);
+          add_scaled_block(sums[b % 2], load(scales + b * kLanes), acc);
+        }
+        add_scaled_block(sums[(blocks - 1) % 2], load(scales + (blocks - 1) * kLanes), acc);
+#pragma GCC unroll 16
+        for (int r = 0; r < kAmxRows; r++) {
+          if (k + kChunk >= K) acc[r] = acc[r] * (output_scale * splat(row_scale(from - k + r * row_bytes, K)));
+          store(to + r * out_stride, acc[r]);
+        }
+      }
+    }
+  }
+#endif
 };
 
 }  // namespace bossa

@@ -129,10 +129,11 @@ struct LinearPlan {
 };
 
 // chunk: the panels that are best summed together; a multiple of what the epilogue needs together.
-inline LinearPlan plan_linear(int rows, int panels, int chunk, int group, size_t panel_bytes, int workers) {
+inline LinearPlan plan_linear(int rows, int panels, int chunk, int group, size_t panel_bytes, int workers,
+                              int tile_rows = kTileRows) {
   LinearPlan plan;
   plan.row_blocks = ceil_div(rows, kBlockRows);
-  plan.block_rows = ceil_div(ceil_div(rows, plan.row_blocks), kTileRows) * kTileRows;
+  plan.block_rows = ceil_div(ceil_div(rows, plan.row_blocks), tile_rows) * tile_rows;
   plan.row_blocks = ceil_div(rows, plan.block_rows);
   // Smaller chunks reuse less of what is in cache, and are worth it only where workers would find nothing to do.
   while (chunk % (2 * group) == 0 && ceil_div(panels, chunk) * plan.row_blocks < 2 * workers) chunk /= 2;

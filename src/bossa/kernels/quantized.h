@@ -11,6 +11,10 @@ namespace bossa {
 // The most rows that every worker quantizes for itself instead of meeting the others.
 constexpr int kOwnRows = 8;
 
+// Rows of quantized activations that a team needs memory for: those of a step, each worker's own, and what is read past
+// the last row, of which nothing is used.
+constexpr int quantized_rows(int max_rows, int workers) { return max_rows + kOwnRows * workers + kAmxRows; }
+
 namespace detail {
 
 // One block of k for MR rows and NP panels.
@@ -108,8 +112,8 @@ inline void each_stretch(Worker& worker, int rows, const char* x, size_t row_byt
 
 }  // namespace detail
 
-// As `linear`, over weights packed as `Format`. scratch: max_rows + kOwnRows * workers rows of Format::row_bytes(K),
-// the same memory for every worker.
+// As `linear`, over weights packed as `Format`. scratch: quantized_rows(max_rows, workers) rows of
+// Format::row_bytes(K), the same memory for every worker.
 template <class Format, class Epilogue>
 inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ldx, const Format* weights, int N, int K,
                              int group, char* scratch, int max_rows, Epilogue&& epilogue) {
@@ -117,13 +121,24 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
   const size_t row_bytes = Format::row_bytes(K), panel_bytes = Format::panel_bytes(K);
   const int count = detail::ceil_div(N, kLanes);
   char* quantized = scratch;
+  const bool tiled = rows >= kFewestAmxRows;
+  const auto quantize = [&](int first, int last) {
+    for (int r = first; r < last; r++) {
+      char* to = quantized + (size_t)r * row_bytes;
+#if defined(BOSSA_AMX)
+      if (tiled) {
+        Format::quantize_for_amx(x + (size_t)r * ldx, K, to);
+        continue;
+      }
+#endif
+      Format::quantize(x + (size_t)r * ldx, K, to);
+    }
+  };
   if (rows <= kOwnRows) {
     quantized += ((size_t)max_rows + (size_t)worker.id * kOwnRows) * row_bytes;
-    for (int r = 0; r < rows; r++) Format::quantize(x + (size_t)r * ldx, K, quantized + (size_t)r * row_bytes);
+    quantize(0, rows);
   } else {
-    const int first = (int)((int64_t)rows * worker.id / worker.count);
-    const int last = (int)((int64_t)rows * (worker.id + 1) / worker.count);
-    for (int r = first; r < last; r++) Format::quantize(x + (size_t)r * ldx, K, quantized + (size_t)r * row_bytes);
+    quantize((int)((int64_t)rows * worker.id / worker.count), (int)((int64_t)rows * (worker.id + 1) / worker.count));
     worker.barrier();
   }
   if (rows <= detail::kStreamedRows) {
@@ -131,7 +146,21 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     return;
   }
   const int chunk = rows <= Format::kRows ? 2 : detail::kBlockPanels;
-  const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count);
+  const int tile_rows = tiled ? kAmxRows : kTileRows;
+  const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count, tile_rows);
+#if defined(BOSSA_AMX)
+  if (tiled) {
+    const detail::Tiles tiles(Format::kAmxSteps);
+    const auto sum = [&](int row, int n_rows, int p, int n, float* sums, int) {
+      for (int i = 0; i < n; i++) {
+        Format::amx_sums(n_rows, quantized + (size_t)row * row_bytes, row_bytes, K,
+                         panels + (size_t)(p + i) * panel_bytes, sums + i * kLanes, detail::kSumsStride);
+      }
+    };
+    detail::each_unit(worker, plan, rows, count, sum, epilogue);
+    return;
+  }
+#endif
   const auto sum = [&](int row, int n_rows, int p, int n, float* sums, int) {
     const char* from = quantized + (size_t)row * row_bytes;
     for (int i = 0; i < n; i++) {
