@@ -85,8 +85,11 @@ def install(engine: str, python: str) -> Command:
     """What installs an engine. Only transformers shares our constraints; of torch all take the version in them."""
     pinned = next(line.strip() for line in CONSTRAINTS.read_text().splitlines() if line.startswith("torch=="))
     packages = [pinned if name == "torch" else name for name in PACKAGES[engine]]
-    constraints = ["-c", str(CONSTRAINTS)] if engine == "transformers" else []
-    return [python, "-m", "pip", "install", "-q", *constraints, *packages]
+    options = {
+        "transformers": ["-c", str(CONSTRAINTS)],
+        "llamacpp": ["--no-cache-dir"],  # what is in the cache may have been built otherwise
+    }
+    return [python, "-m", "pip", "install", "-q", *options.get(engine, []), *packages]
 
 
 def make_environment(folder: Path, engine: str) -> str | None:

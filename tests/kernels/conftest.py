@@ -16,7 +16,7 @@ from bossa.cpu import supports
 
 HERE = Path(__file__).parent
 SHIMS = ("math", "linear", "quantized", "pack", "attention", "team")
-INTEGERS = ("quantized",)
+INTEGERS = ("quantized", "attention")
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-math-errno"]
 SHIMS_OF = {
     **{"portable": SHIMS, "x86-64-v3": SHIMS, "x86-64-v4": SHIMS},

@@ -146,6 +146,8 @@ def head_bytes(dim: int, v_dim: int, kv_precision: KvPrecision) -> int:
     """What a head takes in a page: `HeadLayout` of the kernels."""
     element = KV_BYTES[kv_precision]
     scales = 2 * 4 * PAGE if kv_precision == "int8" else 0
+    if kv_precision == "int8":
+        dim = round_up(dim, 4)
     return round_up(element * PAGE * dim, 64) + element * PAGE * round_up(v_dim, PANEL) + scales
 
 

@@ -3,7 +3,7 @@
 // a row may not see take no part, not even as zeros.
 #pragma once
 
-#include "attention_block.h"
+#include "attention_int8.h"
 #include "team.h"
 
 namespace bossa {
@@ -102,17 +102,30 @@ inline void place(QueryTile& tile) {
   tile.q = tile.floats + 2 * outputs;
 }
 
+template <class W>
 inline void load_queries(const AttentionShape& shape, QueryTile& tile, const Rows& rows) {
   const bool curved = shape.softcap > 0.0f || shape.bias != nullptr;
   const f16 scale = splat(curved ? shape.scale : shape.scale * kLog2E);
-  for (int i = 0; i < tile.rows * tile.heads; i++) {
+  const int queries = tile.rows * tile.heads;
+  for (int i = 0; i < queries; i++) {
     const float* from = rows.q + (size_t)(i / tile.heads) * rows.ldq +
                         (tile.first_head + i % tile.heads) * rows.q_head_stride;
-    float* to = tile.q + (size_t)i * (size_t)shape.dim;
-    for (int d = 0; d < shape.dim; d += kLanes) {
-      store_n(to + d, load_n(from + d, shape.dim - d) * scale, shape.dim - d);
+    if constexpr (kScaled<W>) {
+      quantize_query(shape, tile, i, from, scale);
+    } else {
+      float* to = tile.q + (size_t)i * (size_t)shape.dim;
+      for (int d = 0; d < shape.dim; d += kLanes) {
+        store_n(to + d, load_n(from + d, shape.dim - d) * scale, shape.dim - d);
+      }
     }
   }
+#if defined(BOSSA_AMX)
+  if constexpr (kScaled<W>) {
+    tile.tiled = tiles_pay(shape, queries);
+    if (tile.tiled) split_queries(shape, tile);
+    stored_before_tiles(tile.q_digits);
+  }
+#endif
 }
 
 inline void write_out(const AttentionShape& shape, const QueryTile& tile, const Sums& sums, const Rows& rows) {
@@ -137,7 +150,7 @@ inline SpanRange spans_of(const AttentionShape& shape, const QueryTile& tile) {
 // All spans of a unit of work, one after the other.
 template <class W>
 inline void attend(const AttentionShape& shape, QueryTile& tile, void* kv, const Rows& rows) {
-  load_queries(shape, tile, rows);
+  load_queries<W>(shape, tile, rows);
   const SpanRange spans = spans_of(shape, tile);
   if (spans.first < spans.last) clear(tile, tile.all);
   for (int span = spans.first; span <= spans.last; span++) {
@@ -242,6 +255,8 @@ inline void attention(Worker& worker, const AttentionShape& shape, void* kv, con
                       size_t ldq, ptrdiff_t q_head_stride, float* out, size_t ldo, float* partials) {
   const detail::AttentionPlan plan = detail::plan_attention(shape, batch, worker.count);
   detail::QueryTile tile;
+  const detail::TilesOf<W> tiles;
+  (void)tiles;
   const auto rows_from = [&](int row) {
     return detail::Rows{q + (size_t)row * ldq, ldq, q_head_stride, out + (size_t)row * ldo, ldo};
   };
@@ -264,7 +279,7 @@ inline void attention(Worker& worker, const AttentionShape& shape, void* kv, con
     if (units.spans == 1 || spans.first == spans.last) {
       if (number % units.spans == 0) detail::attend<W>(shape, tile, kv, rows);
     } else if (number % units.spans >= spans.first && number % units.spans <= spans.last) {
-      detail::load_queries(shape, tile, rows);
+      detail::load_queries<W>(shape, tile, rows);
       detail::attend_span<W>(shape, tile, kv, number % units.spans);
       detail::save(tile, partials + (size_t)ticket * plan.stride);
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ahead.h"
+#include "amx.h"
 #include "math.h"
 
 namespace bossa {
@@ -10,6 +11,9 @@ namespace detail {
 // Queries (a row and a head are one) that walk the blocks together, and the floats of their q and outputs.
 constexpr int kMaxQueries = 48;
 constexpr int kQueryFloats = 32768;
+
+// Tiles of AMX take as many queries as are worth it, with no more features than there is room for.
+constexpr int kFewestAmxQueries = 6, kMostAmxDim = 256;
 
 // What a softmax has come to: for each query its largest score, the sum of its weights, and its weighted values, not
 // yet divided by that sum. No weights yet: -inf, 0 and zeros.
@@ -27,7 +31,7 @@ struct QueryTile {
   int next_head;  // whose keys and values are read after these, by as many queries; -1 where that is not known
   const int32_t* positions;  // [rows]
   const int32_t* block_table;
-  float* q;   // [queries][dim], scaled
+  float* q;   // [queries][dim], scaled; of int8 keys words instead, see attention_int8.h
   Sums span;  // of the span that is walked
   Sums all;   // of the spans before it
   Ahead ahead;
@@ -35,6 +39,14 @@ struct QueryTile {
   alignas(64) float base[kMaxQueries];   // what the current block's scores are reduced by
   alignas(64) float decay[kMaxQueries];  // 2^(old top - new top)
   int first[kMaxQueries], last[kMaxQueries];  // positions of the block that a query sees: first .. last - 1
+  // Of int8 keys and values: what a level of a query stands for, and of its weights; these, [queries][kBlock]; and the
+  // digits of both, where the queries go by tiles.
+  float q_step[kMaxQueries], w_step[kMaxQueries];
+  alignas(64) int16_t weight_words[kMaxQueries * kBlock];
+#if defined(BOSSA_AMX)
+  bool tiled;
+  alignas(64) uint8_t q_digits[2 * kMaxQueries * kMostAmxDim], weight_digits[2 * kMaxQueries * kBlock];
+#endif
   alignas(64) float tops[2 * kMaxQueries], totals[2 * kMaxQueries];
   alignas(64) float floats[kQueryFloats];
 };
@@ -48,13 +60,13 @@ struct Int {
   static constexpr int value = N;
 };
 
-// The rows of the tallest register tile when `count` rows are cut into as few as can be, all nearly as tall, known to
-// the compiler.
-template <int MR = kTileRows, class F>
+// The rows of the tallest register tile when `count` rows are cut into as few as can be, of `most` at most and all nearly
+// as tall, known to the compiler.
+template <int most = kTileRows, int MR = most, class F>
 inline void with_height(int count, F&& f) {
   if constexpr (MR > 1) {
-    const int tiles = (count + kTileRows - 1) / kTileRows;
-    if ((count + tiles - 1) / tiles < MR) return with_height<MR - 1>(count, f);
+    const int tiles = (count + most - 1) / most;
+    if ((count + tiles - 1) / tiles < MR) return with_height<most, MR - 1>(count, f);
   }
   f(Int<MR>());
 }
@@ -91,6 +103,7 @@ inline void score_tile(const float* q, int dim, const W* keys, float* scores, Ah
 template <class W>
 inline void score_block(const AttentionShape& shape, QueryTile& tile, int first, int last, int first_page, int end_page,
                         const HeadPage<W>* pages) {
+  static_assert(!kScaled<W>, "int8 has its own");
   with_height(last - first, [&](auto tallest) {
     constexpr int MR = decltype(tallest)::value;
     constexpr int NP = tile_panels(MR, kPagePanels);
@@ -131,16 +144,24 @@ inline float logits(const AttentionShape& shape, float* scores, int first, int l
   return maximum(largest);
 }
 
-// Turns one query's logits into weights, and returns their sum.
+// Turns one query's logits into weights, and returns their sum. Where values have scales, weights are multiplied by them,
+// zeros where nothing is seen, and the largest is `most`.
 template <class W>
-inline float weights(float* scores, float base, int first, int last, const HeadPage<W>* pages) {
-  f16 total = splat(0.0f);
+inline float weights(float* scores, float base, int first, int last, const HeadPage<W>* pages, float* most) {
+  f16 total = splat(0.0f), largest = splat(0.0f);
   for (int p = first / kLanes * kLanes; p < last; p += kLanes) {
     f16 weight = exp2_nonpositive(load(scores + p) - splat(base));
     total = total + weight;
-    if constexpr (kScaled<W>) weight = weight * load(pages[p / kPage].value_scales + p % kPage);
+    if constexpr (kScaled<W>) {
+      weight = weight * load(pages[p / kPage].value_scales + p % kPage);
+      if (first > p || last < p + kLanes) {
+        weight = where(lane_mask_n(last - p) - lane_mask_n(first - p), weight, splat(0.0f));
+      }
+      largest = max(largest, weight);
+    }
     store(scores + p, weight);
   }
+  if constexpr (kScaled<W>) *most = maximum(largest);
   return sum(total);
 }
 
@@ -231,6 +252,8 @@ inline void look_ahead(const AttentionShape& shape, QueryTile& tile, void* kv, i
   ahead.lines = (int)(ahead.bytes / 64) * ahead.count / times + 1;
 }
 
+inline void quantize_weights(QueryTile& tile, int i, float most, int begin, int end);
+
 // The block of positions that starts at `start`, for all queries that see some of it.
 template <class W>
 inline void attend_block(const AttentionShape& shape, QueryTile& tile, void* kv, int start) {
@@ -271,7 +294,9 @@ inline void attend_block(const AttentionShape& shape, QueryTile& tile, void* kv,
     store_n(tile.decay + i, exp2_nonpositive(load_n(tile.decay + i, last - i)), last - i);
   }
   for (int i = first; i < last; i++) {
-    const float total = weights(tile.scores + i * kBlock, tile.base[i], tile.first[i], tile.last[i], pages);
+    float most;
+    const float total = weights(tile.scores + i * kBlock, tile.base[i], tile.first[i], tile.last[i], pages, &most);
+    if constexpr (kScaled<W>) quantize_weights(tile, i, most, oldest, newest);
     tile.span.total[i] = __builtin_fmaf(tile.span.total[i], tile.decay[i], total);
   }
   weigh_block(tile, first, last, pages);

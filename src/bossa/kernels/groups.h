@@ -52,16 +52,28 @@ struct Grouped {
     return (float)(u * of_group[0]) * scales[lane] - (float)of_group[kLanes] * steps[lane];
   }
 
+  // One block of a row: its `steps` activations as bytes, zeros after them, and what belongs to it.
+  static void quantize_block(const float* x, int steps, int8_t* q, Block* block) {
+    alignas(64) float last[kBlock];
+    if (steps < kBlock) {
+      memset(last, 0, sizeof last);
+      memcpy(last, x, (size_t)steps * sizeof(float));
+      x = last;
+    }
+    f16 most = splat(0.0f);
+    for (int i = 0; i < kBlock; i += kLanes) most = max(most, abs(load(x + i)));
+    const float top = detail::divisible(maximum(most));
+    const f16 inverse = splat(top > 0.0f ? 127.0f / top : top);
+    block->scale = top / 127.0f;
+    for (int i = 0; i < kBlock; i += kLanes) store_bytes(q + i, load(x + i) * inverse);
+    for (int g = 0; g < kBlockGroups; g++) block->sums[g] = (int16_t)sum_group(q + g * kGroup);
+  }
+
   static void quantize(const float* x, int K, char* row) {
     Block* block = (Block*)(row + bytes(K));
     int8_t* q = (int8_t*)row;
     for (int k = 0; k < K; k += kBlock, block++, q += kBlock) {
-      const int steps = K - k < kBlock ? K - k : kBlock;
-      const float most = detail::magnitude(x + k, steps);
-      const f16 inverse = splat(most > 0.0f ? 127.0f / most : most);
-      block->scale = most / 127.0f;
-      for (int i = 0; i < kBlock; i += kLanes) store_bytes(q + i, load_n(x + k + i, steps - i) * inverse);
-      for (int g = 0; g < kBlockGroups; g++) block->sums[g] = (int16_t)sum_group(q + g * kGroup);
+      quantize_block(x + k, K - k < kBlock ? K - k : kBlock, q, block);
     }
   }
 
@@ -186,7 +198,17 @@ struct Grouped {
   }
 
 #if defined(BOSSA_AMX)
-  static void quantize_for_amx(const float* x, int K, char* row) { quantize(x, K, row); }
+  // Rows for tiles, 16 at a time: first their bytes, [bytes(K) / 64][16][64], then the blocks of each. `row`: where the
+  // first of the 16 would lie alone.
+  static void quantize_for_amx(const float* x, int K, char* rows, int row) {
+    int8_t* tile = (int8_t*)rows + row * kAmxSteps;
+    Block* block = (Block*)(rows + kAmxRows * bytes(K)) + (size_t)row * (bytes(K) / kBlock);
+    for (int k = 0; k < K; k += kBlock, block++) {
+      alignas(64) int8_t q[kBlock];
+      quantize_block(x + k, K - k < kBlock ? K - k : kBlock, q, block);
+      for (int i = 0; i < kBlock; i += kAmxSteps, tile += kAmxRows * kAmxSteps) memcpy(tile, q + i, kAmxSteps);
+    }
+  }
 
   // A panel's block for tiles: quads times their group's scale, in two digits of eight bits, and the minima.
   struct alignas(64) Digits {
@@ -198,17 +220,22 @@ struct Grouped {
     const uint8_t* head = (const uint8_t*)panel + 128 + (size_t)k / kGroup * 2 * kLanes;
     const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
     uint8_t *low = to->low, *high = to->high;
+    const __mmask64 odds = 0xaaaaaaaaaaaaaaaaull;
     for (int g = 0; g < steps / kGroup; g++) {
       for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(from + steps / kGroup * kBytes + i);
       const __m512i scales = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(head + g * 2 * kLanes)));
-      const __m512i even = _mm512_or_si512(scales, _mm512_slli_epi32(scales, 16)), odd = _mm512_slli_epi16(even, 8);
+      const __m512i even_scales = _mm512_or_si512(scales, _mm512_slli_epi32(scales, 16));
+      const __m512i odd_scales = _mm512_slli_epi16(even_scales, 8);
 #pragma GCC unroll 4
       for (int q = 0; q < kGroupQuads; q += 2) {
         Quads two[2];
         load_two(from, q, &two[0], &two[1]);
 #pragma GCC unroll 2
         for (int i = 0; i < 2; i++, low += 64, high += 64) {
-          store_digits(_mm512_maddubs_epi16(even, two[i].all), _mm512_maddubs_epi16(odd, two[i].all), low, high);
+          const __m512i even = _mm512_maddubs_epi16(even_scales, two[i].all);
+          const __m512i odd = _mm512_maddubs_epi16(odd_scales, two[i].all);
+          _mm512_store_si512(low, _mm512_mask_mov_epi8(even, odds, _mm512_slli_epi16(odd, 8)));
+          _mm512_store_si512(high, _mm512_mask_mov_epi8(odd, ~odds, _mm512_srli_epi16(even, 8)));
         }
       }
       from += kBytes;
@@ -221,88 +248,90 @@ struct Grouped {
     for (int g = 0; g < steps / kGroup; g += 2) to->minima[g / 2] = minima(head + g * 2 * kLanes);
   }
 
-  // The lower and the upper bytes of products of even and of odd bytes, in the order of those.
-  static void store_digits(__m512i even, __m512i odd, uint8_t* low, uint8_t* high) {
-    const __mmask64 odds = 0xaaaaaaaaaaaaaaaaull;
-    _mm512_storeu_si512(low, _mm512_mask_mov_epi8(even, odds, _mm512_slli_epi16(odd, 8)));
-    _mm512_storeu_si512(high, _mm512_mask_mov_epi8(odd, ~odds, _mm512_srli_epi16(even, 8)));
-  }
-
-  // The sums of two (or one) tiles of rows over one block, by digit.
-  template <int kTiles>
-  static void multiply(const char* rows, size_t row_bytes, int steps, const Digits& digits, int32_t* sums) {
+  // sums[p][digit] = the products of a tile of rows and one block of NP panels.
+  template <int NP>
+  static void multiply(const char* rows, int steps, const Digits (&digits)[NP], int32_t* sums) {
     _tile_zero(0);
     _tile_zero(1);
-    if (kTiles > 1) {
+    if (NP > 1) {
       _tile_zero(2);
       _tile_zero(3);
     }
     for (int i = 0; i < steps; i += kAmxSteps) {
-      _tile_loadd(4, rows + i, row_bytes);
-      _tile_loadd(6, digits.low + i * kLanes, 64);
+      _tile_loadd(4, rows + i * kAmxRows, kAmxSteps);
+      _tile_loadd(6, digits[0].low + i * kLanes, 64);
       _tile_dpbsud(0, 4, 6);
-      _tile_loadd(7, digits.high + i * kLanes, 64);
+      _tile_loadd(7, digits[0].high + i * kLanes, 64);
       _tile_dpbsud(1, 4, 7);
-      if (kTiles > 1) {
-        _tile_loadd(5, rows + kAmxRows * row_bytes + i, row_bytes);
-        _tile_dpbsud(2, 5, 6);
-        _tile_dpbsud(3, 5, 7);
+      if (NP > 1) {
+        _tile_loadd(6, digits[NP - 1].low + i * kLanes, 64);
+        _tile_dpbsud(2, 4, 6);
+        _tile_loadd(7, digits[NP - 1].high + i * kLanes, 64);
+        _tile_dpbsud(3, 4, 7);
       }
     }
     _tile_stored(0, sums, 64);
     _tile_stored(1, sums + detail::kAmxSums, 64);
-    if (kTiles > 1) {
+    if (NP > 1) {
       _tile_stored(2, sums + 2 * detail::kAmxSums, 64);
       _tile_stored(3, sums + 3 * detail::kAmxSums, 64);
     }
   }
 
-  // out[r] (+)= the scaled sums of one block for `rows` rows, of which `sums` holds tiles of digits.
-  static void scale_block(int rows, const char* blocks, size_t row_bytes, int steps, const char* panel,
-                          const Digits& digits, const int32_t* sums, bool first, float* out, size_t out_stride) {
-    const f16 scale = load((const float*)panel), step = -load((const float*)panel + kLanes);
-    const Pairs minima[2] = {digits.minima[0], steps > 2 * kGroup ? digits.minima[1] : digits.minima[0]};
+  // out[r][16 p ..] (+)= the scaled sums of one block, of `rows` rows of a tile.
+  template <int NP>
+  static void scale_tile(int rows, const Block* blocks, size_t next_row, int steps, const char* const (&panels)[NP],
+                         const Digits (&digits)[NP], const int32_t* sums, bool first, float* out, size_t out_stride) {
+    f16 scale[NP], step[NP];
+    Pairs lower[NP], upper[NP];
+#pragma GCC unroll 2
+    for (int p = 0; p < NP; p++) {
+      scale[p] = load((const float*)panels[p]);
+      step[p] = -load((const float*)panels[p] + kLanes);
+      lower[p] = digits[p].minima[0];
+      upper[p] = digits[p].minima[steps > 2 * kGroup ? 1 : 0];  // where there are none, with sums of zeros
+    }
     for (int r = 0; r < rows; r++) {
-      const Block& block = *(const Block*)(blocks + r * row_bytes);
-      const int32_t* low = sums + r / kAmxRows * 2 * detail::kAmxSums + r % kAmxRows * kLanes;
-      const __m512i high = _mm512_loadu_si512(low + detail::kAmxSums);
-      const Sums all{_mm512_add_epi32(_mm512_slli_epi32(high, 8), _mm512_loadu_si512(low))};
-      Sums less = no_sums();
-      add_pairs(less, minima[0], block.sums);
-      if (steps > 2 * kGroup) add_pairs(less, minima[1], block.sums + 2);
-      const f16 sum = fma(to_float(less), step, to_float(all) * scale);
-      float* to = out + r * out_stride;
-      store(to, first ? sum * splat(block.scale) : fma(sum, splat(block.scale), load(to)));
+      const Block& block = blocks[(size_t)r * next_row];
+      const f16 row_scale = splat(block.scale);
+#pragma GCC unroll 2
+      for (int p = 0; p < NP; p++) {
+        const int32_t* low = sums + p * 2 * detail::kAmxSums + r * kLanes;
+        const __m512i high = _mm512_loadu_si512(low + detail::kAmxSums);
+        const Sums all{_mm512_add_epi32(_mm512_slli_epi32(high, 8), _mm512_loadu_si512(low))};
+        Sums less = no_sums();
+        add_pairs(less, lower[p], block.sums);
+        add_pairs(less, upper[p], block.sums + 2);
+        const f16 sum = fma(to_float(less), step[p], to_float(all) * scale[p]);
+        float* to = out + r * out_stride + p * kLanes;
+        store(to, first ? sum * row_scale : fma(sum, row_scale, load(to)));
+      }
     }
   }
 
-  // out[r][0..16) = the products of `rows` rows and one panel. Rows are read in whole tiles.
-  static void amx_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out,
+  // out[r][16 p ..] = the products of `rows` rows, in tiles, and NP panels side by side.
+  template <int NP>
+  static void amx_sums(int rows, const char* x, size_t row_bytes, int K, const char* const (&panels)[NP], float* out,
                        size_t out_stride) {
-    constexpr int kPair = 2 * kAmxRows;
-    alignas(64) int32_t sums[2][4 * detail::kAmxSums];
-    Digits digits;
+    alignas(64) int32_t sums[2][2 * NP * detail::kAmxSums];
+    Digits digits[NP];
+    const size_t blocks = bytes(K) / kBlock;
     for (int k = 0; k < K; k += kBlock) {
       const int steps = Grouped::steps(K, k);
-      to_digits(panel, K, k, steps, &digits);
+      for (int p = 0; p < NP; p++) to_digits(panels[p], K, k, steps, &digits[p]);
       detail::stored_before_tiles(&digits);
-      const char* metas = (const char*)(blocks(x, K) + k / kBlock);
       const auto scaled = [&](int row) {
-        const int n = rows - row < kPair ? rows - row : kPair;
-        scale_block(n, metas + row * row_bytes, row_bytes, steps, panel, digits, sums[row / kPair % 2], k == 0,
-                    out + row * out_stride, out_stride);
+        const Block* first = (const Block*)(x + row * row_bytes + kAmxRows * bytes(K)) + k / kBlock;
+        scale_tile<NP>(rows - row < kAmxRows ? rows - row : kAmxRows, first, blocks, steps, panels, digits,
+                       sums[row / kAmxRows % 2], k == 0, out + row * out_stride, out_stride);
       };
-      // A pair of tiles is scaled while the next one is multiplied.
-      for (int row = 0; row < rows; row += kPair) {
-        const char* from = x + row * row_bytes + k;
-        if (rows - row > kAmxRows) {
-          multiply<2>(from, row_bytes, steps, digits, sums[row / kPair % 2]);
-        } else {
-          multiply<1>(from, row_bytes, steps, digits, sums[row / kPair % 2]);
-        }
-        if (row > 0) scaled(row - kPair);
+      // A tile is scaled while the next one is multiplied.
+      multiply<NP>(x + (size_t)k * kAmxRows, steps, digits, sums[0]);
+      for (int row = kAmxRows; row < rows; row += kAmxRows) {
+        multiply<NP>(x + row * row_bytes + (size_t)k * kAmxRows, steps, digits, sums[row / kAmxRows % 2]);
+        scaled(row - kAmxRows);
       }
-      scaled((rows - 1) / kPair * kPair);
+      scaled((rows - 1) / kAmxRows * kAmxRows);
     }
   }
 #endif

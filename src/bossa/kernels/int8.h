@@ -97,17 +97,23 @@ struct Int8 {
 #if defined(BOSSA_AMX)
   static constexpr int kChunk = 256;  // steps of k whose weights are prepared together
 
-  static void quantize_for_amx(const float* x, int K, char* row) {
+  // Rows for tiles, 16 at a time: [bytes(K) / 32][lower, upper][16][32] bytes, then their scales. `rows`: where the first
+  // of the 16 would lie alone.
+  static void quantize_for_amx(const float* x, int K, char* rows, int row) {
     const float most = detail::magnitude(x, K);
     const f16 inverse = splat(most > 0.0f ? 32767.0f / most : most);
-    int8_t *low = (int8_t*)row, *high = low + bytes(K);
+    int8_t* low = (int8_t*)rows + row * kAmxSteps;
     for (int k = 0; k < (int)bytes(K); k += kLanes) {
-      const __m512i q = _mm512_cvtps_epi32((load_n(x + k, K - k) * inverse).v);
-      _mm_storeu_si128((__m128i*)(low + k), _mm512_cvtepi32_epi8(q));
-      _mm_storeu_si128((__m128i*)(high + k), _mm512_cvtepi32_epi8(_mm512_srai_epi32(q, 8)));
+      const __m512i q = _mm512_cvtps_epi32((k + kLanes <= K ? load(x + k) * inverse : load_n(x + k, K - k) * inverse).v);
+      int8_t* to = low + (size_t)(k / kAmxSteps) * 2 * kAmxRows * kAmxSteps + k % kAmxSteps;
+      _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(q));
+      _mm_storeu_si128((__m128i*)(to + kAmxRows * kAmxSteps), _mm512_cvtepi32_epi8(_mm512_srai_epi32(q, 8)));
     }
-    row_scale(row, K) = most / 32767.0f;
+    row_scales(rows, K)[row] = most / 32767.0f;
   }
+
+  static float* row_scales(char* rows, int K) { return (float*)(rows + 2 * kAmxRows * bytes(K)); }
+  static const float* row_scales(const char* rows, int K) { return (const float*)(rows + 2 * kAmxRows * bytes(K)); }
 
   // Of a panel's steps from k on: quads, zeros past K, and the scales of their blocks as floats.
   static void to_quads(const char* panel, int K, int k, int steps, uint8_t* quads, float* scales) {
@@ -128,13 +134,13 @@ struct Int8 {
   }
 
   // The products of a tile of rows and one block, of their lower and of their upper bytes.
-  static void multiply(const char* rows, size_t row_bytes, size_t upper, const uint8_t* quads, int32_t* sums) {
+  static void multiply(const char* rows, const uint8_t* quads, int32_t* sums) {
     _tile_zero(0);
     _tile_zero(1);
-    _tile_loadd(4, rows, row_bytes);
-    _tile_loadd(5, rows + upper, row_bytes);
+    _tile_loadd(4, rows, kAmxSteps);
     _tile_loadd(6, quads, 64);
     _tile_dpbusd(0, 4, 6);
+    _tile_loadd(5, rows + kAmxRows * kAmxSteps, kAmxSteps);
     _tile_dpbssd(1, 5, 6);
     _tile_stored(0, sums, 64);
     _tile_stored(1, sums + detail::kAmxSums, 64);
@@ -149,9 +155,16 @@ struct Int8 {
     }
   }
 
-  // out[r][0..16) = the products of `rows` rows and one panel. Rows are read and written in whole tiles.
-  static void amx_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out,
+  // out[r][0..16) = the products of `rows` rows, in tiles, and one panel. Whole tiles of `out` are written.
+  template <int NP>
+  static void amx_sums(int rows, const char* x, size_t row_bytes, int K, const char* const (&panels)[NP], float* out,
                        size_t out_stride) {
+    if constexpr (NP > 1) {
+      for (int p = 0; p < NP; p++) amx_sums<1>(rows, x, row_bytes, K, {panels[p]}, out + p * kLanes, out_stride);
+      return;
+    }
+    const char* panel = panels[0];
+    constexpr int kTileBytes = 2 * kAmxRows * kAmxSteps;
     alignas(64) uint8_t quads[kChunk * kLanes];
     alignas(64) float scales[kChunk / kBlock * kLanes];
     alignas(64) int32_t sums[2][2 * detail::kAmxSums];
@@ -161,21 +174,22 @@ struct Int8 {
       to_quads(panel, K, k, steps, quads, scales);
       detail::stored_before_tiles(quads);
       for (int row = 0; row < rows; row += kAmxRows) {
-        const char* from = x + row * row_bytes + k;
+        const char* tiles = x + row * row_bytes;
+        const char* from = tiles + (size_t)(k / kBlock) * kTileBytes;
         float* to = out + row * out_stride;
         f16 acc[kAmxRows];
         // With a negative zero an FMA has the product's own sign where that is zero.
 #pragma GCC unroll 16
         for (int r = 0; r < kAmxRows; r++) acc[r] = k == 0 ? splat(-0.0f) : load(to + r * out_stride);
-        multiply(from, row_bytes, bytes(K), quads, sums[0]);
+        multiply(from, quads, sums[0]);
         for (int b = 0; b + 1 < blocks; b++) {
-          multiply(from + (b + 1) * kBlock, row_bytes, bytes(K), quads + (b + 1) * kBlock * kLanes, sums[(b + 1) % 2]);
+          multiply(from + (b + 1) * kTileBytes, quads + (b + 1) * kBlock * kLanes, sums[(b + 1) % 2]);
           add_scaled_block(sums[b % 2], load(scales + b * kLanes), acc);
         }
         add_scaled_block(sums[(blocks - 1) % 2], load(scales + (blocks - 1) * kLanes), acc);
 #pragma GCC unroll 16
         for (int r = 0; r < kAmxRows; r++) {
-          if (k + kChunk >= K) acc[r] = acc[r] * (output_scale * splat(row_scale(from - k + r * row_bytes, K)));
+          if (k + kChunk >= K) acc[r] = acc[r] * (output_scale * splat(row_scales(tiles, K)[r]));
           store(to + r * out_stride, acc[r]);
         }
       }

@@ -36,12 +36,14 @@ constexpr int kNibbleBytes = kGroup * kLanes / 2;
 
 namespace detail {
 
-// Largest |x| of K floats, 0 when that is too small to divide by.
+// A largest magnitude, 0 when it is too small to divide by.
+inline float divisible(float most) { return most < 1e-30f ? 0.0f : most; }
+
+// Largest |x| of K floats, or 0.
 inline float magnitude(const float* x, int K) {
   f16 most = splat(0.0f);
   for (int k = 0; k < K; k += kLanes) most = max(most, abs(load_n(x + k, K - k)));
-  const float result = maximum(most);
-  return result < 1e-30f ? 0.0f : result;
+  return divisible(maximum(most));
 }
 
 // Fewer rows wait for the weights, which are then prefetched so many bytes ahead, less where several panels are read.

@@ -123,6 +123,13 @@ inline void store_pairs(int16_t* p, Pairs w) {
   _mm256_storeu_si256((__m256i*)(p + 16), w.hi);
 }
 
+// Steps 0 and 1, and steps 2 and 3, of 16 outputs from four signed bytes each, whose places are 0, 2, 1, 3.
+inline void load_signed_quads(const int8_t* p, Pairs* first, Pairs* second) {
+  const __m256i lo = _mm256_loadu_si256((const __m256i*)p), hi = _mm256_loadu_si256((const __m256i*)(p + 32));
+  *first = {_mm256_srai_epi16(_mm256_slli_epi16(lo, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(hi, 8), 8)};
+  *second = {_mm256_srai_epi16(lo, 8), _mm256_srai_epi16(hi, 8)};
+}
+
 inline Sums no_sums() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 
 // sums += w . x, where x points at 2 words.

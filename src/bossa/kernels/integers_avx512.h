@@ -102,6 +102,13 @@ inline Pairs load_pairs(const uint8_t* p, const uint8_t* q) {
 
 inline void store_pairs(int16_t* p, Pairs w) { _mm512_storeu_si512(p, w.all); }
 
+// Steps 0 and 1, and steps 2 and 3, of 16 outputs from four signed bytes each, whose places are 0, 2, 1, 3.
+inline void load_signed_quads(const int8_t* p, Pairs* first, Pairs* second) {
+  const __m512i all = _mm512_loadu_si512(p);
+  first->all = _mm512_srai_epi16(_mm512_slli_epi16(all, 8), 8);
+  second->all = _mm512_srai_epi16(all, 8);
+}
+
 inline Sums no_sums() { return {_mm512_setzero_si512()}; }
 
 // sums += w . x, where x points at 2 words.
@@ -119,9 +126,11 @@ inline f16 to_float(Sums sums) { return {_mm512_cvtepi32_ps(sums.all)}; }
 
 // The sum of 32 signed bytes.
 inline int sum_group(const int8_t* p) {
-  int sum = 0;
-  for (int i = 0; i < 32; i++) sum += p[i];
-  return sum;
+  const __m256i words = _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_loadu_si256((const __m256i*)p));
+  const __m256i eight = _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
 // Rounds to the nearest integers, halves to even; |x| <= 127, as bytes, and |x| <= 32,767, as words.

@@ -102,6 +102,11 @@ inline Pairs load_pairs(const uint8_t* p, const uint8_t* q) {
 
 inline void store_pairs(int16_t* p, Pairs w) { memcpy(p, w.at, sizeof w.at); }
 
+// Steps 0 and 1, and steps 2 and 3, of 16 outputs from four signed bytes each, whose places are 0, 2, 1, 3.
+inline void load_signed_quads(const int8_t* p, Pairs* first, Pairs* second) {
+  for (int i = 0; i < 2 * kLanes; i++) first->at[i] = p[2 * i], second->at[i] = p[2 * i + 1];
+}
+
 inline Sums no_sums() { return {}; }
 
 // sums += w . x, where x points at 2 words.

@@ -34,14 +34,26 @@ constexpr int kPagePanels = kPage / kLanes;
 constexpr size_t panels_of(int n) { return (size_t)(n + kLanes - 1) / kLanes; }
 constexpr size_t whole_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
+// Steps of an integer product that lie side by side for each lane, and their places: first, third, second, fourth, so that
+// the even and the odd bytes are two steps each that follow one another.
+constexpr int kQuad = 4;
+constexpr int kQuadPlace[kQuad] = {0, 2, 1, 3};
+
+// A head's dimensions as they are stored: int8 has whole quads.
+template <class W>
+constexpr size_t stored_dim(int dim) {
+  return sizeof(W) == 1 ? round_up((size_t)dim, kQuad) : (size_t)dim;
+}
+
 // A head's part of a page, in bytes from its start. Keys are [kPagePanels][dim][16], lanes over positions; values are
-// [panels of v_dim][kPage][16], lanes over features; the scales, where there are any, are [kPage].
+// [panels of v_dim][kPage][16], lanes over features. In int8 four steps lie side by side for each lane: keys are
+// [kPagePanels][dim / 4][16][4], values [panels of v_dim][kPage / 4][16][4]; their scales are [kPage] each.
 template <class W>
 struct HeadLayout {
   size_t key_scales, values, value_scales, bytes;
 
   constexpr HeadLayout(int dim, int v_dim)
-      : key_scales(whole_lines(sizeof(W) * kPage * (size_t)dim)),
+      : key_scales(whole_lines(sizeof(W) * kPage * stored_dim<W>(dim))),
         values(key_scales + (kScaled<W> ? sizeof(float) * kPage : 0)),
         value_scales(values + sizeof(W) * kPage * kLanes * panels_of(v_dim)),
         bytes(value_scales + (kScaled<W> ? sizeof(float) * kPage : 0)) {}
@@ -93,6 +105,45 @@ inline Scale scale_of(const float* x, int n) {
   return {top / 127.0f, top > 0.0f ? 127.0f / top : 0.0f};
 }
 
+// A token's keys and values to their places in a page.
+template <class W>
+inline void put_keys(const float* k, int dim, float, int slot, W* keys) {
+  keys += (size_t)(slot / kLanes) * (size_t)dim * kLanes + slot % kLanes;
+  for (int d = 0; d < dim; d += kLanes) {
+    W lanes[kLanes];
+    narrow(load_n(k + d, dim - d), 0.0f, lanes);
+    const int n = dim - d < kLanes ? dim - d : kLanes;
+    for (int i = 0; i < n; i++) keys[(size_t)(d + i) * kLanes] = lanes[i];
+  }
+}
+
+template <class W>
+inline void put_values(const float* v, int dim, float, int slot, W* values) {
+  for (int d = 0; d < dim; d += kLanes) narrow(load_n(v + d, dim - d), 0.0f, values + (size_t)d * kPage + slot * kLanes);
+}
+
+inline void put_keys(const float* k, int dim, float inverse, int slot, int8_t* keys) {
+  const size_t stored = stored_dim<int8_t>(dim);
+  keys += (size_t)(slot / kLanes) * stored * kLanes + slot % kLanes * kQuad;
+  for (int d = 0; d < dim; d += kLanes) {
+    int8_t lanes[kLanes];
+    narrow(load_n(k + d, dim - d), inverse, lanes);
+    for (int i = 0; i < kLanes && d + i < dim; i += kQuad) {
+      const int8_t quad[kQuad] = {lanes[i], lanes[i + 2], lanes[i + 1], lanes[i + 3]};
+      memcpy(keys + (size_t)(d + i) * kLanes, quad, kQuad);
+    }
+  }
+}
+
+inline void put_values(const float* v, int dim, float inverse, int slot, int8_t* values) {
+  values += (size_t)(slot / kQuad * kQuad) * kLanes + kQuadPlace[slot % kQuad];
+  for (int d = 0; d < dim; d += kLanes) {
+    int8_t lanes[kLanes];
+    narrow(load_n(v + d, dim - d), inverse, lanes);
+    for (int i = 0; i < kLanes; i++) values[(size_t)d * kPage + (size_t)(i * kQuad)] = lanes[i];
+  }
+}
+
 }  // namespace detail
 
 // Bytes that a layer takes in a page.
@@ -116,17 +167,8 @@ inline void store_kv(const AttentionShape& shape, void* kv, const int32_t* block
       to.key_scales[slot] = key_scale.value;
       to.value_scales[slot] = value_scale.value;
     }
-    W* keys = to.keys + (size_t)(slot / kLanes) * (size_t)shape.dim * kLanes + slot % kLanes;
-    for (int d = 0; d < shape.dim; d += kLanes) {
-      W lanes[kLanes];
-      detail::narrow(load_n(k + d, shape.dim - d), key_scale.inverse, lanes);
-      const int n = shape.dim - d < kLanes ? shape.dim - d : kLanes;
-      for (int i = 0; i < n; i++) keys[(size_t)(d + i) * kLanes] = lanes[i];
-    }
-    W* values = to.values + (size_t)slot * kLanes;
-    for (int d = 0; d < shape.v_dim; d += kLanes) {
-      detail::narrow(load_n(v + d, shape.v_dim - d), value_scale.inverse, values + (size_t)d * kPage);
-    }
+    detail::put_keys(k, shape.dim, key_scale.inverse, slot, to.keys);
+    detail::put_values(v, shape.v_dim, value_scale.inverse, slot, to.values);
   }
 }
 

@@ -127,7 +127,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
       char* to = quantized + (size_t)r * row_bytes;
 #if defined(BOSSA_AMX)
       if (tiled) {
-        Format::quantize_for_amx(x + (size_t)r * ldx, K, to);
+        Format::quantize_for_amx(x + (size_t)r * ldx, K, to - r % kAmxRows * row_bytes, r % kAmxRows);
         continue;
       }
 #endif
@@ -152,9 +152,15 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
   if (tiled) {
     const detail::Tiles tiles(Format::kAmxSteps);
     const auto sum = [&](int row, int n_rows, int p, int n, float* sums, int) {
-      for (int i = 0; i < n; i++) {
-        Format::amx_sums(n_rows, quantized + (size_t)row * row_bytes, row_bytes, K,
-                         panels + (size_t)(p + i) * panel_bytes, sums + i * kLanes, detail::kSumsStride);
+      const char* from = quantized + (size_t)row * row_bytes;
+      const char* panel = panels + (size_t)p * panel_bytes;
+      int i = 0;
+      for (; i + 2 <= n; i += 2, panel += 2 * panel_bytes) {
+        Format::template amx_sums<2>(n_rows, from, row_bytes, K, {panel, panel + panel_bytes}, sums + i * kLanes,
+                                     detail::kSumsStride);
+      }
+      if (i < n) {
+        Format::template amx_sums<1>(n_rows, from, row_bytes, K, {panel}, sums + i * kLanes, detail::kSumsStride);
       }
     };
     detail::each_unit(worker, plan, rows, count, sum, epilogue);
