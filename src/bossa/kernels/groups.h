@@ -52,8 +52,8 @@ struct Grouped {
     return (float)(u * of_group[0]) * scales[lane] - (float)of_group[kLanes] * steps[lane];
   }
 
-  // One block of a row: its `steps` activations as bytes, zeros after them, and what belongs to it.
-  static void quantize_block(const float* x, int steps, int8_t* q, Block* block) {
+  // One block of a row: its `steps` activations as bytes, zeros after them; returns their scale.
+  static inline __attribute__((always_inline)) float quantize_block(const float* x, int steps, int8_t* q) {
     alignas(64) float last[kBlock];
     if (steps < kBlock) {
       memset(last, 0, sizeof last);
@@ -64,17 +64,19 @@ struct Grouped {
     for (int i = 0; i < kBlock; i += kLanes) most = max(most, abs(load(x + i)));
     const float top = detail::divisible(maximum(most));
     const f16 inverse = splat(top > 0.0f ? 127.0f / top : top);
-    block->scale = top / 127.0f;
     for (int i = 0; i < kBlock; i += kLanes) store_bytes(q + i, load(x + i) * inverse);
-    for (int g = 0; g < kBlockGroups; g++) block->sums[g] = (int16_t)sum_group(q + g * kGroup);
+    return top / 127.0f;
   }
 
+  // Sums come after all bytes of a row are stored: what was stored in pieces is slow to read at once.
   static void quantize(const float* x, int K, char* row) {
     Block* block = (Block*)(row + bytes(K));
     int8_t* q = (int8_t*)row;
-    for (int k = 0; k < K; k += kBlock, block++, q += kBlock) {
-      quantize_block(x + k, K - k < kBlock ? K - k : kBlock, q, block);
+    for (int k = 0; k < K; k += kBlock) {
+      block[k / kBlock].scale = quantize_block(x + k, K - k < kBlock ? K - k : kBlock, q + k);
     }
+    for (int k = 0; k < K; k += kGroup) block[k / kBlock].sums[k % kBlock / kGroup] = (int16_t)sum_group(q + k);
+    for (int g = groups(K); g % kBlockGroups != 0; g++) block[g / kBlockGroups].sums[g % kBlockGroups] = 0;
   }
 
   // Steps of k in the block from k on; the last one's are whole groups.
@@ -201,12 +203,21 @@ struct Grouped {
   // Rows for tiles, 16 at a time: first their bytes, [bytes(K) / 64][16][64], then the blocks of each. `row`: where the
   // first of the 16 would lie alone.
   static void quantize_for_amx(const float* x, int K, char* rows, int row) {
+    static_assert(kBlock == 2 * kAmxSteps);
+    constexpr int kTile = kAmxRows * kAmxSteps;
     int8_t* tile = (int8_t*)rows + row * kAmxSteps;
     Block* block = (Block*)(rows + kAmxRows * bytes(K)) + (size_t)row * (bytes(K) / kBlock);
-    for (int k = 0; k < K; k += kBlock, block++) {
+    const int blocks = (int)(bytes(K) / kBlock);
+    for (int b = 0; b < blocks; b++) {
       alignas(64) int8_t q[kBlock];
-      quantize_block(x + k, K - k < kBlock ? K - k : kBlock, q, block);
-      for (int i = 0; i < kBlock; i += kAmxSteps, tile += kAmxRows * kAmxSteps) memcpy(tile, q + i, kAmxSteps);
+      const int k = b * kBlock;
+      block[b].scale = quantize_block(x + k, K - k < kBlock ? K - k : kBlock, q);
+      for (int i = 0; i < kBlock; i += kLanes) memcpy(tile + 2 * b * kTile + i / kAmxSteps * kTile + i % kAmxSteps, q + i, kLanes);
+    }
+    for (int b = 0; b < blocks; b++) {
+      for (int g = 0; g < kBlockGroups; g++) {
+        block[b].sums[g] = (int16_t)sum_group(tile + (2 * b + g / 2) * kTile + g % 2 * kGroup);
+      }
     }
   }
 
@@ -216,13 +227,15 @@ struct Grouped {
     Pairs minima[kBlockGroups / 2];
   };
 
-  static void to_digits(const char* panel, int K, int k, int steps, Digits* to) {
+  // Fetches the same block of the panel `ahead` bytes further on: few rows wait for it.
+  static void to_digits(const char* panel, int K, int k, int steps, Digits* to, size_t ahead) {
     const uint8_t* head = (const uint8_t*)panel + 128 + (size_t)k / kGroup * 2 * kLanes;
     const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
     uint8_t *low = to->low, *high = to->high;
+    for (size_t i = 0; i < kBlockGroups * 2 * kLanes; i += 64) __builtin_prefetch(head + ahead + i, 0, 2);
     const __mmask64 odds = 0xaaaaaaaaaaaaaaaaull;
     for (int g = 0; g < steps / kGroup; g++) {
-      for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(from + steps / kGroup * kBytes + i);
+      for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(from + ahead + i, 0, 2);
       const __m512i scales = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(head + g * 2 * kLanes)));
       const __m512i even_scales = _mm512_or_si512(scales, _mm512_slli_epi32(scales, 16));
       const __m512i odd_scales = _mm512_slli_epi16(even_scales, 8);
@@ -248,28 +261,46 @@ struct Grouped {
     for (int g = 0; g < steps / kGroup; g += 2) to->minima[g / 2] = minima(head + g * 2 * kLanes);
   }
 
-  // sums[p][digit] = the products of a tile of rows and one block of NP panels.
+  // The products of a tile of rows and one block of NP panels. They are left in tiles 0 to 3, whose former sums go to
+  // `before` first, [NP][digit]: each is stored just before its tile is needed again, while others are computed.
   template <int NP>
-  static void multiply(const char* rows, int steps, const Digits (&digits)[NP], int32_t* sums) {
+  static inline __attribute__((always_inline)) void multiply(const char* rows, int steps, const Digits (&digits)[NP],
+                                                             int32_t* before) {
+    _tile_loadd(4, rows, kAmxSteps);
+    _tile_loadd(6, digits[0].low, 64);
+    _tile_stored(0, before, 64);
     _tile_zero(0);
+    _tile_dpbsud(0, 4, 6);
+    _tile_loadd(7, digits[0].high, 64);
+    _tile_stored(1, before + detail::kAmxSums, 64);
     _tile_zero(1);
+    _tile_dpbsud(1, 4, 7);
     if (NP > 1) {
+      _tile_loadd(6, digits[NP - 1].low, 64);
+      _tile_stored(2, before + 2 * detail::kAmxSums, 64);
       _tile_zero(2);
+      _tile_dpbsud(2, 4, 6);
+      _tile_loadd(7, digits[NP - 1].high, 64);
+      _tile_stored(3, before + 3 * detail::kAmxSums, 64);
       _tile_zero(3);
+      _tile_dpbsud(3, 4, 7);
     }
-    for (int i = 0; i < steps; i += kAmxSteps) {
-      _tile_loadd(4, rows + i * kAmxRows, kAmxSteps);
-      _tile_loadd(6, digits[0].low + i * kLanes, 64);
-      _tile_dpbsud(0, 4, 6);
-      _tile_loadd(7, digits[0].high + i * kLanes, 64);
-      _tile_dpbsud(1, 4, 7);
-      if (NP > 1) {
-        _tile_loadd(6, digits[NP - 1].low + i * kLanes, 64);
-        _tile_dpbsud(2, 4, 6);
-        _tile_loadd(7, digits[NP - 1].high + i * kLanes, 64);
-        _tile_dpbsud(3, 4, 7);
-      }
+    if (steps <= kAmxSteps) return;
+    _tile_loadd(5, rows + kAmxSteps * kAmxRows, kAmxSteps);
+    _tile_loadd(6, digits[0].low + kAmxSteps * kLanes, 64);
+    _tile_dpbsud(0, 5, 6);
+    _tile_loadd(7, digits[0].high + kAmxSteps * kLanes, 64);
+    _tile_dpbsud(1, 5, 7);
+    if (NP > 1) {
+      _tile_loadd(6, digits[NP - 1].low + kAmxSteps * kLanes, 64);
+      _tile_dpbsud(2, 5, 6);
+      _tile_loadd(7, digits[NP - 1].high + kAmxSteps * kLanes, 64);
+      _tile_dpbsud(3, 5, 7);
     }
+  }
+
+  template <int NP>
+  static void store_sums(int32_t* sums) {
     _tile_stored(0, sums, 64);
     _tile_stored(1, sums + detail::kAmxSums, 64);
     if (NP > 1) {
@@ -280,8 +311,10 @@ struct Grouped {
 
   // out[r][16 p ..] (+)= the scaled sums of one block, of `rows` rows of a tile.
   template <int NP>
-  static void scale_tile(int rows, const Block* blocks, size_t next_row, int steps, const char* const (&panels)[NP],
-                         const Digits (&digits)[NP], const int32_t* sums, bool first, float* out, size_t out_stride) {
+  static inline __attribute__((always_inline)) void scale_tile(int rows, const Block* blocks, size_t next_row,
+                                                               int steps, const char* const (&panels)[NP],
+                                                               const Digits (&digits)[NP], const int32_t* sums,
+                                                               bool first, float* out, size_t out_stride) {
     f16 scale[NP], step[NP];
     Pairs lower[NP], upper[NP];
 #pragma GCC unroll 2
@@ -318,19 +351,18 @@ struct Grouped {
     const size_t blocks = bytes(K) / kBlock;
     for (int k = 0; k < K; k += kBlock) {
       const int steps = Grouped::steps(K, k);
-      for (int p = 0; p < NP; p++) to_digits(panels[p], K, k, steps, &digits[p]);
+      for (int p = 0; p < NP; p++) to_digits(panels[p], K, k, steps, &digits[p], NP * panel_bytes(K));
       detail::stored_before_tiles(&digits);
       const auto scaled = [&](int row) {
         const Block* first = (const Block*)(x + row * row_bytes + kAmxRows * bytes(K)) + k / kBlock;
         scale_tile<NP>(rows - row < kAmxRows ? rows - row : kAmxRows, first, blocks, steps, panels, digits,
                        sums[row / kAmxRows % 2], k == 0, out + row * out_stride, out_stride);
       };
-      // A tile is scaled while the next one is multiplied.
-      multiply<NP>(x + (size_t)k * kAmxRows, steps, digits, sums[0]);
-      for (int row = kAmxRows; row < rows; row += kAmxRows) {
-        multiply<NP>(x + row * row_bytes + (size_t)k * kAmxRows, steps, digits, sums[row / kAmxRows % 2]);
-        scaled(row - kAmxRows);
+      for (int row = 0; row < rows; row += kAmxRows) {
+        multiply<NP>(x + row * row_bytes + (size_t)k * kAmxRows, steps, digits, sums[(row / kAmxRows + 1) % 2]);
+        if (row > 0) scaled(row - kAmxRows);
       }
+      store_sums<NP>(sums[(rows - 1) / kAmxRows % 2]);
       scaled((rows - 1) / kAmxRows * kAmxRows);
     }
   }

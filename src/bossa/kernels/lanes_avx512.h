@@ -97,7 +97,7 @@ inline f16 split(f16 x, f16* exponent) {
   return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_and_si512(shifted, _mm512_set1_epi32(0x7fffff)), base))};
 }
 
-inline float maximum(f16 x) {
+inline __attribute__((always_inline)) float maximum(f16 x) {
   const __m256 eight = detail::max_half(_mm512_castps512_ps256(x.v), _mm512_extractf32x8_ps(x.v, 1));
   const __m128 four = detail::max_quarter(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   const __m128 two = detail::max_quarter(four, _mm_movehl_ps(four, four));

@@ -2,6 +2,7 @@
 // sums are added in order, whatever the number of rows, the tile or the thread that computes it.
 #pragma once
 
+#include "amx.h"
 #include "lanes.h"
 #include "team.h"
 #include "tile.h"
@@ -16,6 +17,11 @@ namespace detail {
 
 // Rows and panels that are computed before the epilogue sees them: their sums are kept on the stack.
 constexpr int kBlockRows = 96;
+#if defined(BOSSA_AMX)
+constexpr int kMostBlockRows = 192;  // of quantized weights, which are prepared for tiles once a block
+#else
+constexpr int kMostBlockRows = kBlockRows;
+#endif
 constexpr int kBlockPanels = 8;
 // One line more than the panels need, so that rows do not fall into the same cache sets.
 constexpr int kSumsStride = kBlockPanels * kLanes + kLanes;
@@ -130,9 +136,9 @@ struct LinearPlan {
 
 // chunk: the panels that are best summed together; a multiple of what the epilogue needs together.
 inline LinearPlan plan_linear(int rows, int panels, int chunk, int group, size_t panel_bytes, int workers,
-                              int tile_rows = kTileRows) {
+                              int tile_rows = kTileRows, int most_rows = kBlockRows) {
   LinearPlan plan;
-  plan.row_blocks = ceil_div(rows, kBlockRows);
+  plan.row_blocks = ceil_div(rows, most_rows);
   plan.block_rows = ceil_div(ceil_div(rows, plan.row_blocks), tile_rows) * tile_rows;
   plan.row_blocks = ceil_div(rows, plan.block_rows);
   // Smaller chunks reuse less of what is in cache, and are worth it only where workers would find nothing to do.
@@ -152,7 +158,7 @@ inline LinearPlan plan_linear(int rows, int panels, int chunk, int group, size_t
 // row of them goes to the epilogue of `linear`; `after` is the panel where this worker goes on, for fetching it early.
 template <class Sum, class Epilogue>
 inline void each_unit(Worker& worker, const LinearPlan& plan, int rows, int panels, Sum&& sum, Epilogue&& epilogue) {
-  alignas(64) float sums[kBlockRows * kSumsStride];
+  alignas(64) float sums[kMostBlockRows * kSumsStride];
   const int tickets = plan.units * plan.row_blocks;
   for (int ticket = worker.next(), next = 0; ticket < tickets; ticket = next) {
     // Row blocks change fastest, so that a unit's weights are still in a cache for the next block of rows.

@@ -13,7 +13,7 @@ constexpr int kOwnRows = 8;
 
 // Rows of quantized activations that a team needs memory for: those of a step, each worker's own, and what is read past
 // the last row, of which nothing is used.
-constexpr int quantized_rows(int max_rows, int workers) { return max_rows + kOwnRows * workers + kAmxRows; }
+constexpr int quantized_rows(int max_rows, int workers) { return max_rows + kAmxRows * (workers + 1); }
 
 namespace detail {
 
@@ -135,7 +135,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     }
   };
   if (rows <= kOwnRows) {
-    quantized += ((size_t)max_rows + (size_t)worker.id * kOwnRows) * row_bytes;
+    quantized += (size_t)(max_rows + (worker.id + 1) * kAmxRows) * row_bytes;
     quantize(0, rows);
   } else {
     quantize((int)((int64_t)rows * worker.id / worker.count), (int)((int64_t)rows * (worker.id + 1) / worker.count));
@@ -146,8 +146,9 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     return;
   }
   const int chunk = rows <= Format::kRows ? 2 : detail::kBlockPanels;
-  const int tile_rows = tiled ? kAmxRows : kTileRows;
-  const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count, tile_rows);
+  const detail::LinearPlan plan =
+      tiled ? detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count, kAmxRows, detail::kMostBlockRows)
+            : detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count);
 #if defined(BOSSA_AMX)
   if (tiled) {
     const detail::Tiles tiles(Format::kAmxSteps);
