@@ -11,9 +11,9 @@ import serve
 
 
 class TransformersWorker:
-    """Settings: ``dtype``, float32 where none is given; ``attention``, one of transformers' implementations; ``compile``,
-    with a static cache and weights that are constants to the compiler; in a job the ``batch`` of sequences side by
-    side."""
+    """Settings: ``dtype``, float32 where none is given; ``attention``, one of transformers' implementations;
+    ``compile``, with a static cache and weights that are constants to the compiler; in a job the ``batch`` of sequences
+    side by side."""
 
     def __init__(self, folder: str, tokenizer: str, threads: int) -> None:
         torch.set_num_threads(threads)

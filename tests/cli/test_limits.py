@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -160,14 +162,34 @@ def _manifest() -> dict[str, object]:
     }
 
 
-def test_a_full_disk_under_the_weight_cache_is_a_warning_and_the_run_goes_on(arguments, environment, tmp_path):
+@pytest.fixture
+def wide(tiny_model, tmp_path_factory) -> tuple[list[str], int]:
+    """Arguments that run a model with packed weights larger than its library on any target; and the library's size."""
+    import torch
+    from transformers import AutoConfig, GPT2LMHeadModel
+
+    from bossa.compiler import compile as compile_model
+
+    folder = tmp_path_factory.mktemp("wide")
+    torch.manual_seed(6)
+    GPT2LMHeadModel(AutoConfig.from_pretrained(tiny_model, n_embd=192)).save_pretrained(folder / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_model / name, folder / "model")
+    pef = compile_model(folder / "model", name="wide").save(folder / "wide.pef")
+    with zipfile.ZipFile(pef) as file:
+        library = max(info.file_size for info in file.infolist() if info.filename.endswith(".so"))
+    return ["run", "-p", str(pef), "--model_name_or_path", str(folder / "model")], library
+
+
+def test_a_full_disk_under_the_weight_cache_is_a_warning_and_the_run_goes_on(wide, environment, tmp_path):
+    arguments, library = wide
     options = ["--prompt", "The film", "--max_tokens_to_generate", "3"]
     own = subprocess.run([*BOSSA, *arguments, *options], capture_output=True, env=environment, check=True)
     full = subprocess.run(
         [*BOSSA, *arguments, *options],
         capture_output=True,
         env={**environment, "BOSSA_CACHE": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=limit_files(140_000),
+        preexec_fn=limit_files(library + 4096),
         check=False,
     )
     assert (full.returncode, full.stdout) == (0, own.stdout), full.stderr

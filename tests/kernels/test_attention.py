@@ -140,8 +140,9 @@ def asked(shape: Shape, q: F32) -> NDArray[np.float64]:
 
 def near(shape: Shape) -> dict[str, float]:
     """How near attention is to float64. Scores of a few units carry errors of a few 2^-24 of their size, which the
-    exponential turns into relative ones. Over int8 values a weight is rounded to a 65,534th of the block's largest one,
-    times the value's scale; 128 of them, times bytes of some 50, add up to a fiftieth of what rounding values costs, four times that at worst."""
+    exponential turns into relative ones. Over int8 values a weight is rounded to a 65,534th of the block's largest
+    one, times the value's scale; 128 of them, times bytes of some 50, add up to a fiftieth of what rounding values
+    costs, and to four times that at worst."""
     return {"rtol": 0, "atol": 6e-4 if shape.kv == "int8" else 2e-5}
 
 

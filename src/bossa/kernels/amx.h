@@ -13,7 +13,7 @@ namespace bossa {
 // Rows of a tile, and the fewest rows for which tiles pay.
 constexpr int kAmxRows = 16;
 #if defined(BOSSA_AMX)
-constexpr int kFewestAmxRows = 5;
+constexpr int kFewestAmxRows = 9;
 #else
 constexpr int kFewestAmxRows = INT32_MAX;
 #endif

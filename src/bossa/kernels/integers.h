@@ -47,9 +47,15 @@ inline float magnitude(const float* x, int K) {
 }
 
 // Fewer rows wait for the weights, which are then prefetched so many bytes ahead, less where several panels are read.
+#if defined(BOSSA_LANES_AVX512)
+constexpr int kComputing = kIntegerRows + 1;
+template <int NP>
+constexpr int kAhead = NP > 1 ? 1024 : 8192;
+#else
 constexpr int kComputing = 5;
 template <int NP>
 constexpr int kAhead = NP > 1 ? 512 : 2048;
+#endif
 
 }  // namespace detail
 

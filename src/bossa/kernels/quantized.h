@@ -13,7 +13,8 @@ constexpr int kOwnRows = 8;
 
 // Rows of quantized activations that a team needs memory for: those of a step, each worker's own, and what is read past
 // the last row, of which nothing is used.
-constexpr int quantized_rows(int max_rows, int workers) { return max_rows + kAmxRows * (workers + 1); }
+constexpr int quantized_rows(int max_rows, int workers) { return max_rows + kAmxRows + kOwnRows * workers; }
+static_assert(kFewestAmxRows > kOwnRows, "tiles need room for whole ones");
 
 namespace detail {
 
@@ -135,7 +136,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     }
   };
   if (rows <= kOwnRows) {
-    quantized += (size_t)(max_rows + (worker.id + 1) * kAmxRows) * row_bytes;
+    quantized += (size_t)(max_rows + kAmxRows + worker.id * kOwnRows) * row_bytes;
     quantize(0, rows);
   } else {
     quantize((int)((int64_t)rows * worker.id / worker.count), (int)((int64_t)rows * (worker.id + 1) / worker.count));
