@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -29,26 +31,37 @@ Build = dict[str, ctypes.CDLL]
 
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Build]:
-    """Target → shim → library, for every target that this CPU runs; the portable one is always there."""
+    """Target → shim → library, for every target that this CPU runs; the portable one is always there.
+
+    Tests that run side by side share what one of them builds.
+    """
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None:
         pytest.skip("no C++ compiler")
-    directory = tmp_path_factory.mktemp("shims")
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shims"
+    directory.mkdir(exist_ok=True)
 
     def build(target: str, shim: str) -> ctypes.CDLL:
         library = directory / f"{shim}.{target}.so"
         source = HERE / f"shim_{shim}.cc"
-        flags = [*FLAGS, *TARGETS[target].flags, "-iquote", str(KERNELS)]
-        done = subprocess.run([compiler, *flags, str(source), "-o", str(library)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        with open(library.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not library.exists():
+                part = library.with_suffix(".part")
+                flags = [*FLAGS, *TARGETS[target].flags, "-iquote", str(KERNELS)]
+                done = subprocess.run([compiler, *flags, str(source), "-o", str(part)], capture_output=True, text=True)
+                assert done.returncode == 0, done.stderr
+                part.rename(library)
         return ctypes.CDLL(str(library))
 
     wanted = [(target, shim) for target, shims in SHIMS_OF.items() if supports(target) for shim in shims]
     with ThreadPoolExecutor(2) as pool:
         libraries = dict(zip(wanted, pool.map(lambda pair: build(*pair), wanted), strict=True))
-    return {
-        target: {shim: library for (name, shim), library in libraries.items() if name == target} for target, _ in wanted
-    }
+    made: dict[str, Build] = {}
+    for (target, shim), library in libraries.items():
+        made.setdefault(target, {})[shim] = library
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -212,7 +212,9 @@ struct Grouped {
       alignas(64) int8_t q[kBlock];
       const int k = b * kBlock;
       block[b].scale = quantize_block(x + k, K - k < kBlock ? K - k : kBlock, q);
-      for (int i = 0; i < kBlock; i += kLanes) memcpy(tile + 2 * b * kTile + i / kAmxSteps * kTile + i % kAmxSteps, q + i, kLanes);
+      int8_t* to = tile + 2 * b * kTile;
+      memcpy(to, q, kAmxSteps);
+      memcpy(to + kTile, q + kAmxSteps, kAmxSteps);
     }
     for (int b = 0; b < blocks; b++) {
       for (int g = 0; g < kBlockGroups; g++) {
