@@ -175,3 +175,24 @@ def test_a_python_is_given_by_engine():
     assert setup_peers.named_pythons(["llamacpp=/a/python"]) == {"llamacpp": "/a/python"}
     with pytest.raises(SystemExit, match="write ENGINE=PATH"):
         setup_peers.named_pythons(["llama=/a/python"])
+
+
+def test_peers_are_installed_with_the_torch_that_the_constraints_pin():
+    for engine in setup_peers.PACKAGES:
+        python, *command = setup_peers.install(engine, "python")
+        assert (python, command[:4]) == ("python", ["-m", "pip", "install", "-q"])
+        assert "torch" not in command
+        assert ("-c" in command) == (engine == "transformers")
+        named = [part for part in command[4:] if not part.startswith("-") and part != str(setup_peers.CONSTRAINTS)]
+        assert len(named) == len(setup_peers.PACKAGES[engine])
+
+
+def test_openvino_computes_in_the_bits_that_it_is_compared_in():
+    def engine(precision: str, bits: int) -> Engine:
+        return Engine("OpenVINO", precision, bits, "python", "openvino", Path("model"), Path("checkpoint"))
+
+    case = RateCase("decode", 8)
+    for precision, bits, hint in (("fp32", 32, "f32"), ("bf16", 16, "bf16")):
+        for settings in engine(precision, bits).rate_settings(case):
+            assert settings["properties"] == {"INFERENCE_PRECISION_HINT": hint}
+    assert {} in [settings.get("properties", {}) for settings in engine("int8", 8).rate_settings(case)]
