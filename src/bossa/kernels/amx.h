@@ -50,6 +50,23 @@ struct Tiles {
   Tiles& operator=(const Tiles&) = delete;
 };
 
+// Tiles 0 to 2 NP - 1, the lower and the upper digit's sums of NP products, one after the other.
+template <int NP>
+inline __attribute__((always_inline)) void store_tiles(int32_t* sums) {
+  _tile_stored(0, sums, 64);
+  _tile_stored(1, sums + kAmxSums, 64);
+  if constexpr (NP > 1) {
+    _tile_stored(2, sums + 2 * kAmxSums, 64);
+    _tile_stored(3, sums + 3 * kAmxSums, 64);
+  }
+}
+
+// A row of the sums of two digits that store_tiles has stored.
+inline __attribute__((always_inline)) Sums joined(const int32_t* sums, int row) {
+  const __m512i upper = _mm512_loadu_si512(sums + kAmxSums + row * kLanes);
+  return {_mm512_add_epi32(_mm512_slli_epi32(upper, 8), _mm512_loadu_si512(sums + row * kLanes))};
+}
+
 }  // namespace detail
 
 #endif

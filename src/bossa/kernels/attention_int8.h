@@ -109,11 +109,6 @@ inline void split_queries(const AttentionShape& shape, QueryTile& tile) {
   }
 }
 
-inline Products joined(const int32_t* sums, int row) {
-  const __m512i high = _mm512_load_si512(sums + kAmxSums + row * kLanes);
-  return {_mm512_add_epi32(_mm512_slli_epi32(high, 8), _mm512_load_si512(sums + row * kLanes))};
-}
-
 // Scores of a tile of queries against the two panels of a page.
 inline void amx_score_page(const AttentionShape& shape, const uint8_t* digits, const int8_t* keys, int32_t* sums) {
   const size_t panel = (size_t)shape.dim * kLanes;
@@ -131,10 +126,7 @@ inline void amx_score_page(const AttentionShape& shape, const uint8_t* digits, c
     _tile_dpbusd(2, 4, 7);
     _tile_dpbssd(3, 5, 7);
   }
-  _tile_stored(0, sums, 64);
-  _tile_stored(1, sums + kAmxSums, 64);
-  _tile_stored(2, sums + 2 * kAmxSums, 64);
-  _tile_stored(3, sums + 3 * kAmxSums, 64);
+  store_tiles<2>(sums);
 }
 
 inline void amx_score_block(const AttentionShape& shape, QueryTile& tile, int first, int last, int first_page,
@@ -183,10 +175,7 @@ inline void amx_weigh_block(QueryTile& tile, int first, int last, int first_page
           _tile_dpbusd(3, 5, 7);
         }
       }
-      _tile_stored(0, sums, 64);
-      _tile_stored(1, sums + kAmxSums, 64);
-      _tile_stored(2, sums + 2 * kAmxSums, 64);
-      _tile_stored(3, sums + 3 * kAmxSums, 64);
+      store_tiles<2>(sums);
       for (int i = begin; i < end; i++) {
         const f16 step = splat(tile.w_step[i]), decay = splat(tile.decay[i]);
         float* to = tile.span.output + (size_t)i * (size_t)tile.v_floats + v * kLanes;

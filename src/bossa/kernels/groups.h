@@ -301,16 +301,6 @@ struct Grouped {
     }
   }
 
-  template <int NP>
-  static void store_sums(int32_t* sums) {
-    _tile_stored(0, sums, 64);
-    _tile_stored(1, sums + detail::kAmxSums, 64);
-    if (NP > 1) {
-      _tile_stored(2, sums + 2 * detail::kAmxSums, 64);
-      _tile_stored(3, sums + 3 * detail::kAmxSums, 64);
-    }
-  }
-
   // out[r][16 p ..] (+)= the scaled sums of one block, of `rows` rows of a tile.
   template <int NP>
   static inline __attribute__((always_inline)) void scale_tile(int rows, const Block* blocks, size_t next_row,
@@ -331,9 +321,7 @@ struct Grouped {
       const f16 row_scale = splat(block.scale);
 #pragma GCC unroll 2
       for (int p = 0; p < NP; p++) {
-        const int32_t* low = sums + p * 2 * detail::kAmxSums + r * kLanes;
-        const __m512i high = _mm512_loadu_si512(low + detail::kAmxSums);
-        const Sums all{_mm512_add_epi32(_mm512_slli_epi32(high, 8), _mm512_loadu_si512(low))};
+        const Sums all = detail::joined(sums + p * 2 * detail::kAmxSums, r);
         Sums less = no_sums();
         add_pairs(less, lower[p], block.sums);
         add_pairs(less, upper[p], block.sums + 2);
@@ -364,7 +352,7 @@ struct Grouped {
         multiply<NP>(x + row * row_bytes + (size_t)k * kAmxRows, steps, digits, sums[(row / kAmxRows + 1) % 2]);
         if (row > 0) scaled(row - kAmxRows);
       }
-      store_sums<NP>(sums[(rows - 1) / kAmxRows % 2]);
+      detail::store_tiles<NP>(sums[(rows - 1) / kAmxRows % 2]);
       scaled((rows - 1) / kAmxRows * kAmxRows);
     }
   }

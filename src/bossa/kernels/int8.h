@@ -142,16 +142,13 @@ struct Int8 {
     _tile_dpbusd(0, 4, 6);
     _tile_loadd(5, rows + kAmxRows * kAmxSteps, kAmxSteps);
     _tile_dpbssd(1, 5, 6);
-    _tile_stored(0, sums, 64);
-    _tile_stored(1, sums + detail::kAmxSums, 64);
+    detail::store_tiles<1>(sums);
   }
 
   static void add_scaled_block(const int32_t* sums, f16 scale, f16 (&acc)[kAmxRows]) {
 #pragma GCC unroll 16
     for (int r = 0; r < kAmxRows; r++) {
-      const __m512i high = _mm512_loadu_si512(sums + detail::kAmxSums + r * kLanes);
-      const Sums all{_mm512_add_epi32(_mm512_slli_epi32(high, 8), _mm512_loadu_si512(sums + r * kLanes))};
-      acc[r] = fma(to_float(all), scale, acc[r]);
+      acc[r] = fma(to_float(detail::joined(sums, r)), scale, acc[r]);
     }
   }
 

@@ -18,6 +18,17 @@
 
 namespace bossa {
 
+#if defined(BOSSA_LANES_AVX512) || defined(BOSSA_LANES_AVX2)
+// The sum of 32 signed bytes.
+inline int sum_group(const int8_t* p) {
+  const __m256i words = _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_loadu_si256((const __m256i*)p));
+  const __m256i eight = _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+#endif
+
 // The most rows of one tile: as many as the registers hold the dots of.
 #if defined(BOSSA_LANES_AVX512)
 constexpr int kIntegerRows = 8;

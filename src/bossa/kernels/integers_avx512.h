@@ -124,15 +124,6 @@ inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
 
 inline f16 to_float(Sums sums) { return {_mm512_cvtepi32_ps(sums.all)}; }
 
-// The sum of 32 signed bytes.
-inline int sum_group(const int8_t* p) {
-  const __m256i words = _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_loadu_si256((const __m256i*)p));
-  const __m256i eight = _mm256_madd_epi16(words, _mm256_set1_epi16(1));
-  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
-}
-
 // Rounds to the nearest integers, halves to even; |x| <= 127, as bytes, and |x| <= 32,767, as words.
 inline void store_bytes(int8_t* p, f16 x) {
   _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x.v)));
