@@ -13,7 +13,11 @@ Settings = dict[str, Any]
 WORKERS = Path(__file__).parent.parent / "workers"
 
 FILES = {
-    "Bossa": ("bossa", "bossa-{}.pef", {"fp32": 32, "int8": 8, "int8-kv8": 8, "int4": 4, "int4-kv8": 4}),
+    "Bossa": (
+        "bossa",
+        "bossa-{}.pef",
+        {"fp32": 32, "int8": 8, "int8-kv8": 8, "int4": 4, "int4-kv8": 4, "int4-a16-kv8": 4},
+    ),
     "llama.cpp": ("llamacpp", "llamacpp-{}.gguf", {"f32": 32, "q8_0": 8, "q4_0": 4}),
     "CTranslate2": ("ctranslate2", "ctranslate2-{}", {"float32": 32, "int8": 8}),
     "OpenVINO": ("openvino", "openvino-{}", {"fp32": 32, "bf16": 16, "int8": 8, "int4": 4}),

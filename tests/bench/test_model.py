@@ -75,7 +75,9 @@ def test_a_window_limits_what_is_read_and_computed():
     assert full.operations["fp32"] == LAYERS * (2 * 2 * 3 * D * D + 2 * 2 * D * (1 + 2))
 
 
-@pytest.mark.parametrize(("dtype", "kind"), [("bf16", "fp32"), ("int8", "int16"), ("int6", "int8"), ("int4", "int8")])
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [("bf16", "fp32"), ("int8", "int16"), ("int6", "int8"), ("int4", "int8"), ("int4-a16", "int16")]
+)
 def test_arithmetic_follows_from_how_a_weight_is_stored(dtype, kind, monkeypatch):
     made = program()
     slots = {name: replace(item, dtype=dtype) if "qkv" in name else item for name, item in made.slots.items()}

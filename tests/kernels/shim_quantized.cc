@@ -1,4 +1,7 @@
 // Quantized linears on a team of their own, and the weights that they read.
+#include <type_traits>
+
+#include "pack.h"
 #include "quantized.h"
 #include "rows.h"
 
@@ -40,21 +43,37 @@ void linear_of(int threads, Call call) {
   free(call.scratch);
 }
 
+// Calls `with` with a null pointer to the format of a number of DTYPES.
+template <class With>
+auto with_format(int dtype, With&& with) {
+  switch (dtype) {
+    case kPackInt8:
+      return with((const Int8*)nullptr);
+    case kPackInt6:
+      return with((const Int6*)nullptr);
+    case kPackInt4:
+      return with((const Int4*)nullptr);
+    case kPackInt6A16:
+      return with((const Int6A16*)nullptr);
+    default:
+      return with((const Int4A16*)nullptr);
+  }
+}
+
 }  // namespace
 
-extern "C" void run_quantized(int bits, int threads, int rows, const float* x, size_t ldx, const void* weights, int N,
+extern "C" void run_quantized(int dtype, int threads, int rows, const float* x, size_t ldx, const void* weights, int N,
                               int K, int group, float* y, int* calls) {
   const Call call{rows, x, ldx, weights, N, K, group, rows + 3, nullptr, y, calls};
-  (bits == 8 ? linear_of<Int8> : bits == 6 ? linear_of<Int6> : linear_of<Int4>)(threads, call);
+  with_format(dtype, [&](auto* format) { linear_of<std::remove_const_t<std::remove_pointer_t<decltype(format)>>>(threads, call); });
 }
 
-extern "C" size_t panel_bytes(int bits, int K) {
-  return (bits == 8 ? Int8::panel_bytes : bits == 6 ? Int6::panel_bytes : Int4::panel_bytes)(K);
+extern "C" size_t panel_bytes(int dtype, int K) {
+  return with_format(dtype, [&](auto* format) { return format->panel_bytes(K); });
 }
 
-extern "C" void embed(int bits, const void* weights, int K, int token, float* out) {
-  if (bits == 8) return embed_panels((const Int8*)weights, K, token, out);
-  bits == 6 ? embed_panels((const Int6*)weights, K, token, out) : embed_panels((const Int4*)weights, K, token, out);
+extern "C" void embed(int dtype, const void* weights, int K, int token, float* out) {
+  with_format(dtype, [&](auto* format) { embed_panels((decltype(format))weights, K, token, out); });
 }
 
 extern "C" void embed_row(const void* table, int V, int D, int token, float* out) {

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
+from bossa.precision import DTYPES, QUANTIZED
 from bossa.weights import Slot, Source, bind
 from bossa.weights import pack as packing
 from bossa.weights.pack import to_bf16
@@ -22,7 +23,6 @@ from support.arrays import Arrays
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
 relaxed = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-DTYPES = ["fp32", "bf16", "int8", "int6", "int4"]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_number_that_is_none_is_refused_by_the_tensor_s_name(
                 bind([slot], Arrays({"h.0.w": array}), packer=packer)
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "int8", "int6", "int4"])
+@pytest.mark.parametrize("dtype", ["bf16", *QUANTIZED])
 def test_a_number_too_large_is_refused_by_the_tensor_s_name(packers: list[Packer], dtype: Any) -> None:
     values = np.ones((20, 5), np.float32)
     values[18, 4] = -np.finfo(np.float32).max
@@ -115,11 +115,9 @@ def test_what_a_packer_does_not_read_goes_through_numpy(packers: list[Packer]) -
     assert bytes(bind([slot], Arrays({"w": values}), packer=packers[-1]).blob) == wanted
 
 
-@pytest.mark.parametrize(("dtype", "bits"), [("int8", 8), ("int6", 6), ("int4", 4)])
+@pytest.mark.parametrize("dtype", QUANTIZED)
 @pytest.mark.parametrize("k", [1, 33, 64, 133])
-def test_the_kernels_read_the_numbers_that_were_packed(
-    on_every_build: Libraries, dtype: Any, bits: int, k: int
-) -> None:
+def test_the_kernels_read_the_numbers_that_were_packed(on_every_build: Libraries, dtype: Any, k: int) -> None:
     values = np.random.default_rng(k).standard_normal((37, k)).astype(np.float32)
     slot = Slot("s", "panels", (37, k), dtype, (Source(("w",), (37, k)),))
     with bind([slot], Arrays({"w": values})) as bound:
@@ -127,5 +125,11 @@ def test_the_kernels_read_the_numbers_that_were_packed(
         for library in on_every_build("quantized"):
             for token in (0, 15, 16, 36):
                 out = np.empty(k, np.float32)
-                library.embed(bits, ctypes.c_void_p(bound.addresses()[0]), k, token, ctypes.c_void_p(out.ctypes.data))
+                library.embed(
+                    DTYPES.index(dtype),
+                    ctypes.c_void_p(bound.addresses()[0]),
+                    k,
+                    token,
+                    ctypes.c_void_p(out.ctypes.data),
+                )
                 np.testing.assert_array_equal(out, wanted[token])

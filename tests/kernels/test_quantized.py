@@ -12,66 +12,93 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bossa.precision import DTYPES, GROUP_BITS, LADDER_BITS, QUANTIZED, DType
+
 Libraries = Callable[[str], list[ctypes.CDLL]]
 F32 = NDArray[np.float32]
-BLOCK = {8: 32, 6: 128, 4: 128}
-"""Steps of k in one integer sum; but for 8 bits also those that share a scale of the activations."""
+BLOCK = 128
+"""Steps of k in one integer sum where activations are bytes, each block with a scale of its own."""
+OF_INT8 = 32
+"""Steps of k in one integer sum in int8."""
+FORMATS: tuple[DType, ...] = QUANTIZED
 relaxed = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-class Weights:
-    """Random packed weights, and what they stand for."""
+def _quads(numbers: NDArray[np.int64], bits: int) -> NDArray[np.uint8]:
+    """Numbers [16 P, K] of 4 or 6 bits, K a multiple of 32, as the groups of their panels: [P, bytes]."""
+    panels, groups = len(numbers) // 16, numbers.shape[1] // 32
+    quads = numbers.reshape(panels, 16, groups, 8, 4).transpose(0, 2, 3, 1, 4)  # [P, G, 8, 16, 4]
+    low = quads & 15
+    body = low[:, :, 0::2] | low[:, :, 1::2] << 4
+    if bits == 6:
+        high = [sum(quads[:, :, 4 * half + i] >> 4 << 2 * i for i in range(4)) for half in (0, 1)]
+        body = np.concatenate([body, np.stack(high, axis=2)], axis=2)
+    return body.astype(np.uint8).reshape(panels, -1)
 
-    def __init__(self, bits: int, n: int, k: int, seed: int) -> None:
+
+def _heads(scales: NDArray[np.int64], minima: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """What groups have beside their numbers, [16 P, G] each, in the order of a panel: [P, bytes]."""
+    panels, groups = len(scales) // 16, scales.shape[1]
+    both = np.zeros((2, panels * 16, groups + groups % 2), np.int64)
+    both[0, :, :groups], both[1, :, :groups] = scales, minima
+    return both.reshape(2, panels, 16, -1).transpose(1, 3, 0, 2).reshape(panels, -1).astype(np.uint8)
+
+
+class Weights:
+    """Random packed weights, or the largest there can be, and what they stand for."""
+
+    def __init__(self, dtype: DType, n: int, k: int, seed: int, *, largest: bool = False) -> None:
         rng = np.random.default_rng(seed)
-        self.bits, self.n, self.k = bits, n, k
+        self.dtype, self.n, self.k = dtype, n, k
+        self.ladder = dtype in LADDER_BITS
         panels = -(-n // 16)
         self.scale = np.zeros(panels * 16, np.float32)
-        self.scale[:n] = rng.uniform(0.001, 0.1, n)
-        if bits == 8:
-            padded = -(-k // 4) * 4
-            q = np.zeros((panels * 16, padded), np.int64)
-            q[:n, :k] = rng.integers(-127, 128, (n, k))
-            body = q.astype(np.int8).reshape(panels, 16, padded // 2, 2).transpose(0, 2, 1, 3).reshape(panels, -1)
-            blocks = -(-k // BLOCK[8])
-            scales = np.zeros((panels * 16, blocks), np.int64)
-            scales[:n] = rng.integers(0, 256, (n, blocks))
+        self.scale[:n] = 1 if largest else rng.uniform(0.001, 0.1, n)
+        parts = [_bytes(self.scale.reshape(panels, 16))]
+
+        def some(low: int, high: int, width: int, padded: int) -> NDArray[np.int64]:
+            numbers = np.zeros((panels * 16, padded), np.int64)
+            numbers[:n, :width] = high - 1 if largest else rng.integers(low, high, (n, width))
+            return numbers
+
+        groups = -(-k // 32)
+        if dtype == "int8":
+            blocks = -(-k // OF_INT8)
+            q = some(-127, 128, k, -(-k // 4) * 4)
+            scales = some(0, 256, blocks, blocks)
             head = np.zeros((panels, -(-blocks // 4) * 64), np.uint8)
             head[:, : blocks * 16] = scales.reshape(panels, 16, blocks).transpose(0, 2, 1).reshape(panels, -1)
-            parts = [_bytes(self.scale.reshape(panels, 16)), head, body.view(np.uint8)]
-            self.steps = q[:n, :k]
-            self.block_scales = scales[:n]
-            self.integers = self.steps * np.repeat(self.block_scales, BLOCK[8], axis=1)[:, :k]
+            pairs = q.astype(np.int8).reshape(panels, 16, -1, 2).transpose(0, 2, 1, 3).reshape(panels, -1)
+            parts += [head, pairs.view(np.uint8)]
+            self.steps, self.block_scales = q[:n, :k], scales[:n]
+            self.integers = self.steps * np.repeat(self.block_scales, OF_INT8, axis=1)[:, :k]
+        elif self.ladder:
+            bits = LADDER_BITS[dtype]
+            most = 2**bits - 1
+            steps = some(0, 255 // most + 1, groups, groups)
+            minima = 0 * steps if largest else rng.integers(0, 256 - most * steps)
+            u = some(0, 2**bits, k, groups * 32)
+            if largest:
+                u[:n, :k] = 0
+            parts += [_heads(steps, minima), _quads(u, bits)]
+            bytes_of = u * np.repeat(steps, 32, axis=1) + np.repeat(minima, 32, axis=1)
+            self.integers = bytes_of[:n, :k] - 128
         else:
-            groups = -(-k // 32)
-            u = np.zeros((panels * 16, groups * 32), np.int64)
-            u[:n, :k] = rng.integers(0, 2**bits, (n, k))
-            of_groups = np.zeros((2, panels * 16, groups + groups % 2), np.int64)
-            of_groups[:, :n, :groups] = rng.integers(0, 256, (2, n, groups))
-            head = of_groups.reshape(2, panels, 16, -1).transpose(1, 3, 0, 2).reshape(panels, -1).astype(np.uint8)
-            quads = u.reshape(panels, 16, groups, 8, 4).transpose(0, 2, 3, 1, 4)  # [P, G, 8, 16, 4]
-            low = quads & 15
-            body = low[:, :, 0::2] | low[:, :, 1::2] << 4
-            if bits == 6:
-                high = [sum(quads[:, :, 4 * half + i] >> 4 << 2 * i for i in range(4)) for half in (0, 1)]
-                body = np.concatenate([body, np.stack(high, axis=2)], axis=2)
+            bits = GROUP_BITS[dtype]
+            u = some(0, 2**bits, k, groups * 32)
+            scales, minima = (some(0, 256, groups, groups) for _ in range(2))
             self.step = np.zeros(panels * 16, np.float32)
-            self.step[:n] = rng.uniform(0.001, 0.1, n)
-            parts = [
-                _bytes(self.scale.reshape(panels, 16)),
-                _bytes(self.step.reshape(panels, 16)),
-                head,
-                body.astype(np.uint8).reshape(panels, -1),
-            ]
-            scales, self.minima = of_groups[:, :n, :groups]
-            self.integers = u[:n, :k] * np.repeat(scales, 32, axis=1)[:, :k]
+            self.step[:n] = 1 if largest else rng.uniform(0.001, 0.1, n)
+            parts += [_bytes(self.step.reshape(panels, 16)), _heads(scales, minima), _quads(u, bits)]
+            self.minima = minima[:n]
+            self.integers = u[:n, :k] * np.repeat(scales[:n], 32, axis=1)[:, :k]
         self.packed = _aligned(np.concatenate(parts, axis=1))
         self.panel_bytes = sum(part.shape[1] for part in parts)
 
     @property
     def matrix(self) -> F32:
         w = self.integers.astype(np.float32) * self.scale[: self.n, None]
-        if self.bits != 8:
+        if self.dtype in GROUP_BITS:
             less = self.minima.astype(np.float32) * self.step[: self.n, None]
             w = w - np.repeat(less, 32, axis=1)[:, : self.k]
         return w
@@ -88,48 +115,73 @@ def _aligned(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return room[start : start + data.nbytes]
 
 
-def quantize(x: F32, bits: int) -> tuple[NDArray[np.int64], F32]:
-    """The rows as integers, and each block's scale: one for a row with 8-bit weights, one a block with smaller ones."""
-    most = 32767 if bits == 8 else 127
-    step = x.shape[1] if bits == 8 else BLOCK[bits]
-    q = np.zeros(x.shape, np.int64)
-    scales = []
-    for start in range(0, x.shape[1], step):
-        part = x[:, start : start + step]
-        largest = np.abs(part).max(axis=1, keepdims=True)
-        largest[largest < np.float32(1e-30)] = 0
-        with np.errstate(divide="ignore"):
-            inverse = np.where(largest > 0, np.float32(most) / largest, np.float32(0))
-        q[:, start : start + step] = np.rint(part * inverse)
-        scales.append(largest / np.float32(most))
-    return q, np.concatenate(scales, axis=1)
+def _lane_sums(x: F32) -> F32:
+    """The sum of each row as the kernels add it up: 64 sums side by side, then a tree."""
+    lanes = np.zeros((len(x), 64), np.float32)
+    for start in range(0, x.shape[1], 64):
+        part = x[:, start : start + 64]
+        lanes[:, : part.shape[1]] += part
+    lanes = (lanes[:, :16] + lanes[:, 16:32]) + (lanes[:, 32:48] + lanes[:, 48:])
+    for half in (8, 4, 2, 1):
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return lanes
+
+
+def _inverse(most: int, of: F32) -> F32:
+    return np.where(of > 0, np.float32(most) / np.where(of > 0, of, np.float32(1)), np.float32(0))
+
+
+def _largest(x: F32) -> F32:
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    largest[largest < np.float32(1e-30)] = 0
+    return largest
 
 
 def by_definition(x: F32, weights: Weights) -> F32:
-    """Exact integer sums of blocks, scaled by outputs and rows, and added in order by FMAs."""
-    return int8_by_definition(x, weights) if weights.bits == 8 else grouped_by_definition(x, weights)
+    """What a linear is, in exact integers but for the scales."""
+    if weights.dtype == "int8":
+        return of_words_in_blocks(x, weights)
+    return of_words(x, weights) if weights.ladder else of_bytes(x, weights)
 
 
-def int8_by_definition(x: F32, weights: Weights) -> F32:
-    q, scales = quantize(x, 8)
+def of_words_in_blocks(x: F32, weights: Weights) -> F32:
+    """Rows of 16 bits; the sums of blocks are scaled and added in order by FMAs."""
+    largest = _largest(x)
+    q = np.rint(x * _inverse(32767, largest)).astype(np.int64)
     total = np.zeros((len(x), weights.n), np.float32)
-    for number, start in enumerate(range(0, weights.k, BLOCK[8])):
-        part = (q[:, start : start + BLOCK[8]] @ weights.steps[:, start : start + BLOCK[8]].T).astype(np.float32)
-        total = (part.astype(np.longdouble) * weights.block_scales[:, number] + total).astype(np.float32)
-    return total * (weights.scale[: weights.n] * scales)
+    for number, start in enumerate(range(0, weights.k, OF_INT8)):
+        part = q[:, start : start + OF_INT8] @ weights.steps[:, start : start + OF_INT8].T
+        scales = weights.block_scales[:, number]
+        total = (part.astype(np.float32).astype(np.longdouble) * scales + total).astype(np.float32)
+    return total * (weights.scale[: weights.n] * (largest / np.float32(32767)))
 
 
-def grouped_by_definition(x: F32, weights: Weights) -> F32:
-    q, scales = quantize(x, weights.bits)
+def of_words(x: F32, weights: Weights) -> F32:
+    """Rows of 16 bits, whose magnitudes sum up to less than 2^24, and one exact sum."""
+    largest = _largest(x)
+    inverse = np.minimum(
+        _inverse(32512, largest),
+        _inverse(16_600_000 - x.shape[1] // 2, np.where(largest > 0, _lane_sums(np.abs(x)), 0)),
+    )
+    q = np.rint(x * inverse).astype(np.int64)
+    sums = q @ weights.integers.T
+    assert np.abs(sums).max(initial=0) < 2**31
+    return sums.astype(np.float32) * (weights.scale[: weights.n] * _inverse(1, inverse))
+
+
+def of_bytes(x: F32, weights: Weights) -> F32:
+    """Blocks of bytes with a scale each; their sums are scaled by outputs and blocks and added in order by FMAs."""
     total = np.zeros((len(x), weights.n), np.float32)
-    for number, start in enumerate(range(0, weights.k, BLOCK[weights.bits])):
-        part = q[:, start : start + BLOCK[weights.bits]]
-        piece = (part @ weights.integers[:, start : start + BLOCK[weights.bits]].T).astype(np.float32)
+    for start in range(0, weights.k, BLOCK):
+        part = x[:, start : start + BLOCK]
+        largest = _largest(part)
+        q = np.rint(part * _inverse(127, largest)).astype(np.int64)
+        piece = (q @ weights.integers[:, start : start + BLOCK].T).astype(np.float32)
         piece = piece * weights.scale[: weights.n]
-        groups = np.add.reduceat(part, range(0, part.shape[1], 32), axis=1)
+        groups = np.add.reduceat(q, range(0, q.shape[1], 32), axis=1)
         less = groups @ weights.minima[:, start // 32 : start // 32 + groups.shape[1]].T
         piece = (piece - less.astype(np.longdouble) * weights.step[: weights.n]).astype(np.float32)
-        total = (piece.astype(np.longdouble) * scales[:, [number]] + total).astype(np.float32)
+        total = (piece.astype(np.longdouble) * (largest / np.float32(127)) + total).astype(np.float32)
     return total
 
 
@@ -140,7 +192,17 @@ def run(library: ctypes.CDLL, threads: int, x: F32, weights: Weights, group: int
     calls = np.zeros((rows, -(-weights.n // 16)), np.int32)
     p = [ctypes.c_void_p(a.ctypes.data) for a in (x, weights.packed, y, calls)]
     library.run_quantized(
-        weights.bits, threads, rows, p[0], ctypes.c_size_t(ldx), p[1], weights.n, weights.k, group, p[2], p[3]
+        DTYPES.index(weights.dtype),
+        threads,
+        rows,
+        p[0],
+        ctypes.c_size_t(ldx),
+        p[1],
+        weights.n,
+        weights.k,
+        group,
+        p[2],
+        p[3],
     )
     assert np.all(calls == 1), "each piece goes to the epilogue once, in whole groups"
     return y
@@ -152,27 +214,27 @@ def activations(seed: int, rows: int, k: int, extra: int = 0) -> F32:
     return x
 
 
-bits = st.sampled_from([8, 6, 4])
+dtypes = st.sampled_from(FORMATS)
 
 
 @relaxed
 @given(
-    bits=bits, rows=st.integers(1, 40), n=st.integers(1, 400), k=st.integers(1, 600), extra=st.integers(0, 5),
+    dtype=dtypes, rows=st.integers(1, 40), n=st.integers(1, 400), k=st.integers(1, 600), extra=st.integers(0, 5),
     threads=st.sampled_from([1, 2, 3]), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_every_build_computes_what_is_defined_to_the_bit(
-    on_every_build: Libraries, bits: int, rows: int, n: int, k: int, extra: int, threads: int, seed: int
+    on_every_build: Libraries, dtype: DType, rows: int, n: int, k: int, extra: int, threads: int, seed: int
 ) -> None:
-    x, weights = activations(seed, rows, k, extra), Weights(bits, n, k, seed)
+    x, weights = activations(seed, rows, k, extra), Weights(dtype, n, k, seed)
     expected = by_definition(x[:, :k], weights)
     for library in on_every_build("quantized"):
         np.testing.assert_array_equal(run(library, threads, x, weights), expected)
 
 
-@pytest.mark.parametrize("bits", [8, 6, 4])
+@pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("rows", [97, 200])
-def test_many_rows_have_the_bits_of_few(on_every_build: Libraries, bits: int, rows: int) -> None:
-    x, weights = activations(rows, rows, 300), Weights(bits, 500, 300, 1)
+def test_many_rows_have_the_bits_of_few(on_every_build: Libraries, dtype: DType, rows: int) -> None:
+    x, weights = activations(rows, rows, 300), Weights(dtype, 500, 300, 1)
     for library in on_every_build("quantized"):
         together = run(library, 2, x, weights)
         np.testing.assert_array_equal(together, by_definition(x, weights))
@@ -181,46 +243,28 @@ def test_many_rows_have_the_bits_of_few(on_every_build: Libraries, bits: int, ro
 
 
 @relaxed
-@given(bits=bits, rows=st.integers(1, 9), pairs=st.integers(1, 60), k=st.integers(1, 300), threads=st.integers(1, 5))
+@given(dtype=dtypes, rows=st.integers(1, 9), pairs=st.integers(1, 60), k=st.integers(1, 300), threads=st.integers(1, 5))
 def test_pairs_of_panels_stay_together(
-    on_every_build: Libraries, bits: int, rows: int, pairs: int, k: int, threads: int
+    on_every_build: Libraries, dtype: DType, rows: int, pairs: int, k: int, threads: int
 ) -> None:
-    x, weights = activations(k, rows, k), Weights(bits, 32 * pairs, k, rows)
+    x, weights = activations(k, rows, k), Weights(dtype, 32 * pairs, k, rows)
     for library in on_every_build("quantized"):
         np.testing.assert_array_equal(run(library, threads, x, weights, group=2), by_definition(x, weights))
 
 
-@pytest.mark.parametrize("bits", [8, 6, 4])
-def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, bits: int) -> None:
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, dtype: DType) -> None:
     k = 5000
-    weights = Weights(bits, 16, k, 0)
-    weights.packed[:] = 0
-    weights.packed[:64] = np.ones(16, np.float32).view(np.uint8)
-    weights.scale[:] = 1
-    if bits != 8:
-        weights.packed[64:128] = weights.packed[:64]
-        weights.step[:] = 1
-    if bits == 8:
-        head = 64 + -(-k // (4 * BLOCK[8])) * 64
-        weights.packed[64:head] = 255
-        weights.packed[head:] = np.int8(-127).view(np.uint8)
-        weights.steps[:] = -127
-        weights.block_scales[:] = 255
-    else:
-        groups = -(-k // 32)
-        weights.packed[128 : 128 + groups * 32] = 255
-        weights.packed[128 + -(-groups // 2) * 64 :] = 255
-        weights.integers[:] = (2**bits - 1) * 255
-        weights.minima[:] = 255
+    weights = Weights(dtype, 16, k, 0, largest=True)
     for value in (1.0, -1.0):
         x = np.full((7, k), value, np.float32)
         for library in on_every_build("quantized"):
             np.testing.assert_array_equal(run(library, 1, x, weights), by_definition(x, weights))
 
 
-@pytest.mark.parametrize("bits", [8, 6, 4])
-def test_rows_of_zeros_give_zeros_and_tiny_ones_too(on_every_build: Libraries, bits: int) -> None:
-    weights = Weights(bits, 20, 70, 3)
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_rows_of_zeros_give_zeros_and_tiny_ones_too(on_every_build: Libraries, dtype: DType) -> None:
+    weights = Weights(dtype, 20, 70, 3)
     x = np.zeros((3, 70), np.float32)
     x[1] = 1e-40
     x[2] = 1e-20
@@ -230,9 +274,11 @@ def test_rows_of_zeros_give_zeros_and_tiny_ones_too(on_every_build: Libraries, b
         np.testing.assert_array_equal(y, by_definition(x, weights))
 
 
-@pytest.mark.parametrize("bits", [8, 6, 4])
-def test_a_row_with_nan_or_infinity_gives_nan_and_its_neighbours_do_not(on_every_build: Libraries, bits: int) -> None:
-    weights = Weights(bits, 20, 70, 3)
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_a_row_with_nan_or_infinity_gives_nan_and_its_neighbours_do_not(
+    on_every_build: Libraries, dtype: DType
+) -> None:
+    weights = Weights(dtype, 20, 70, 3)
     x = activations(0, 4, 70)
     x[1, 5], x[2, 69] = np.nan, np.inf
     for library in on_every_build("quantized"):
@@ -242,16 +288,18 @@ def test_a_row_with_nan_or_infinity_gives_nan_and_its_neighbours_do_not(on_every
         assert np.isfinite(y[[0, 3]]).all()
 
 
-@pytest.mark.parametrize("bits", [8, 6, 4])
+@pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("k", [1, 30, 64, 133])
-def test_an_embedding_reads_the_rows_of_the_packed_matrix(on_every_build: Libraries, bits: int, k: int) -> None:
-    weights = Weights(bits, 37, k, k)
+def test_an_embedding_reads_the_rows_of_the_packed_matrix(on_every_build: Libraries, dtype: DType, k: int) -> None:
+    weights, number = Weights(dtype, 37, k, k), DTYPES.index(dtype)
     for library in on_every_build("quantized"):
         library.panel_bytes.restype = ctypes.c_size_t
-        assert library.panel_bytes(bits, k) == weights.panel_bytes
+        assert library.panel_bytes(number, k) == weights.panel_bytes
         for token in (0, 15, 16, 36):
             out = np.empty(k, np.float32)
-            library.embed(bits, ctypes.c_void_p(weights.packed.ctypes.data), k, token, ctypes.c_void_p(out.ctypes.data))
+            library.embed(
+                number, ctypes.c_void_p(weights.packed.ctypes.data), k, token, ctypes.c_void_p(out.ctypes.data)
+            )
             np.testing.assert_array_equal(out, weights.matrix[token])
 
 

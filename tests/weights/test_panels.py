@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
-from bossa.precision import GROUP_BITS
+from bossa.precision import GROUP_BITS, LADDER_BITS, QUANTIZED, DType
 from bossa.weights import Slot, Source, bind
 from bossa.weights import pack as packing
 from bossa.weights.panels import dequantize
-from bossa.weights.quantize import grouped_rows, int8_rows, table_rows
+from bossa.weights.quantize import grouped_rows, int8_rows, ladder_rows, table_rows
 from support.arrays import Arrays
 
 
@@ -29,16 +29,19 @@ def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
         q = int(np.frombuffer(data, np.int8)[start + head + step // 2 * 32 + lane * 2 + step % 2])
         return float(np.float32(q * data[start + 64 + step // 32 * 16 + lane]) * floats[start // 4 + lane])
     groups = -(-k // 32)
-    head = 128 + -(-groups // 2) * 2 * 32
-    group_bytes = {"int6": 384, "int4": 256}[dtype]
+    of_lanes = 64 if dtype.endswith("-a16") else 128
+    head = of_lanes + -(-groups // 2) * 2 * 32
+    group_bytes = {"int6": 384, "int4": 256}[dtype.removesuffix("-a16")]
     start = panel * (head + group_bytes * groups)
     group, within = divmod(step, 32)
     at = start + head + group_bytes * group + lane * 4 + within % 4
     byte = data[at + within // 8 * 64]
     u = byte >> 4 if within % 8 >= 4 else byte & 15
-    if dtype == "int6":
+    if dtype.startswith("int6"):
         u |= (data[at + 256 + within // 16 * 64] >> within % 16 // 4 * 2 & 3) << 4
-    scale, minimum = (data[start + 128 + 32 * group + 16 * part + lane] for part in (0, 1))
+    scale, minimum = (data[start + of_lanes + 32 * group + 16 * part + lane] for part in (0, 1))
+    if dtype.endswith("-a16"):
+        return float(np.float32(u * scale + minimum - 128.0) * floats[start // 4 + lane])
     less = np.float32(minimum) * floats[start // 4 + 16 + lane]
     return float(np.float32(u * scale) * floats[start // 4 + lane] - less)
 
@@ -46,7 +49,7 @@ def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
 @given(
     heights=st.lists(st.integers(1, 40), min_size=1, max_size=3),
     k=st.integers(1, 140),
-    dtype=st.sampled_from(["int8", "int6", "int4"]),
+    dtype=st.sampled_from(QUANTIZED),
     transpose=st.booleans(),
     interleave=st.booleans(),
     chunk=st.sampled_from([1, 1 << 18]),
@@ -66,7 +69,7 @@ def test_panels_hold_every_number_in_its_place_and_zeros_beside(
     matrix = np.concatenate(values)
     if interleave:
         matrix = np.concatenate([part[start : start + 16] for start in (0, 16) for part in values])
-    wanted = (int8_rows(matrix) if dtype == "int8" else grouped_rows(matrix, GROUP_BITS[dtype])).matrix()
+    wanted = rounded(matrix, dtype)
     np.testing.assert_array_equal(dequantize(slot, data), wanted, strict=True)
     packed = data.tobytes()
     assert len(packed) == slot.nbytes
@@ -74,6 +77,14 @@ def test_panels_hold_every_number_in_its_place_and_zeros_beside(
         assert number(packed, dtype, k, int(row), int(step)) == wanted[row, step]
     for row in range(len(matrix), -(-len(matrix) // 16) * 16):
         assert all(number(packed, dtype, k, row, step) == 0 for step in range(k))
+
+
+def rounded(matrix: NDArray[np.float32], dtype: DType) -> NDArray[np.float32]:
+    if dtype == "int8":
+        return int8_rows(matrix).matrix()
+    if dtype in GROUP_BITS:
+        return grouped_rows(matrix, GROUP_BITS[dtype]).matrix()
+    return ladder_rows(matrix, LADDER_BITS[dtype]).matrix()
 
 
 def joined_slot(
@@ -106,13 +117,13 @@ def test_other_slots_are_read_back_as_they_were(layout: Any, dtype: Any):
     np.testing.assert_array_equal(dequantize(slot, np.frombuffer(blob, np.uint8)[: slot.nbytes]), values)
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int6", "int4"])
+@pytest.mark.parametrize("dtype", QUANTIZED)
 def test_a_slot_of_few_bits_survives_json(dtype: Any):
     slot, _ = joined_slot([np.ones((32, 5), np.float32)] * 2, dtype, interleave=True)
     assert Slot.from_json(slot.to_json()) == slot
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int6", "int4"])
+@pytest.mark.parametrize("dtype", QUANTIZED)
 def test_a_number_too_large_for_few_bits_is_refused_by_name(dtype: Any):
     for value in (2e37, -3e38):
         values = np.ones((20, 6), np.float32)

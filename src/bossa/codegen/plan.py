@@ -9,7 +9,7 @@ from typing import Any
 
 from bossa.codegen.arena import Place, place_values
 from bossa.codegen.cut import Section, cut, describe
-from bossa.precision import QUANTIZED, DType, KvPrecision
+from bossa.precision import GROUP_BITS, QUANTIZED, DType, KvPrecision
 from bossa.program.ir import Attention, Linear, Loop, Op, Program
 from bossa.weights.slot import PANEL
 
@@ -128,10 +128,10 @@ def _quantized(program: Program) -> tuple[tuple[DType, int], ...]:
 
 
 def _quantized_row(dtype: DType, k: int) -> int:
-    """`row_bytes` of the kernels' formats: words and a scale; or bytes with the sums and scales of blocks of 128."""
-    if dtype == "int8":
-        return round_up(k, 64) * 2 + 64
-    return round_up(-(-k // 128) * 144, 64) + 64
+    """`row_bytes` of the kernels' formats: bytes with the sums and scales of blocks of 128; or words and a scale."""
+    if dtype in GROUP_BITS:
+        return round_up(-(-k // 128) * 144, 64) + 64
+    return round_up(k, 64) * 2 + 64
 
 
 def _attentions(ops: Iterable[Op]) -> Iterator[Attention]:

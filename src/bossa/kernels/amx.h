@@ -23,6 +23,7 @@ constexpr int kFewestAmxRows = INT32_MAX;
 namespace detail {
 
 constexpr int kAmxSums = kAmxRows * kLanes;  // of a tile
+constexpr int kAmxBlockRows = 192;           // of rows whose weights are prepared for tiles once
 
 // What ldtilecfg reads: palette 1, and the shape of each of eight tiles.
 struct alignas(64) TileShapes {
@@ -34,12 +35,13 @@ struct alignas(64) TileShapes {
 // Tiles are read by instructions whose operands the compiler does not see: what was stored at `p` must be there before.
 inline void stored_before_tiles(const void* p) { asm volatile("" ::"r"(p) : "memory"); }
 
-// Keeps the tiles of a thread configured, for `steps` of k, at most 64: 0 to 3 for sums, 4 and 5 for rows of activations, 6
-// and 7 for quads of weights. The system must have granted the process their use.
+// Keeps the tiles of a thread configured, for `steps` of k, at most 64, and for the most rows of activations that there
+// are: 0 to 3 for sums, 4 and 5 for rows of activations, 6 and 7 for quads of weights. The system must have granted the
+// process their use.
 struct Tiles {
-  explicit Tiles(int steps) {
+  explicit Tiles(int steps, int rows = kAmxRows) {
     TileShapes shapes;
-    for (int i = 0; i < 8; i++) shapes.row_bytes[i] = 64, shapes.rows[i] = kAmxRows;
+    for (int i = 0; i < 8; i++) shapes.row_bytes[i] = 64, shapes.rows[i] = (uint8_t)(rows < kAmxRows ? rows : kAmxRows);
     shapes.row_bytes[4] = shapes.row_bytes[5] = (uint16_t)steps;
     shapes.rows[6] = shapes.rows[7] = (uint8_t)(steps / 4);
     stored_before_tiles(&shapes);

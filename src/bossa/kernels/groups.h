@@ -22,6 +22,8 @@ struct Grouped {
   static constexpr int kRows = kBits == 4 || kIntegerRows != 5 ? kIntegerRows : 4;
   static constexpr int kAmxSteps = 64;  // of k in a tile
   static constexpr int kPackedRows = kRows + 1;  // more are worth unpacking the weights for
+  static constexpr int kTiledRows = kFewestAmxRows;
+  static constexpr bool kCutsTiles = false;
 
   static constexpr int groups(int K) { return detail::ceil_div(K, kGroup); }
   static constexpr size_t head_bytes(int K) { return 128 + detail::round_up((size_t)groups(K), 2) * 2 * kLanes; }
@@ -47,9 +49,7 @@ struct Grouped {
     const float *scales = (const float*)panel, *steps = scales + kLanes;
     const uint8_t* of_group = panel + 128 + group * 2 * kLanes + lane;
     const uint8_t* at = panel + head_bytes(K) + (size_t)group * kBytes + (size_t)(lane * 4 + k % 4);
-    int u = at[quad / 2 * 64] >> quad % 2 * 4 & 15;
-    if (kBits == 6) u |= (at[kNibbleBytes + quad / 4 * 64] >> quad % 4 * 2 & 3) << 4;
-    return (float)(u * of_group[0]) * scales[lane] - (float)of_group[kLanes] * steps[lane];
+    return (float)(packed_number<kBits>(at, quad) * of_group[0]) * scales[lane] - (float)of_group[kLanes] * steps[lane];
   }
 
   // One block of a row: its `steps` activations as bytes, zeros after them; returns their scale.
@@ -99,25 +99,13 @@ struct Grouped {
 #pragma GCC unroll 4
       for (int q = 0; q < kGroupQuads; q += 2) {
         Quads low, high;
-        load_two(from, q, &low, &high);
+        load_two<kBits>(from, q, &low, &high);
         store_quads(to->quads[g] + 64 * q, low);
         store_quads(to->quads[g] + 64 * q + 64, high);
       }
       from += kBytes;
     }
     for (int g = 0; g < steps / kGroup; g += 2) store_pairs(to->minima[g / 2], minima(head + g * 2 * kLanes));
-  }
-
-  // Quads q and q + 1 of a packed group, q even.
-  static inline __attribute__((always_inline)) void load_two(const uint8_t* group, int q, Quads* low, Quads* high) {
-    const Quads packed = load_quads(group + q * 32);
-    *low = low_nibbles(packed);
-    *high = high_nibbles(packed);
-    if constexpr (kBits == 6) {
-      const Quads top = load_quads(group + kNibbleBytes + q / 4 * 64);
-      *low = with_top(*low, top, q % 4);
-      *high = with_top(*high, top, q % 4 + 1);
-    }
   }
 
   static Pairs minima(const uint8_t* head) { return load_pairs(head + kLanes, head + 3 * kLanes); }
@@ -156,7 +144,7 @@ struct Grouped {
             low = load_quads(unpacked->quads[g] + 64 * q);
             high = load_quads(unpacked->quads[g] + 64 * q + 64);
           } else {
-            load_two(at, q, &low, &high);
+            load_two<kBits>(at, q, &low, &high);
           }
 #pragma GCC unroll 16
           for (int r = 0; r < MR; r++) {
@@ -244,7 +232,7 @@ struct Grouped {
 #pragma GCC unroll 4
       for (int q = 0; q < kGroupQuads; q += 2) {
         Quads two[2];
-        load_two(from, q, &two[0], &two[1]);
+        load_two<kBits>(from, q, &two[0], &two[1]);
 #pragma GCC unroll 2
         for (int i = 0; i < 2; i++, low += 64, high += 64) {
           const __m512i even = _mm512_maddubs_epi16(even_scales, two[i].all);

@@ -14,6 +14,8 @@ struct Int8 {
   static constexpr int kRows = kIntegerRows;
   static constexpr int kAmxSteps = kBlock;  // of k in a tile
   static constexpr int kPackedRows = INT32_MAX;
+  static constexpr int kTiledRows = kFewestAmxRows;
+  static constexpr bool kCutsTiles = false;
   struct Unpacked {};  // weights are widened as they are loaded, which costs as much as loading them widened
 
   static constexpr size_t words(int K) { return detail::round_up((size_t)K, 4); }

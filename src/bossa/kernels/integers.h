@@ -45,6 +45,26 @@ constexpr int kGroupQuads = kGroup / 4;
 // of a byte. Of 6 bits the upper two follow, [2][16][4], from the lowest bits on those of quads 4p to 4p + 3.
 constexpr int kNibbleBytes = kGroup * kLanes / 2;
 
+// Quads q and q + 1 of a packed group of 4 or 6 bits, q even.
+template <int kBits>
+inline __attribute__((always_inline)) void load_two(const uint8_t* group, int q, Quads* low, Quads* high) {
+  const Quads packed = load_quads(group + q * 32);
+  *low = low_nibbles(packed);
+  *high = high_nibbles(packed);
+  if constexpr (kBits == 6) {
+    const Quads top = load_quads(group + kNibbleBytes + q / 4 * 64);
+    *low = with_top(*low, top, q % 4);
+    *high = with_top(*high, top, q % 4 + 1);
+  }
+}
+
+// One number of a packed group, from its place in the first quad.
+template <int kBits>
+inline int packed_number(const uint8_t* at, int quad) {
+  const int nibble = at[quad / 2 * 64] >> quad % 2 * 4 & 15;
+  return kBits == 4 ? nibble : nibble | (at[kNibbleBytes + quad / 4 * 64] >> quad % 4 * 2 & 3) << 4;
+}
+
 namespace detail {
 
 // A largest magnitude, 0 when it is too small to divide by.

@@ -142,6 +142,87 @@ inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
   detail::pin(sums);
 }
 
+// A group's bytes from its numbers: steps as words twice for each output, minima as bytes four times.
+struct Ladder {
+  Quads steps, minima;
+};
+
+// p: [16] steps, then [16] minima.
+inline Ladder load_ladder(const uint8_t* p) {
+  const __m256i step = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)p));
+  const __m256i minimum = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)(p + kLanes)));
+  const __m256i four = _mm256_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3,  //
+                                        4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
+  const __m256i upper = _mm256_add_epi8(four, _mm256_set1_epi8(8)), word = _mm256_set1_epi16(255);
+  return {{_mm256_and_si256(_mm256_shuffle_epi8(step, four), word), _mm256_and_si256(_mm256_shuffle_epi8(step, upper), word)},
+          {_mm256_shuffle_epi8(minimum, four), _mm256_shuffle_epi8(minimum, upper)}};
+}
+
+// u * step + minimum, each at most 255, so that a product of words is two of bytes.
+inline Quads climb(Quads u, Ladder ladder) {
+  return {_mm256_add_epi8(_mm256_mullo_epi16(u.lo, ladder.steps.lo), ladder.minima.lo),
+          _mm256_add_epi8(_mm256_mullo_epi16(u.hi, ladder.steps.hi), ladder.minima.hi)};
+}
+
+// Quads as what words multiply: words of steps 0 and 2, and of steps 1 and 3.
+struct Factors {
+  Pairs even, odd;
+};
+struct WordSums {
+  Sums all;
+};
+
+inline Factors factors(Quads w) {
+  const __m256i mask = _mm256_set1_epi16(255);
+  return {{_mm256_and_si256(w.lo, mask), _mm256_and_si256(w.hi, mask)},
+          {_mm256_srli_epi16(w.lo, 8), _mm256_srli_epi16(w.hi, 8)}};
+}
+
+inline void store_factors(char* p, Factors w) {
+  store_pairs((int16_t*)p, w.even);
+  store_pairs((int16_t*)p + 2 * kLanes, w.odd);
+}
+
+inline Factors load_factors(const char* p) {
+  return {load_pairs((const int16_t*)p), load_pairs((const int16_t*)p + 2 * kLanes)};
+}
+
+inline WordSums no_word_sums() { return {no_sums()}; }
+inline Sums joined(WordSums sums) { return sums.all; }
+
+// sums += w . x, where x points at what put_words has written of four steps.
+inline void add_words(WordSums& sums, Factors w, const char* x) {
+  add_pairs(sums.all, w.even, (const int16_t*)x);
+  add_pairs(sums.all, w.odd, (const int16_t*)x + 2);
+}
+
+// Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
+inline void put_words(char* p, f16 x, Sums& total) {
+  const __m256i lo = _mm256_cvtps_epi32(x.lo), hi = _mm256_cvtps_epi32(x.hi);
+  total = {_mm256_add_epi32(total.lo, lo), _mm256_add_epi32(total.hi, hi)};
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xd8);
+  _mm256_storeu_si256((__m256i*)p, _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xd8), 0xd8));
+}
+
+inline int32_t sum(Sums sums) {
+  const __m256i eight = _mm256_add_epi32(sums.lo, sums.hi);
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+inline Sums operator+(Sums a, Sums b) { return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
+inline Sums all_of(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+
+inline Sums load_sums(const void* p) {
+  return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)p + 1)};
+}
+
+inline void store_sums(void* p, Sums sums) {
+  _mm256_storeu_si256((__m256i*)p, sums.lo);
+  _mm256_storeu_si256((__m256i*)p + 1, sums.hi);
+}
+
 inline f16 to_float(Sums sums) { return {_mm256_cvtepi32_ps(sums.lo), _mm256_cvtepi32_ps(sums.hi)}; }
 
 // Rounds to the nearest integers, halves to even; |x| <= 127, as bytes, and |x| <= 32,767, as words.

@@ -122,6 +122,112 @@ inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
 #endif
 }
 
+// A group's bytes from its numbers: steps as words twice for each output, minima as bytes four times.
+struct Ladder {
+  Quads steps, minima;
+};
+
+// p: [16] steps, then [16] minima.
+inline Ladder load_ladder(const uint8_t* p) {
+  const __m512i four = _mm512_set_epi32(0x0f0f0f0f, 0x0e0e0e0e, 0x0d0d0d0d, 0x0c0c0c0c, 0x0b0b0b0b, 0x0a0a0a0a, 0x09090909,
+                                        0x08080808, 0x07070707, 0x06060606, 0x05050505, 0x04040404, 0x03030303,
+                                        0x02020202, 0x01010101, 0);
+  const __m512i step = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)p));
+  const __m512i minimum = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)(p + kLanes)));
+  return {{_mm512_maskz_shuffle_epi8(0x5555555555555555ull, step, four)}, {_mm512_shuffle_epi8(minimum, four)}};
+}
+
+// u * step + minimum, each at most 255, so that a product of words is two of bytes.
+inline Quads climb(Quads u, Ladder ladder) {
+  return {_mm512_add_epi8(_mm512_mullo_epi16(u.all, ladder.steps.all), ladder.minima.all)};
+}
+
+inline Sums operator+(Sums a, Sums b) { return {_mm512_add_epi32(a.all, b.all)}; }
+inline Sums all_of(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline Sums load_sums(const void* p) { return {_mm512_loadu_si512(p)}; }
+inline void store_sums(void* p, Sums sums) { _mm512_storeu_si512(p, sums.all); }
+inline int32_t sum(Sums sums) { return _mm512_reduce_add_epi32(sums.all); }
+
+#if defined(__AVX512VNNI__)
+
+// Quads as what words multiply, which are two digits here: the lower one's sums, and the upper one's.
+struct Factors {
+  Quads all;
+};
+struct WordSums {
+  Sums low, high;
+};
+
+inline Factors factors(Quads w) { return {w}; }
+inline void store_factors(char* p, Factors w) { store_quads((uint8_t*)p, w.all); }
+inline Factors load_factors(const char* p) { return {load_quads((const uint8_t*)p)}; }
+inline WordSums no_word_sums() { return {no_sums(), no_sums()}; }
+
+inline Sums joined(WordSums sums) {
+  return {_mm512_add_epi32(_mm512_slli_epi32(sums.high.all, 8), sums.low.all)};
+}
+
+// sums += w . x, where x points at what put_words has written of four steps.
+inline void add_words(WordSums& sums, Factors w, const char* x) {
+  int32_t low, high;
+  memcpy(&low, x, sizeof low);
+  memcpy(&high, x + 4, sizeof high);
+  sums.low.all = _mm512_dpbusd_epi32(sums.low.all, w.all.all, _mm512_set1_epi32(low));
+  sums.high.all = _mm512_dpbusd_epi32(sums.high.all, w.all.all, _mm512_set1_epi32(high));
+}
+
+// Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
+inline void put_words(char* p, f16 x, Sums& total) {
+  const __m512i words = _mm512_cvtps_epi32(x.v);
+  total.all = _mm512_add_epi32(total.all, words);
+  const __m128i low = _mm512_cvtepi32_epi8(words);
+  const __m128i high = _mm512_cvtepi32_epi8(_mm512_srai_epi32(_mm512_add_epi32(words, _mm512_set1_epi32(128)), 8));
+  _mm_storeu_si128((__m128i*)p, _mm_unpacklo_epi32(low, high));
+  _mm_storeu_si128((__m128i*)p + 1, _mm_unpackhi_epi32(low, high));
+}
+
+#else
+
+// Quads as what words multiply: words of steps 0 and 2, and of steps 1 and 3.
+struct Factors {
+  Pairs even, odd;
+};
+struct WordSums {
+  Sums all;
+};
+
+inline Factors factors(Quads w) {
+  return {{_mm512_and_si512(w.all, _mm512_set1_epi16(255))}, {_mm512_srli_epi16(w.all, 8)}};
+}
+
+inline void store_factors(char* p, Factors w) {
+  store_pairs((int16_t*)p, w.even);
+  store_pairs((int16_t*)p + 2 * kLanes, w.odd);
+}
+
+inline Factors load_factors(const char* p) {
+  return {load_pairs((const int16_t*)p), load_pairs((const int16_t*)p + 2 * kLanes)};
+}
+
+inline WordSums no_word_sums() { return {no_sums()}; }
+inline Sums joined(WordSums sums) { return sums.all; }
+
+// sums += w . x, where x points at what put_words has written of four steps.
+inline void add_words(WordSums& sums, Factors w, const char* x) {
+  add_pairs(sums.all, w.even, (const int16_t*)x);
+  add_pairs(sums.all, w.odd, (const int16_t*)x + 2);
+}
+
+// Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
+inline void put_words(char* p, f16 x, Sums& total) {
+  const __m512i rounded = _mm512_cvtps_epi32(x.v);
+  total.all = _mm512_add_epi32(total.all, rounded);
+  const __m256i words = _mm512_cvtsepi32_epi16(rounded);
+  _mm256_storeu_si256((__m256i*)p, _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xd8), 0xd8));
+}
+
+#endif
+
 inline f16 to_float(Sums sums) { return {_mm512_cvtepi32_ps(sums.all)}; }
 
 // Rounds to the nearest integers, halves to even; |x| <= 127, as bytes, and |x| <= 32,767, as words.

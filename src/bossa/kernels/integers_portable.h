@@ -114,6 +114,86 @@ inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
   for (int i = 0; i < kLanes; i++) sums.at[i] += w.at[2 * i] * x[0] + w.at[2 * i + 1] * x[1];
 }
 
+// A group's bytes from its numbers.
+struct Ladder {
+  uint8_t steps[kLanes], minima[kLanes];
+};
+
+// p: [16] steps, then [16] minima.
+inline Ladder load_ladder(const uint8_t* p) {
+  Ladder ladder;
+  memcpy(ladder.steps, p, kLanes);
+  memcpy(ladder.minima, p + kLanes, kLanes);
+  return ladder;
+}
+
+// u * step + minimum, each at most 255.
+inline Quads climb(Quads u, Ladder ladder) {
+  for (int i = 0; i < 4 * kLanes; i++) u.at[i] = (uint8_t)(u.at[i] * ladder.steps[i / 4] + ladder.minima[i / 4]);
+  return u;
+}
+
+// Quads as what words multiply, and the sums of their products, which may wrap around on the way.
+using Factors = Quads;
+struct WordSums {
+  uint32_t at[kLanes];
+};
+
+inline Factors factors(Quads w) { return w; }
+inline void store_factors(char* p, Factors w) { memcpy(p, w.at, sizeof w.at); }
+inline Factors load_factors(const char* p) { return load_quads((const uint8_t*)p); }
+inline WordSums no_word_sums() { return {}; }
+
+inline Sums joined(WordSums sums) {
+  Sums all;
+  memcpy(all.at, sums.at, sizeof all.at);
+  return all;
+}
+
+// sums += w . x, where x points at what put_words has written of four steps.
+inline void add_words(WordSums& sums, Factors w, const char* x) {
+  int16_t words[4];
+  memcpy(words, x, sizeof words);
+  for (int i = 0; i < kLanes; i++) {
+    int32_t dot = 0;
+    for (int k = 0; k < 4; k++) dot += w.at[4 * i + k] * words[k];
+    sums.at[i] += (uint32_t)dot;
+  }
+}
+
+inline Sums operator+(Sums a, Sums b) {
+  for (int i = 0; i < kLanes; i++) a.at[i] = (int32_t)((uint32_t)a.at[i] + (uint32_t)b.at[i]);
+  return a;
+}
+
+inline Sums all_of(int32_t x) {
+  Sums all;
+  for (int i = 0; i < kLanes; i++) all.at[i] = x;
+  return all;
+}
+
+// Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
+inline void put_words(char* p, f16 x, Sums& total) {
+  x = round(x);
+  int16_t words[kLanes];
+  for (int i = 0; i < kLanes; i++) words[i] = (int16_t)x.v[i], total.at[i] += words[i];
+  memcpy(p, words, sizeof words);
+}
+
+inline int32_t sum(Sums sums) {
+  uint32_t total = 0;
+  for (int i = 0; i < kLanes; i++) total += (uint32_t)sums.at[i];
+  return (int32_t)total;
+}
+
+inline Sums load_sums(const void* p) {
+  Sums sums;
+  memcpy(sums.at, p, sizeof sums.at);
+  return sums;
+}
+
+inline void store_sums(void* p, Sums sums) { memcpy(p, sums.at, sizeof sums.at); }
+
 inline f16 to_float(Sums sums) {
   f16 x;
   for (int i = 0; i < kLanes; i++) x.v[i] = (float)sums.at[i];

@@ -18,7 +18,7 @@ namespace detail {
 // Rows and panels that are computed before the epilogue sees them: their sums are kept on the stack.
 constexpr int kBlockRows = 96;
 #if defined(BOSSA_AMX)
-constexpr int kMostBlockRows = 192;  // of quantized weights, which are prepared for tiles once a block
+constexpr int kMostBlockRows = kAmxBlockRows;
 #else
 constexpr int kMostBlockRows = kBlockRows;
 #endif

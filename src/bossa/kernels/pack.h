@@ -9,7 +9,7 @@
 namespace bossa {
 
 enum PackSource : int32_t { kSourceF32, kSourceBF16, kSourceF16 };
-enum PackFormat : int32_t { kPackF32, kPackBF16, kPackInt8, kPackInt6, kPackInt4 };
+enum PackFormat : int32_t { kPackF32, kPackBF16, kPackInt8, kPackInt6, kPackInt4, kPackInt6A16, kPackInt4A16 };
 enum PackResult : int32_t { kPacked, kNotFinite, kTooLarge, kNoMemory };
 
 namespace detail {
@@ -21,6 +21,12 @@ constexpr float kShrunk[] = {1.0f, 0.93f, 0.86f};
 // Shares of a block's largest number that its greatest level is tried as, in 8 bits.
 constexpr float kReaches[] = {1.0f, 0.985f, 0.97f, 0.955f, 0.94f};
 constexpr int kFits = 2;
+// What is tried for a ladder: how much more than the step that the group's whole range takes, and how far from the range's
+// lower end to its upper one the ladder stands; how many minima, each fitted to what the one before gave; and the weight
+// of a group's error as a whole beside those of its numbers.
+constexpr float kTries[][2] = {{0.0f, 0.0f}, {0.0f, 0.5f}, {0.0f, 1.0f}, {-1.0f, 0.0f}, {-1.0f, 0.5f}, {-1.0f, 1.0f}};
+constexpr int kMinima = 2;
+constexpr float kBias = 2.0f / kGroup;
 
 // The lanes of a panel that a tensor's rows go to; its other lanes belong to another tensor, or are padding.
 struct PanelLanes {
@@ -177,6 +183,103 @@ inline PackResult put_int8(const float* x, int K, f16 most, PanelLanes lanes, ch
 template <class Format>
 constexpr float kLevels = (float)Format::kMost;
 
+// The numbers of a group, as integers.h has them.
+template <class Format>
+inline void put_numbers(PanelLanes lanes, char* group, const int8_t (&u)[kGroup][kLanes]) {
+  int8_t packed[kLanes][4];
+  for (int p = 0; p < kGroupQuads / 2; p++) {
+    for (int o = 0; o < kLanes; o++) {
+      for (int i = 0; i < 4; i++) packed[o][i] = (int8_t)((u[8 * p + i][o] & 15) | u[8 * p + 4 + i][o] << 4);
+    }
+    lanes.put(group + p * 64, packed, 4);
+  }
+  for (int p = 0; p < kGroupQuads / 4 && Format::kMost > 15; p++) {
+    for (int o = 0; o < kLanes; o++) {
+      for (int i = 0; i < 4; i++) {
+        int top = 0;
+        for (int q = 0; q < 4; q++) top |= u[16 * p + 4 * q + i][o] >> 4 << 2 * q;
+        packed[o][i] = (int8_t)top;
+      }
+    }
+    lanes.put(group + kNibbleBytes + p * 64, packed, 4);
+  }
+}
+
+// The scale of 16 rows whose largest number is a byte of 127 more than zero, and its inverse.
+inline f16 byte_scale(const f16 most, PanelLanes lanes, char* panel, f16* inverse) {
+  const f16 scale = step_of(most, 127.0f, inverse);
+  put_floats(lanes, panel, scale);
+  return scale;
+}
+
+// The search for the step and minimum of one group of 16 outputs, in units of their rows' scales.
+template <class Format>
+struct LadderSearch {
+  const float* x;  // [steps][16]
+  int steps;
+  f16 best = splat(__builtin_inff()), step = splat(1.0f), minimum = splat(0.0f);
+
+  // The number of 16 weights, such that its byte is one.
+  static f16 level(f16 above, f16 inverse, f16 top) { return at_most(at_least(round(above * inverse), splat(0.0f)), top); }
+  static f16 top_of(f16 step, f16 minimum) {
+    return at_most(floor((splat(127.0f) - minimum) / step), splat(kLevels<Format>));
+  }
+
+  // Tries a step with the minimum that is wanted, and with those that fit best after it.
+  void attempt(f16 new_step, f16 wanted) {
+    const f16 inverse = splat(1.0f) / new_step;
+    for (int i = 0; i < kMinima; i++) {
+      const f16 low = within(round(wanted), -128.0f, 127.0f), top = top_of(new_step, low);
+      f16 error = splat(0.0f), bias = error;
+      for (int k = 0; k < steps; k++) {
+        const f16 above = load(x + k * kLanes) - low, miss = above - level(above, inverse, top) * new_step;
+        error = error + miss * miss;
+        bias = bias + miss;
+      }
+      error = error + bias * bias * splat(kBias);
+      const f16 better = lt(error, best);
+      best = where(better, error, best);
+      step = where(better, new_step, step);
+      minimum = where(better, low, minimum);
+      wanted = low + bias / splat((float)steps);
+    }
+  }
+};
+
+template <class Format>
+inline PackResult put_ladders(const float* x, int K, f16 most, PanelLanes lanes, char* panel) {
+  f16 inverse;
+  const f16 used = gt(byte_scale(most, lanes, panel, &inverse), splat(0.0f));
+  char* head = panel + 64;
+  char* body = panel + Format::head_bytes(K);
+  for (int start = 0; start < K; start += kGroup, head += 2 * kLanes, body += Format::kBytes) {
+    float scaled[kGroup * kLanes];
+    const int steps = K - start < kGroup ? K - start : kGroup;
+    f16 high = splat(-128.0f), low = splat(128.0f);
+    for (int i = 0; i < steps; i++) {
+      const f16 value = load(x + (start + i) * kLanes) * inverse;
+      high = at_least(value, high);
+      low = at_most(value, low);
+      store(scaled + i * kLanes, value);
+    }
+    LadderSearch<Format> search{scaled, steps};
+    const f16 span = high - low, whole = -floor(-(span / splat(kLevels<Format>)));
+    for (const auto& tried : kTries) {
+      const f16 step = within(whole + splat(tried[0]), 1.0f, (float)Format::kMostStep);
+      search.attempt(step, low + (span - step * splat(kLevels<Format>)) * splat(tried[1]));
+    }
+    int8_t u[kGroup][kLanes] = {};
+    const f16 finer = splat(1.0f) / search.step, top = search.top_of(search.step, search.minimum);
+    for (int i = 0; i < steps; i++) {
+      store_bytes(u[i], where(used, search.level(load(scaled + i * kLanes) - search.minimum, finer, top), splat(0.0f)));
+    }
+    put_numbers<Format>(lanes, body, u);
+    put_unsigned(lanes, head, where(used, search.step, splat(0.0f)));
+    put_unsigned(lanes, head + kLanes, where(used, search.minimum, splat(0.0f)) + splat(128.0f));
+  }
+  return kPacked;
+}
+
 // The search for the scale and minimum of one group of 16 outputs, in units of their rows' scale and step.
 template <class Format>
 struct GroupSearch {
@@ -257,27 +360,12 @@ inline PackResult put_groups(const float* x, int K, PanelLanes lanes, char* pane
     }
     for (int i = 0; i < kFits; i++) search.fit(per_unit);
 
-    int8_t u[kGroup][kLanes] = {}, packed[kLanes][4];
+    int8_t u[kGroup][kLanes] = {};
     const f16 shift = search.minimum * ratio, finer = splat(1.0f) / search.scale;
     for (int i = 0; i < steps; i++) {
       store_bytes(u[i], where(used, search.level(load(scaled + i * kLanes) + shift, finer), splat(0.0f)));
     }
-    for (int p = 0; p < kGroupQuads / 2; p++) {
-      for (int o = 0; o < kLanes; o++) {
-        for (int i = 0; i < 4; i++) packed[o][i] = (int8_t)((u[8 * p + i][o] & 15) | u[8 * p + 4 + i][o] << 4);
-      }
-      lanes.put(body + p * 64, packed, 4);
-    }
-    for (int p = 0; p < kGroupQuads / 4 && Format::kMost > 15; p++) {
-      for (int o = 0; o < kLanes; o++) {
-        for (int i = 0; i < 4; i++) {
-          int top = 0;
-          for (int q = 0; q < 4; q++) top |= u[16 * p + 4 * q + i][o] >> 4 << 2 * q;
-          packed[o][i] = (int8_t)top;
-        }
-      }
-      lanes.put(body + kNibbleBytes + p * 64, packed, 4);
-    }
+    put_numbers<Format>(lanes, body, u);
     put_unsigned(lanes, head, where(used, search.scale, splat(0.0f)));
     put_unsigned(lanes, head + kLanes, where(used, search.minimum, splat(0.0f)));
   }
@@ -292,13 +380,18 @@ inline PackResult put_panel(const float* x, int K, int32_t format, PanelLanes la
   if (format == kPackBF16) return put_bf16(x, K, lanes, panel);
   if (all > kLargest) return kTooLarge;
   if (format == kPackInt8) return put_int8(x, K, most, lanes, panel);
-  return format == kPackInt6 ? put_groups<Int6>(x, K, lanes, panel) : put_groups<Int4>(x, K, lanes, panel);
+  if (format == kPackInt6) return put_groups<Int6>(x, K, lanes, panel);
+  if (format == kPackInt4) return put_groups<Int4>(x, K, lanes, panel);
+  if (format == kPackInt6A16) return put_ladders<Int6A16>(x, K, most, lanes, panel);
+  return put_ladders<Int4A16>(x, K, most, lanes, panel);
 }
 
 inline size_t bytes_of_panel(int32_t format, int K) {
   if (format == kPackInt8) return Int8::panel_bytes(K);
   if (format == kPackInt6) return Int6::panel_bytes(K);
   if (format == kPackInt4) return Int4::panel_bytes(K);
+  if (format == kPackInt6A16) return Int6A16::panel_bytes(K);
+  if (format == kPackInt4A16) return Int4A16::panel_bytes(K);
   return (size_t)K * kLanes * (format == kPackF32 ? 4 : 2);
 }
 

@@ -10,11 +10,11 @@ namespace bossa {
 
 // The most rows that every worker quantizes for itself instead of meeting the others.
 constexpr int kOwnRows = 8;
+constexpr int kOwnRoom = kFewestAmxRows < INT32_MAX ? kAmxRows : kOwnRows;  // tiles are whole
 
 // Rows of quantized activations that a team needs memory for: those of a step, each worker's own, and what is read past
 // the last row, of which nothing is used.
-constexpr int quantized_rows(int max_rows, int workers) { return max_rows + kAmxRows + kOwnRows * workers; }
-static_assert(kFewestAmxRows > kOwnRows, "tiles need room for whole ones");
+constexpr int quantized_rows(int max_rows, int workers) { return max_rows + kAmxRows + kOwnRoom * workers; }
 
 namespace detail {
 
@@ -122,7 +122,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
   const size_t row_bytes = Format::row_bytes(K), panel_bytes = Format::panel_bytes(K);
   const int count = detail::ceil_div(N, kLanes);
   char* quantized = scratch;
-  const bool tiled = rows >= kFewestAmxRows;
+  const bool tiled = rows >= Format::kTiledRows;
   const auto quantize = [&](int first, int last) {
     for (int r = first; r < last; r++) {
       char* to = quantized + (size_t)r * row_bytes;
@@ -136,13 +136,13 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     }
   };
   if (rows <= kOwnRows) {
-    quantized += (size_t)(max_rows + kAmxRows + worker.id * kOwnRows) * row_bytes;
+    quantized += (size_t)(max_rows + kAmxRows + worker.id * kOwnRoom) * row_bytes;
     quantize(0, rows);
   } else {
     quantize((int)((int64_t)rows * worker.id / worker.count), (int)((int64_t)rows * (worker.id + 1) / worker.count));
     worker.barrier();
   }
-  if (rows <= detail::kStreamedRows) {
+  if (rows <= detail::kStreamedRows && !tiled) {
     detail::each_stretch<Format>(worker, rows, quantized, row_bytes, K, panels, count, group, epilogue);
     return;
   }
@@ -152,7 +152,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
             : detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count);
 #if defined(BOSSA_AMX)
   if (tiled) {
-    const detail::Tiles tiles(Format::kAmxSteps);
+    const detail::Tiles tiles(Format::kAmxSteps, Format::kCutsTiles ? rows : kAmxRows);
     const auto sum = [&](int row, int n_rows, int p, int n, float* sums, int) {
       const char* from = quantized + (size_t)row * row_bytes;
       const char* panel = panels + (size_t)p * panel_bytes;

@@ -38,6 +38,11 @@ inline void embed_panels(const Int8* panels, int K, int token, float* out) {
 }
 
 template <int kBits>
+inline void embed_panels(const Ladders<kBits>* panels, int K, int token, float* out) {
+  for (int k = 0; k < K; k++) out[k] = Ladders<kBits>::weight((const char*)panels, K, token, k);
+}
+
+template <int kBits>
 inline void embed_panels(const Grouped<kBits>* panels, int K, int token, float* out) {
   for (int k = 0; k < K; k++) out[k] = Grouped<kBits>::weight((const char*)panels, K, token, k);
 }

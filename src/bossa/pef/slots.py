@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from bossa.pef.checks import Fields
-from bossa.precision import DTYPES, GROUP_BITS
+from bossa.precision import DTYPES, PANELS_ALONE
 
 LAYOUTS = ("panels", "rows", "flat")
 
@@ -54,7 +54,7 @@ def _check_slot(slot: Fields) -> None:
         slot.refuse("shape", "that of a matrix made of matrices")
     if layout == "flat" and dtype != "fp32":
         slot.refuse("dtype", "fp32, since the layout is flat")
-    if layout == "rows" and dtype in GROUP_BITS:
+    if layout == "rows" and dtype in PANELS_ALONE:
         slot.refuse("dtype", "fp32, bf16 or int8, since the layout is rows")
     if interleave and (len(set(shapes)) != 1 or not shapes[0] or shapes[0][0] % 16):
         slot.refuse("interleave", "false, since its sources cannot be joined by panels of 16 rows")

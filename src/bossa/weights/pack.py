@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
-from bossa.precision import GROUP_BITS, QUANTIZED, DType
+from bossa.precision import GROUP_BITS, LADDER_BITS, QUANTIZED, DType
 from bossa.weights.packer import STORED, Packer
-from bossa.weights.panels import GroupedPanels, Int8Panels, places, table_parts
-from bossa.weights.quantize import LARGEST, grouped_rows, int8_rows, table_rows
+from bossa.weights.panels import GroupedPanels, Int8Panels, LadderPanels, places, table_parts
+from bossa.weights.quantize import LARGEST, grouped_rows, int8_rows, ladder_rows, table_rows
 from bossa.weights.slot import PANEL, Slot, Source
 from bossa.weights.source import widen
 
@@ -151,6 +151,9 @@ def _panel_writer(slot: Slot, out: NDArray[np.uint8]) -> Put:
     if slot.dtype in GROUP_BITS:
         grouped = GroupedPanels(out, slot.dtype, k)
         return lambda rows, row, step: grouped.put(grouped_rows(rows, grouped.bits), places(row, len(rows), step))
+    if slot.dtype in LADDER_BITS:
+        ladders = LadderPanels(out, slot.dtype, k)
+        return lambda rows, row, step: ladders.put(ladder_rows(rows, ladders.bits), places(row, len(rows), step))
     panels = out.view(np.float32 if slot.dtype == "fp32" else np.uint16).reshape(-(-n // PANEL), k, PANEL)
     return lambda rows, row, step: _put_rows(rows, panels, row, step)
 

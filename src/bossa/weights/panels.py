@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.precision import GROUP_BITS, QUANTIZED, DType
-from bossa.weights.quantize import GroupedRows, Int8Rows, TableRows
+from bossa.precision import GROUP_BITS, LADDER_BITS, QUANTIZED, DType
+from bossa.weights.quantize import GroupedRows, Int8Rows, LadderRows, TableRows
 from bossa.weights.slot import BLOCK, GROUP, PANEL, Slot, panel_bytes, table_scale_bytes
 
 U8 = NDArray[np.uint8]
@@ -44,43 +44,86 @@ class Int8Panels:
 class GroupedPanels:
     """Views of the parts of packed panels of 6-bit or 4-bit weights.
 
-    scales and steps [P, 16]; of_groups, the scale and the minimum of each, [P, 2 ceil(G / 2), 2, 16]; nibbles
-    [P, G, 4, 16, 4]; tops, the upper two of 6 bits, [P, G, 2, 16, 4].
+    scales and steps [P, 16]; of_groups, the scale and the minimum of each, [P, 2 ceil(G / 2), 2, 16]; numbers.
     """
 
     def __init__(self, data: U8, dtype: DType, k: int) -> None:
         panels = data.reshape(-1, panel_bytes(dtype, k))
-        self.bits, self.k, self.groups = GROUP_BITS[dtype], k, -(-k // GROUP)
+        self.bits, self.groups = GROUP_BITS[dtype], -(-k // GROUP)
         head = 128 + (self.groups + self.groups % 2) * 2 * PANEL
         self.scales = panels[:, :64].view(np.float32)
         self.steps = panels[:, 64:128].view(np.float32)
         self.of_groups = panels[:, 128:head].reshape(len(panels), -1, 2, PANEL)
-        quads = panels[:, head:].reshape(len(panels), self.groups, self.bits, PANEL, 4)
-        self.nibbles, self.tops = quads[:, :, :4], quads[:, :, 4:]
+        self.numbers = _Numbers(panels[:, head:], self.bits, k)
 
     def put(self, rows: GroupedRows, places: Places) -> None:
         panel, lane = places
-        u = np.zeros((len(rows.u), self.groups * GROUP), np.uint8)
-        u[:, : self.k] = rows.u
-        halves = (u & 15).reshape(len(u), self.groups, 4, 2, 4)
         self.scales[panel, lane] = rows.scales
         self.steps[panel, lane] = rows.steps
         self.of_groups[panel, : self.groups, 0, lane] = rows.group_scales
         self.of_groups[panel, : self.groups, 1, lane] = rows.minima
+        self.numbers.put(rows.u, places)
+
+    def get(self, places: Places) -> GroupedRows:
+        panel, lane = places
+        scales, minima = (self.of_groups[panel, : self.groups, part, lane] for part in (0, 1))
+        u = self.numbers.get(places)
+        return GroupedRows(self.scales[panel, lane], self.steps[panel, lane], scales, minima, u)
+
+
+class LadderPanels:
+    """Views of the parts of packed panels of 6-bit or 4-bit weights that are rungs between bytes.
+
+    scales [P, 16]; of_groups, the step and the minimum of each, [P, 2 ceil(G / 2), 2, 16]; numbers.
+    """
+
+    def __init__(self, data: U8, dtype: DType, k: int) -> None:
+        panels = data.reshape(-1, panel_bytes(dtype, k))
+        self.bits, self.groups = LADDER_BITS[dtype], -(-k // GROUP)
+        head = 64 + (self.groups + self.groups % 2) * 2 * PANEL
+        self.scales = panels[:, :64].view(np.float32)
+        self.of_groups = panels[:, 64:head].reshape(len(panels), -1, 2, PANEL)
+        self.numbers = _Numbers(panels[:, head:], self.bits, k)
+
+    def put(self, rows: LadderRows, places: Places) -> None:
+        panel, lane = places
+        self.scales[panel, lane] = rows.scales
+        self.of_groups[panel, : self.groups, 0, lane] = rows.steps
+        self.of_groups[panel, : self.groups, 1, lane] = rows.minima
+        self.numbers.put(rows.u, places)
+
+    def get(self, places: Places) -> LadderRows:
+        panel, lane = places
+        steps, minima = (self.of_groups[panel, : self.groups, part, lane] for part in (0, 1))
+        return LadderRows(self.scales[panel, lane], steps, minima, self.numbers.get(places))
+
+
+class _Numbers:
+    """Views of numbers of 4 or 6 bits: nibbles [P, G, 4, 16, 4]; tops, the upper two of 6 bits, [P, G, 2, 16, 4]."""
+
+    def __init__(self, data: U8, bits: int, k: int) -> None:
+        self.bits, self.k, self.groups = bits, k, -(-k // GROUP)
+        quads = data.reshape(len(data), self.groups, bits, PANEL, 4)
+        self.nibbles, self.tops = quads[:, :, :4], quads[:, :, 4:]
+
+    def put(self, numbers: U8, places: Places) -> None:
+        panel, lane = places
+        u = np.zeros((len(numbers), self.groups * GROUP), np.uint8)
+        u[:, : self.k] = numbers
+        halves = (u & 15).reshape(len(u), self.groups, 4, 2, 4)
         self.nibbles[panel, :, :, lane, :] = halves[:, :, :, 0] | halves[:, :, :, 1] << 4
         if self.bits == 6:
             quarters = (u >> 4).reshape(len(u), self.groups, 2, 4, 4) << _QUARTERS
             self.tops[panel, :, :, lane, :] = np.bitwise_or.reduce(quarters, axis=3)
 
-    def get(self, places: Places) -> GroupedRows:
+    def get(self, places: Places) -> U8:
         panel, lane = places
         packed = self.nibbles[panel, :, :, lane, :]
         u = np.stack([packed & 15, packed >> 4], axis=3).reshape(len(panel), self.groups * GROUP)
         if self.bits == 6:
             tops = self.tops[panel, :, :, lane, :][:, :, :, None] >> _QUARTERS & 3
             u = u | tops.reshape(u.shape) << 4
-        scales, minima = (self.of_groups[panel, : self.groups, part, lane] for part in (0, 1))
-        return GroupedRows(self.scales[panel, lane], self.steps[panel, lane], scales, minima, u[:, : self.k])
+        return u[:, : self.k]
 
 
 _QUARTERS = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
@@ -100,12 +143,19 @@ def table_parts(slot: Slot, data: U8) -> tuple[NDArray[np.float32], NDArray[np.i
     return data[: 4 * height].view(np.float32), data[start:].view(np.int8).reshape(height, -1)
 
 
+def quantized_panels(slot: Slot, data: U8) -> Int8Panels | GroupedPanels | LadderPanels:
+    """The parts of a slot that is stored as panels of fewer than 16 bits."""
+    k = slot.shape[1]
+    if slot.dtype == "int8":
+        return Int8Panels(data, k)
+    return GroupedPanels(data, slot.dtype, k) if slot.dtype in GROUP_BITS else LadderPanels(data, slot.dtype, k)
+
+
 def dequantize(slot: Slot, data: U8) -> NDArray[np.float32]:
     """The numbers that a packed slot stands for, as float32 in the slot's shape; rows in the packed order."""
     if slot.layout == "panels" and slot.dtype in QUANTIZED:
-        n, k = slot.shape
-        packed = Int8Panels(data, k) if slot.dtype == "int8" else GroupedPanels(data, slot.dtype, k)
-        return packed.get(places(0, n)).matrix()
+        n, _ = slot.shape
+        return quantized_panels(slot, data).get(places(0, n)).matrix()
     if slot.dtype == "int8":
         return TableRows(*table_parts(slot, data)).matrix().reshape(slot.shape)
     numbers: NDArray[Any] = data.view(np.float32 if slot.dtype == "fp32" else np.uint16)

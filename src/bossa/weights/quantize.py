@@ -26,6 +26,14 @@ REACHES = tuple(np.float32(x) for x in (1.0, 0.985, 0.97, 0.955, 0.94))
 FITS = 2
 """Times that scale and minimum are fitted to the numbers that the best range gave."""
 
+TRIES = tuple((np.float32(by), np.float32(at)) for by in (0, -1) for at in (0, 0.5, 1))
+"""What is tried for a ladder: how much more than the step that its group's whole range takes, and how far from the
+range's lower end to its upper one it stands."""
+MINIMA = 2
+"""Minima that are tried with each, the second fitted to what the first gave."""
+BIAS = np.float32(2.0 / GROUP)
+"""The weight of a group's error as a whole, squared, beside the squares of its numbers': activations have means."""
+
 
 @dataclass(frozen=True)
 class TableRows:
@@ -62,6 +70,29 @@ class Int8Rows:
         """The rows that these numbers stand for."""
         multipliers = np.repeat(self.block_scales, BLOCK, axis=1)[:, : self.q.shape[1]].astype(np.float32)
         return self.q.astype(np.float32) * multipliers * self.scales[:, None]
+
+
+@dataclass(frozen=True)
+class LadderRows:
+    """Rows of 6-bit or 4-bit numbers that are rungs between bytes, ``w = (u * step + minimum - 128) * scale``.
+
+    Attributes:
+        scales: [R].
+        steps, minima: [R, ceil(K / 32)] uint8; ``u * step + minimum`` is at most 255.
+        u: [R, K] uint8, 0..63 or 0..15.
+    """
+
+    scales: F32
+    steps: NDArray[np.uint8]
+    minima: NDArray[np.uint8]
+    u: NDArray[np.uint8]
+
+    def matrix(self) -> F32:
+        """The rows that these numbers stand for."""
+        steps, minima = (
+            np.repeat(part, GROUP, axis=1)[:, : self.u.shape[1]].astype(np.int32) for part in (self.steps, self.minima)
+        )
+        return (self.u * steps + minima - 128).astype(np.float32) * self.scales[:, None]
 
 
 @dataclass(frozen=True)
@@ -159,6 +190,80 @@ def grouped_rows(rows: F32, bits: int) -> GroupedRows:
     group_scales = np.where(used, search.scale, np.float32(0)).astype(np.uint8)
     minima = np.where(used, search.minimum, np.float32(0)).astype(np.uint8)
     return GroupedRows(scales, steps, group_scales, minima, np.where(used, u, np.float32(0)).astype(np.uint8))
+
+
+def ladder_rows(rows: F32, bits: int) -> LadderRows:
+    """Rounds each row to bytes of which each group of 32 steps uses 2 ** bits, evenly apart.
+
+    rows: [R, K], finite. The row's largest number is the byte 127 more than zero, or less. A group tries what ``TRIES``
+    names, and keeps what has the least error: the sum of squares, and ``BIAS`` times the square of the sum.
+    """
+    count, k = rows.shape
+    levels = np.float32(2**bits - 1)
+    groups = -(-k // GROUP)
+    scales, inverse = _scale(np.abs(rows).max(axis=1, initial=0), 127)
+    padded = np.zeros((count, groups * GROUP), np.float32)
+    padded[:, :k] = rows * inverse[:, None]
+    search = _LadderSearch(padded.reshape(count, groups, GROUP), k, levels)
+    span, low = search.range()
+    whole = np.ceil(span / levels)
+    for by, at in TRIES:
+        step = np.clip(whole + by, np.float32(1), np.float32(255 // (2**bits - 1)))
+        search.attempt(step, low + (span - step * levels) * at)
+    u = search.numbers().reshape(count, groups * GROUP)[:, :k]
+    used = (scales > 0)[:, None]
+    steps = np.where(used, search.step, np.float32(0)).astype(np.uint8)
+    minima = (np.where(used, search.minimum, np.float32(0)) + np.float32(128)).astype(np.uint8)
+    return LadderRows(scales, steps, minima, np.where(used, u, np.float32(0)).astype(np.uint8))
+
+
+class _LadderSearch:
+    """Looks for the step and minimum of every group, in units of its row's scale."""
+
+    def __init__(self, x: F32, k: int, levels: np.float32) -> None:
+        """x: [R, G, 32], of which the first ``k`` steps of a row count; levels: the greatest number."""
+        self.x = x
+        self.levels = levels
+        self.counts = (np.arange(x.shape[1] * GROUP) < k).reshape(x.shape[1], GROUP)
+        self.n = self.counts.sum(axis=1).astype(np.float32)
+        self.best = np.full(x.shape[:2], np.inf, np.float32)
+        self.step = np.ones(x.shape[:2], np.float32)
+        self.minimum = np.zeros(x.shape[:2], np.float32)
+
+    def range(self) -> tuple[F32, F32]:
+        """The width of each group's range, and its lower end. [R, G]"""
+        high = np.where(self.counts, self.x, np.float32(-128)).max(axis=2, initial=-128)
+        low = np.where(self.counts, self.x, np.float32(128)).min(axis=2, initial=128)
+        return high - low, low
+
+    def attempt(self, step: F32, wanted: F32) -> None:
+        """Tries a step with the minimum that is wanted, and what fits best after it."""
+        for _ in range(MINIMA):
+            low = np.clip(np.rint(wanted), np.float32(-128), np.float32(127))
+            error = np.zeros_like(step)
+            bias = np.zeros_like(step)
+            for i in range(GROUP):
+                above = self.x[:, :, i] - low
+                miss = above - self._level(above, step, low) * step
+                error = np.where(self.counts[:, i], error + miss * miss, error)
+                bias = np.where(self.counts[:, i], bias + miss, bias)
+            error = error + bias * bias * BIAS
+            better = error < self.best
+            self.best = np.where(better, error, self.best)
+            self.step = np.where(better, step, self.step)
+            self.minimum = np.where(better, low, self.minimum)
+            wanted = low + bias / self.n
+
+    def numbers(self) -> F32:
+        """The number of every weight. [R, G, 32]"""
+        step, low = self.step[:, :, None], self.minimum[:, :, None]
+        return self._level(self.x - low, step, low)
+
+    def _level(self, above: F32, step: F32, low: F32) -> F32:
+        """The nearest of the numbers whose byte is one."""
+        top = np.minimum(np.floor((np.float32(127) - low) / step), self.levels)
+        nearest: F32 = np.minimum(np.maximum(np.rint(above * (np.float32(1) / step)), np.float32(0)), top)
+        return nearest
 
 
 def _scale(most: F32, levels: int = 255) -> tuple[F32, F32]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
-from bossa.precision import GROUP_BITS, DType
+from bossa.precision import GROUP_BITS, LADDER_BITS, DType
 
 Layout = Literal["panels", "rows", "flat"]
 PANEL = 16
@@ -23,9 +23,9 @@ def panel_bytes(dtype: DType, k: int) -> int:
     """Bytes of one panel, 16 outputs of ``k`` steps; docs/pef.md has the formats."""
     if dtype == "int8":
         return 4 * PANEL + -(-k // (4 * BLOCK)) * ALIGNMENT + -(-k // 4) * 4 * PANEL
-    if dtype in GROUP_BITS:
-        groups = -(-k // GROUP)
-        return 2 * 4 * PANEL + (groups + groups % 2) * 2 * PANEL + groups * GROUP * PANEL * GROUP_BITS[dtype] // 8
+    if (bits := GROUP_BITS.get(dtype) or LADDER_BITS.get(dtype)) is not None:
+        groups, scales = -(-k // GROUP), 2 if dtype in GROUP_BITS else 1
+        return scales * 4 * PANEL + (groups + groups % 2) * 2 * PANEL + groups * GROUP * PANEL * bits // 8
     return (4 if dtype == "fp32" else 2) * PANEL * k
 
 
@@ -65,7 +65,7 @@ class Slot:
         layout: ``panels`` for the matrix ``[N, K]`` of a linear, packed in panels of 16 outputs and padded with
             zeros; ``rows`` for a row-major table ``[V, D]``; ``flat`` for the tensor as it is, in fp32.
         shape: ``(N, K)``, ``(V, D)``, or the tensor's own shape.
-        dtype: how it is stored; ``flat`` is always fp32, and ``rows`` are not int6 or int4.
+        dtype: how it is stored; ``flat`` is always fp32, and ``rows`` have no fewer than 8 bits.
         sources: the tensors, joined along N in this order (``flat``: joined along the first axis).
         interleave: join by panels of 16 rows in turn (first panel of each source, then the second of each) instead
             of one source after the other; all sources then have the same shape, with N a multiple of 16.

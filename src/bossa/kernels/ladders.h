@@ -1,0 +1,380 @@
+// Weights of 6 and of 4 bits that are rungs between bytes, a ladder for each group of 32 steps of k; activations of 16 bits
+// with a scale a row; and their products, which are exact integers over all of k.
+//
+// A packed panel, the same bytes for every target: [16] fp32 scales; [2 ceil(G / 2)][2][16] uint8, the steps and the
+// minima of each group; then G = ceil(K / 32) groups, see integers.h. w = (byte - 128) * scale, where byte = u * step +
+// minimum, at most 255. Outputs past N have scales of zero; steps past K meet activations that are zeros.
+#pragma once
+
+#include "amx.h"
+
+namespace bossa {
+
+template <int kBits>
+struct Ladders {
+  static constexpr int kBlock = 256;  // steps of k between two looks at the sums; no bits depend on it
+  static constexpr int kMost = (1 << kBits) - 1;
+  static constexpr int kZero = 128;  // the byte of a weight that is zero
+  // The largest step of a group: `kMost` of them are a byte.
+  static constexpr int kMostStep = 255 / kMost;
+  static constexpr int kRows = kIntegerRows;
+  static constexpr int kPackedRows = kRows + 1;  // more are worth unpacking the weights for
+  static constexpr size_t kBytes = (size_t)kGroup * kLanes * kBits / 8;  // of a group
+  static constexpr int kAmxSteps = 64;  // of k in a tile
+  static constexpr bool kCutsTiles = true;  // fewer than 16 rows take tiles that are no taller
+  static constexpr int kTiledRows = kFewestAmxRows < INT32_MAX ? 3 : INT32_MAX;
+
+  // What activations are scaled to: 127 * 256 at most, so that they are two digits of eight bits, and with magnitudes that
+  // sum up to less than 2^24, so that 128 times as much fits an integer.
+  static constexpr float kMostWord = 32512.0f;
+  static constexpr int kMostTotal = 16600000;
+
+  static constexpr int groups(int K) { return detail::ceil_div(K, kGroup); }
+  static constexpr int padded(int K) { return detail::ceil_div(K, kAmxSteps) * kAmxSteps; }
+  static constexpr size_t head_bytes(int K) { return 64 + detail::round_up((size_t)groups(K), 2) * 2 * kLanes; }
+  static constexpr size_t panel_bytes(int K) { return head_bytes(K) + (size_t)groups(K) * kBytes; }
+
+  // What belongs to a row of activations beside its words.
+  struct Row {
+    float scale;
+    int32_t zero;  // what all its products have too much, since bytes are `kZero` more than weights: less that
+  };
+  static constexpr size_t row_bytes(int K) { return 2 * (size_t)padded(K) + 64; }
+  static const Row& of_row(const char* row, int K) { return *(const Row*)(row + 2 * (size_t)padded(K)); }
+
+  // One weight of a packed matrix.
+  static float weight(const char* panels, int K, int output, int k) {
+    const uint8_t* panel = (const uint8_t*)panels + (size_t)(output / kLanes) * panel_bytes(K);
+    const int lane = output % kLanes, group = k / kGroup, quad = k % kGroup / 4;
+    const uint8_t* ladder = panel + 64 + group * 2 * kLanes + lane;
+    const uint8_t* at = panel + head_bytes(K) + (size_t)group * kBytes + (size_t)(lane * 4 + k % 4);
+    const int byte = packed_number<kBits>(at, quad) * ladder[0] + ladder[kLanes];
+    return (float)(byte - kZero) * ((const float*)panel)[lane];
+  }
+
+  // The inverse of a row's scale, such that its words are as large as may be; 0 and NaN where there is none.
+  static float inverse_scale(const float* x, int K, float* scale) {
+    f16 most = splat(0.0f), total[4] = {most, most, most, most};
+    for (int k = 0; k < K; k += 4 * kLanes) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; i++) {
+        const int at = k + i * kLanes;
+        const f16 magnitude = abs(at + kLanes <= K ? load(x + at) : load_n(x + at, K - at));
+        most = at_least(magnitude, most);
+        total[i] = total[i] + magnitude;  // knows of a NaN, where `most` may have lost it
+      }
+    }
+    const float all = bossa::sum((total[0] + total[1]) + (total[2] + total[3]));
+    const float top = all == all ? detail::divisible(maximum(most)) : all;
+    *scale = top;
+    if (!(top > 0.0f)) return top;
+    const float of_most = kMostWord / top, of_total = (float)(kMostTotal - K / 2) / all;
+    const float inverse = of_most < of_total ? of_most : of_total;
+    if (inverse > 0.0f) *scale = 1.0f / inverse;
+    return inverse;
+  }
+
+  static void quantize(const float* x, int K, char* row) {
+    Row& of_row = *(Row*)(row + 2 * (size_t)padded(K));
+    const f16 inverse = splat(inverse_scale(x, K, &of_row.scale));
+    Sums total = no_sums();
+    for (int k = 0; k < padded(K); k += kLanes) {
+      put_words(row + 2 * k, (k + kLanes <= K ? load(x + k) : load_n(x + k, K - k)) * inverse, total);
+    }
+    of_row.zero = -kZero * bossa::sum(total);
+  }
+
+  // Steps of k in the block from k on; the last one's are whole groups.
+  static int steps(int K, int k) { return K - k < kBlock ? groups(K - k) * kGroup : kBlock; }
+
+  // A panel's block as factors.
+  struct Unpacked {
+    alignas(64) char factors[kBlock / 4 * sizeof(Factors)];
+  };
+
+  static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
+    const uint8_t* ladders = (const uint8_t*)panel + 64 + (size_t)k / kGroup * 2 * kLanes;
+    const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
+    char* factors_to = to->factors;
+    for (int g = 0; g < steps / kGroup; g++, from += kBytes) {
+      const Ladder ladder = load_ladder(ladders + g * 2 * kLanes);
+#pragma GCC unroll 4
+      for (int q = 0; q < kGroupQuads; q += 2, factors_to += 2 * sizeof(Factors)) {
+        Quads low, high;
+        load_two<kBits>(from, q, &low, &high);
+        store_factors(factors_to, factors(climb(low, ladder)));
+        store_factors(factors_to + sizeof(Factors), factors(climb(high, ladder)));
+      }
+    }
+  }
+
+  // out[r][16 p ..] (+)= the products of MR rows and NP panels over one block from k, `steps` of them; from the packed
+  // weights, or from one panel's unpacked ones. Until the last block `out` holds integers.
+  template <int MR, int NP, bool kUnpacked>
+  static inline __attribute__((always_inline)) void add_block(const char* rows, size_t row_bytes, int K, int k,
+                                                              int steps, const char* const (&panels)[NP],
+                                                              const Unpacked* unpacked, float* out, size_t out_stride) {
+    static_assert(NP == 1 || !kUnpacked);
+    const char* x = rows + 2 * k;
+    WordSums sums[MR][NP];
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; r++) {
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; p++) sums[r][p] = no_word_sums();
+    }
+    const auto add = [&](int p, Factors w, int i) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) add_words(sums[r][p], w, x + r * row_bytes + 2 * i);
+    };
+    if constexpr (kUnpacked) {
+#pragma GCC unroll 2
+      for (int i = 0; i < steps; i += 4) add(0, load_factors(unpacked->factors + i / 4 * sizeof(Factors)), i);
+    } else {
+      const size_t head = 64 + (size_t)k / kGroup * 2 * kLanes, start = head_bytes(K) + (size_t)k / kGroup * kBytes;
+      for (int g = 0; g < steps / kGroup; g++) {
+#pragma GCC unroll 16
+        for (int p = 0; p < NP; p++) {
+          const uint8_t* at = (const uint8_t*)panels[p] + start + (size_t)g * kBytes;
+          if (MR < detail::kComputing) {
+            for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(at + i + detail::kAhead<NP>);
+          }
+          const Ladder ladder = load_ladder((const uint8_t*)panels[p] + head + g * 2 * kLanes);
+#pragma GCC unroll 4
+          for (int q = 0; q < kGroupQuads; q += 2) {
+            Quads low, high;
+            load_two<kBits>(at, q, &low, &high);
+            add(p, factors(climb(low, ladder)), g * kGroup + 4 * q);
+            add(p, factors(climb(high, ladder)), g * kGroup + 4 * q + 4);
+          }
+        }
+      }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < NP; p++) {
+      const f16 scale = load((const float*)panels[p]);
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) {
+        float* to = out + r * out_stride + p * kLanes;
+        Sums all = joined(sums[r][p]);
+        if (k > 0) all = all + load_sums(to);
+        if (k + kBlock < K) {
+          store_sums(to, all);
+        } else {
+          store(to, finished(all, of_row(rows + r * row_bytes, K), scale));
+        }
+      }
+    }
+  }
+
+  static inline __attribute__((always_inline)) f16 finished(Sums sums, const Row& row, f16 scale) {
+    return to_float(sums + all_of(row.zero)) * (scale * splat(row.scale));
+  }
+
+#if defined(BOSSA_AMX)
+  // Steps of k whose weights are unpacked together, for few rows and for more, and how many bytes ahead few rows fetch.
+  static constexpr int kFewChunk = kAmxSteps, kChunk = 768, kAmxAhead = 1024;
+
+  // Rows for tiles, 16 at a time: [padded(K) / 64][lower, upper][16][64] bytes, then what belongs to each. `rows`: where
+  // the first of the 16 would lie alone.
+  static void quantize_for_amx(const float* x, int K, char* rows, int row) {
+    Row& of_row = ((Row*)(rows + kAmxRows * 2 * (size_t)padded(K)))[row];
+    const f16 inverse = splat(inverse_scale(x, K, &of_row.scale));
+    __m512i total = _mm512_setzero_si512();
+    // Packing works on quarters of vectors: this puts the pieces of four in order.
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    const auto words = [&](int k) __attribute__((always_inline)) {
+      const __m512i q = _mm512_cvtps_epi32(((k + kLanes <= K ? load(x + k) : load_n(x + k, K - k)) * inverse).v);
+      total = _mm512_add_epi32(total, q);
+      return q;
+    };
+    char* to = rows + row * kAmxSteps;
+    for (int k = 0; k < padded(K); k += kAmxSteps, to += 2 * kTile) {
+      const __m512i first = _mm512_packs_epi32(words(k), words(k + kLanes));
+      const __m512i second = _mm512_packs_epi32(words(k + 2 * kLanes), words(k + 3 * kLanes));
+      const __m512i byte = _mm512_set1_epi16(255), half = _mm512_set1_epi16(128);
+      const __m512i low = _mm512_packus_epi16(_mm512_and_si512(first, byte), _mm512_and_si512(second, byte));
+      const __m512i high = _mm512_packs_epi16(_mm512_srai_epi16(_mm512_add_epi16(first, half), 8),
+                                              _mm512_srai_epi16(_mm512_add_epi16(second, half), 8));
+      _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, low));
+      _mm512_storeu_si512(to + kTile, _mm512_permutexvar_epi32(order, high));
+    }
+    of_row.zero = -kZero * bossa::sum(Sums{total});
+  }
+
+  // Of a panel's steps from k on: their bytes, zeros up to whole tiles. kFetch: and fetches what comes next.
+  template <bool kFetch>
+  static void to_bytes(const char* panel, int K, int k, int steps, uint8_t* to) {
+    const uint8_t* ladders = (const uint8_t*)panel + 64 + (size_t)k / kGroup * 2 * kLanes;
+    const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
+    const int n = detail::ceil_div(steps, kGroup);
+    for (int g = 0; g < n; g++, from += kBytes) {
+      for (size_t i = 0; i < kBytes && kFetch; i += 64) __builtin_prefetch(from + kAmxAhead + i);
+      const Ladder ladder = load_ladder(ladders + g * 2 * kLanes);
+#pragma GCC unroll 4
+      for (int q = 0; q < kGroupQuads; q += 2, to += 128) {
+        Quads low, high;
+        load_two<kBits>(from, q, &low, &high);
+        store_quads(to, climb(low, ladder));
+        store_quads(to + 64, climb(high, ladder));
+      }
+    }
+    if (n % 2) memset(to, 0, kGroup * kLanes);
+  }
+
+  // The panels that are next, to be fetched while tiles compute: so many lines with each.
+  struct Next {
+    const char* at;
+    int lines;
+  };
+
+  static constexpr int kTile = kAmxRows * kAmxSteps;  // bytes
+
+  // Adds the products of a tile of rows and NP panels, over `tiles` tiles of 64 steps, to tiles 0 to 3: of each panel the
+  // sums of the lower digit, then of the upper one.
+  template <int NP>
+  static inline __attribute__((always_inline)) void multiply(const char* rows, int tiles,
+                                                             const uint8_t* const (&weights)[NP], Next& next) {
+    for (int i = 0; i < tiles; i++, rows += 2 * kTile) {
+      for (int line = 0; line < next.lines; line++, next.at += 64) __builtin_prefetch(next.at, 0, 2);
+      _tile_loadd(6, weights[0] + i * kTile, 64);
+      _tile_loadd(4, rows, kAmxSteps);
+      _tile_dpbsud(0, 4, 6);
+      _tile_loadd(5, rows + kTile, kAmxSteps);
+      _tile_dpbsud(1, 5, 6);
+      if constexpr (NP > 1) {
+        _tile_loadd(7, weights[NP - 1] + i * kTile, 64);
+        _tile_dpbsud(2, 4, 7);
+        _tile_dpbsud(3, 5, 7);
+      }
+    }
+  }
+
+  // The same of two tiles of rows, one panel, and 64 steps.
+  static inline __attribute__((always_inline)) void multiply_two(const char* rows, const char* more,
+                                                                 const uint8_t* weights) {
+    _tile_loadd(6, weights, 64);
+    _tile_loadd(4, rows, kAmxSteps);
+    _tile_dpbsud(0, 4, 6);
+    _tile_loadd(5, rows + kTile, kAmxSteps);
+    _tile_dpbsud(1, 5, 6);
+    _tile_loadd(7, more, kAmxSteps);
+    _tile_dpbsud(2, 7, 6);
+    _tile_loadd(4, more + kTile, kAmxSteps);
+    _tile_dpbsud(3, 4, 6);
+  }
+
+  template <int NP>
+  static void clear_tiles() {
+    _tile_zero(0);
+    _tile_zero(1);
+    if constexpr (NP > 1) {
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+  }
+
+  template <int NP>
+  static void load_tiles(const int32_t* sums) {
+    _tile_loadd(0, sums, 64);
+    _tile_loadd(1, sums + detail::kAmxSums, 64);
+    if constexpr (NP > 1) {
+      _tile_loadd(2, sums + 2 * detail::kAmxSums, 64);
+      _tile_loadd(3, sums + 3 * detail::kAmxSums, 64);
+    }
+  }
+
+  // out[r] = the sums of `n` rows of a tile and one panel, finished.
+  static void finish(const int32_t* sums, const Row* of_rows, int n, f16 scale, float* out, size_t out_stride) {
+    for (int r = 0; r < n; r++) store(out + r * out_stride, finished(detail::joined(sums, r), of_rows[r], scale));
+  }
+
+  static const Row* of_tile(const char* rows, int K) { return (const Row*)(rows + kAmxRows * 2 * (size_t)padded(K)); }
+
+  // out[r][16 p ..] = the products of `rows` rows, in tiles, and NP panels side by side.
+  template <int NP>
+  static void amx_sums(int rows, const char* x, size_t row_bytes, int K, const char* const (&panels)[NP], float* out,
+                       size_t out_stride) {
+    if (rows <= kAmxRows) return few_sums<NP>(rows, x, K, panels, out, out_stride);
+    if (rows <= 2 * kAmxRows) {
+      for (int p = 0; p < NP; p++) two_sums(rows, x, row_bytes, K, panels[p], out + p * kLanes, out_stride);
+      return;
+    }
+    alignas(64) uint8_t bytes[NP][kChunk * kLanes];
+    alignas(64) int32_t sums[detail::kAmxBlockRows / kAmxRows][2 * NP * detail::kAmxSums];
+    const uint8_t* weights[NP];
+    for (int p = 0; p < NP; p++) weights[p] = bytes[p];
+    const int tiles = detail::ceil_div(rows, kAmxRows) * detail::ceil_div(K, kAmxSteps);
+    Next next{panels[0] + NP * panel_bytes(K), detail::ceil_div((int)(NP * panel_bytes(K) / 64), tiles)};
+    for (int k = 0; k < K; k += kChunk) {
+      const int steps = K - k < kChunk ? K - k : kChunk;
+      for (int p = 0; p < NP; p++) to_bytes<false>(panels[p], K, k, steps, bytes[p]);
+      detail::stored_before_tiles(bytes);
+      for (int row = 0; row < rows; row += kAmxRows) {
+        int32_t* here = sums[K <= kChunk ? 0 : row / kAmxRows];
+        if (k == 0) {
+          clear_tiles<NP>();
+        } else {
+          load_tiles<NP>(here);
+        }
+        const char* from = x + row * row_bytes;
+        multiply<NP>(from + 2 * (size_t)k * kAmxRows, detail::ceil_div(steps, kAmxSteps), weights, next);
+        detail::store_tiles<NP>(here);
+        if (k + kChunk < K) continue;
+        for (int p = 0; p < NP; p++) {
+          finish(here + 2 * p * detail::kAmxSums, of_tile(from, K), rows - row < kAmxRows ? rows - row : kAmxRows,
+                 load((const float*)panels[p]), out + row * out_stride + p * kLanes, out_stride);
+        }
+      }
+    }
+  }
+
+  // The same for one tile of rows: these wait for the weights, which are unpacked a tile at a time, so that they come all
+  // the time.
+  template <int NP>
+  static void few_sums(int rows, const char* x, int K, const char* const (&panels)[NP], float* out, size_t out_stride) {
+    alignas(64) uint8_t bytes[2][NP][kFewChunk * kLanes];
+    alignas(64) int32_t sums[2 * NP * detail::kAmxSums];
+    const uint8_t* weights[NP];
+    Next next{nullptr, 0};  // unpacking fetches
+    clear_tiles<NP>();
+    for (int k = 0; k < K; k += kFewChunk) {
+      for (int p = 0; p < NP; p++) {
+        weights[p] = bytes[k / kFewChunk % 2][p];
+        to_bytes<true>(panels[p], K, k, K - k < kFewChunk ? K - k : kFewChunk, bytes[k / kFewChunk % 2][p]);
+      }
+      detail::stored_before_tiles(bytes);
+      multiply<NP>(x + 2 * (size_t)k * kAmxRows, 1, weights, next);
+    }
+    detail::store_tiles<NP>(sums);
+    for (int p = 0; p < NP; p++) {
+      finish(sums + 2 * p * detail::kAmxSums, of_tile(x, K), rows, load((const float*)panels[p]), out + p * kLanes,
+             out_stride);
+    }
+  }
+
+  // The same for two tiles of rows and one panel.
+  static void two_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out,
+                       size_t out_stride) {
+    alignas(64) uint8_t bytes[2][kFewChunk * kLanes];
+    alignas(64) int32_t sums[4 * detail::kAmxSums];
+    const char* more = x + kAmxRows * row_bytes;
+    clear_tiles<2>();
+    for (int k = 0; k < K; k += kFewChunk) {
+      uint8_t* weights = bytes[k / kFewChunk % 2];
+      to_bytes<true>(panel, K, k, K - k < kFewChunk ? K - k : kFewChunk, weights);
+      detail::stored_before_tiles(bytes);
+      const size_t at = 2 * (size_t)k * kAmxRows;
+      multiply_two(x + at, more + at, weights);
+    }
+    detail::store_tiles<2>(sums);
+    const f16 scale = load((const float*)panel);
+    finish(sums, of_tile(x, K), kAmxRows, scale, out, out_stride);
+    finish(sums + 2 * detail::kAmxSums, of_tile(more, K), rows - kAmxRows, scale, out + kAmxRows * out_stride, out_stride);
+  }
+#endif
+};
+
+using Int6A16 = Ladders<6>;
+using Int4A16 = Ladders<4>;
+
+}  // namespace bossa
