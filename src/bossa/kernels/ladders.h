@@ -171,8 +171,10 @@ struct Ladders {
   }
 
 #if defined(BOSSA_AMX)
-  // Steps of k whose weights are unpacked together, for few rows and for more, and how many bytes ahead few rows fetch.
-  static constexpr int kFewChunk = kAmxSteps, kChunk = 768, kAmxAhead = 1024;
+  // Steps of k whose weights are unpacked together, for few rows and for more.
+  static constexpr int kFewChunk = kAmxSteps, kChunk = 768;
+  // How many bytes ahead few rows fetch, into the first cache and into the second.
+  static constexpr int kAmxAhead = 1024, kAmxFarAhead = 8192;
 
   // Rows for tiles, 16 at a time: [padded(K) / 64][lower, upper][16][64] bytes, then what belongs to each. `rows`: where
   // the first of the 16 would lie alone.
@@ -208,7 +210,10 @@ struct Ladders {
     const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
     const int n = detail::ceil_div(steps, kGroup);
     for (int g = 0; g < n; g++, from += kBytes) {
-      for (size_t i = 0; i < kBytes && kFetch; i += 64) __builtin_prefetch(from + kAmxAhead + i);
+      for (size_t i = 0; i < kBytes && kFetch; i += 64) {
+        __builtin_prefetch(from + kAmxAhead + i);
+        __builtin_prefetch(from + kAmxFarAhead + i, 0, 2);
+      }
       const Ladder ladder = load_ladder(ladders + g * 2 * kLanes);
 #pragma GCC unroll 4
       for (int q = 0; q < kGroupQuads; q += 2, to += 128) {
