@@ -21,7 +21,7 @@ from typing import Any
 from bossa import pages
 from bossa.errors import WeightsError
 
-FORMAT = 3
+FORMAT = 2
 """Raised when the packed layout, how weights are rounded, or the file changes; old entries are then built again."""
 MAGIC = b"BOSSAWTS"
 HEADER = 4096
