@@ -65,7 +65,9 @@ auto with_format(int dtype, With&& with) {
 extern "C" void run_quantized(int dtype, int threads, int rows, const float* x, size_t ldx, const void* weights, int N,
                               int K, int group, float* y, int* calls) {
   const Call call{rows, x, ldx, weights, N, K, group, rows + 3, nullptr, y, calls};
-  with_format(dtype, [&](auto* format) { linear_of<std::remove_const_t<std::remove_pointer_t<decltype(format)>>>(threads, call); });
+  with_format(dtype, [&](auto* format) {
+    linear_of<std::remove_const_t<std::remove_pointer_t<decltype(format)>>>(threads, call);
+  });
 }
 
 extern "C" size_t panel_bytes(int dtype, int K) {

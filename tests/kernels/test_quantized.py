@@ -20,7 +20,6 @@ BLOCK = 128
 """Steps of k in one integer sum where activations are bytes, each block with a scale of its own."""
 OF_INT8 = 32
 """Steps of k in one integer sum in int8."""
-FORMATS: tuple[DType, ...] = QUANTIZED
 relaxed = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -214,7 +213,7 @@ def activations(seed: int, rows: int, k: int, extra: int = 0) -> F32:
     return x
 
 
-dtypes = st.sampled_from(FORMATS)
+dtypes = st.sampled_from(QUANTIZED)
 
 
 @relaxed
@@ -231,7 +230,7 @@ def test_every_build_computes_what_is_defined_to_the_bit(
         np.testing.assert_array_equal(run(library, threads, x, weights), expected)
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("dtype", QUANTIZED)
 @pytest.mark.parametrize("rows", [97, 200])
 def test_many_rows_have_the_bits_of_few(on_every_build: Libraries, dtype: DType, rows: int) -> None:
     x, weights = activations(rows, rows, 300), Weights(dtype, 500, 300, 1)
@@ -252,7 +251,7 @@ def test_pairs_of_panels_stay_together(
         np.testing.assert_array_equal(run(library, threads, x, weights, group=2), by_definition(x, weights))
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("dtype", QUANTIZED)
 def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, dtype: DType) -> None:
     k = 5000
     weights = Weights(dtype, 16, k, 0, largest=True)
@@ -262,7 +261,7 @@ def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, dtype: D
             np.testing.assert_array_equal(run(library, 1, x, weights), by_definition(x, weights))
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("dtype", QUANTIZED)
 def test_rows_of_zeros_give_zeros_and_tiny_ones_too(on_every_build: Libraries, dtype: DType) -> None:
     weights = Weights(dtype, 20, 70, 3)
     x = np.zeros((3, 70), np.float32)
@@ -274,7 +273,7 @@ def test_rows_of_zeros_give_zeros_and_tiny_ones_too(on_every_build: Libraries, d
         np.testing.assert_array_equal(y, by_definition(x, weights))
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("dtype", QUANTIZED)
 def test_a_row_with_nan_or_infinity_gives_nan_and_its_neighbours_do_not(
     on_every_build: Libraries, dtype: DType
 ) -> None:
@@ -288,7 +287,7 @@ def test_a_row_with_nan_or_infinity_gives_nan_and_its_neighbours_do_not(
         assert np.isfinite(y[[0, 3]]).all()
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("dtype", QUANTIZED)
 @pytest.mark.parametrize("k", [1, 30, 64, 133])
 def test_an_embedding_reads_the_rows_of_the_packed_matrix(on_every_build: Libraries, dtype: DType, k: int) -> None:
     weights, number = Weights(dtype, 37, k, k), DTYPES.index(dtype)

@@ -10,8 +10,9 @@ from bossa.codegen.plan import Plan
 from bossa.program.ir import Attention, Loop, View, weights_of
 from bossa.weights.slot import Slot
 
-TYPES = {"fp32": "float", "bf16": "bf16", "int8": "Int8", "int6": "Int6", "int4": "Int4"} | {
-    **{"int6-a16": "Int6A16", "int4-a16": "Int4A16"}
+TYPES = {
+    **{"fp32": "float", "bf16": "bf16", "int8": "Int8", "int6": "Int6", "int4": "Int4"},
+    **{"int6-a16": "Int6A16", "int4-a16": "Int4A16"},
 }
 KV_TYPES = {"fp32": "float", "bf16": "bf16", "int8": "int8_t"}
 

@@ -29,6 +29,38 @@ inline int sum_group(const int8_t* p) {
 }
 #endif
 
+#if (defined(BOSSA_LANES_AVX512) && !defined(__AVX512VNNI__)) || defined(BOSSA_LANES_AVX2)
+
+// Quads as what words multiply, and the sums of their products, which may wrap around on the way.
+struct Factors {
+  Pairs even, odd;
+};
+struct WordSums {
+  Sums all;
+};
+
+inline Factors factors(Quads w) { return {even_steps(w), odd_steps(w)}; }
+
+inline void store_factors(char* p, Factors w) {
+  store_pairs((int16_t*)p, w.even);
+  store_pairs((int16_t*)p + 2 * kLanes, w.odd);
+}
+
+inline Factors load_factors(const char* p) {
+  return {load_pairs((const int16_t*)p), load_pairs((const int16_t*)p + 2 * kLanes)};
+}
+
+inline WordSums no_word_sums() { return {no_sums()}; }
+inline Sums joined(WordSums sums) { return sums.all; }
+
+// sums += w . x, where x points at what put_words has written of four steps.
+inline void add_words(WordSums& sums, Factors w, const char* x) {
+  add_pairs(sums.all, w.even, (const int16_t*)x);
+  add_pairs(sums.all, w.odd, (const int16_t*)x + 2);
+}
+
+#endif
+
 // The most rows of one tile: as many as the registers hold the dots of.
 #if defined(BOSSA_LANES_AVX512)
 constexpr int kIntegerRows = 8;

@@ -164,37 +164,13 @@ inline Quads climb(Quads u, Ladder ladder) {
           _mm256_add_epi8(_mm256_mullo_epi16(u.hi, ladder.steps.hi), ladder.minima.hi)};
 }
 
-// Quads as what words multiply: words of steps 0 and 2, and of steps 1 and 3.
-struct Factors {
-  Pairs even, odd;
-};
-struct WordSums {
-  Sums all;
-};
-
-inline Factors factors(Quads w) {
+// Steps 0 and 2, and steps 1 and 3, of quads as words.
+inline Pairs even_steps(Quads w) {
   const __m256i mask = _mm256_set1_epi16(255);
-  return {{_mm256_and_si256(w.lo, mask), _mm256_and_si256(w.hi, mask)},
-          {_mm256_srli_epi16(w.lo, 8), _mm256_srli_epi16(w.hi, 8)}};
+  return {_mm256_and_si256(w.lo, mask), _mm256_and_si256(w.hi, mask)};
 }
 
-inline void store_factors(char* p, Factors w) {
-  store_pairs((int16_t*)p, w.even);
-  store_pairs((int16_t*)p + 2 * kLanes, w.odd);
-}
-
-inline Factors load_factors(const char* p) {
-  return {load_pairs((const int16_t*)p), load_pairs((const int16_t*)p + 2 * kLanes)};
-}
-
-inline WordSums no_word_sums() { return {no_sums()}; }
-inline Sums joined(WordSums sums) { return sums.all; }
-
-// sums += w . x, where x points at what put_words has written of four steps.
-inline void add_words(WordSums& sums, Factors w, const char* x) {
-  add_pairs(sums.all, w.even, (const int16_t*)x);
-  add_pairs(sums.all, w.odd, (const int16_t*)x + 2);
-}
+inline Pairs odd_steps(Quads w) { return {_mm256_srli_epi16(w.lo, 8), _mm256_srli_epi16(w.hi, 8)}; }
 
 // Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
 inline void put_words(char* p, f16 x, Sums& total) {

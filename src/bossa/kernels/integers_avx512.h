@@ -188,35 +188,9 @@ inline void put_words(char* p, f16 x, Sums& total) {
 
 #else
 
-// Quads as what words multiply: words of steps 0 and 2, and of steps 1 and 3.
-struct Factors {
-  Pairs even, odd;
-};
-struct WordSums {
-  Sums all;
-};
-
-inline Factors factors(Quads w) {
-  return {{_mm512_and_si512(w.all, _mm512_set1_epi16(255))}, {_mm512_srli_epi16(w.all, 8)}};
-}
-
-inline void store_factors(char* p, Factors w) {
-  store_pairs((int16_t*)p, w.even);
-  store_pairs((int16_t*)p + 2 * kLanes, w.odd);
-}
-
-inline Factors load_factors(const char* p) {
-  return {load_pairs((const int16_t*)p), load_pairs((const int16_t*)p + 2 * kLanes)};
-}
-
-inline WordSums no_word_sums() { return {no_sums()}; }
-inline Sums joined(WordSums sums) { return sums.all; }
-
-// sums += w . x, where x points at what put_words has written of four steps.
-inline void add_words(WordSums& sums, Factors w, const char* x) {
-  add_pairs(sums.all, w.even, (const int16_t*)x);
-  add_pairs(sums.all, w.odd, (const int16_t*)x + 2);
-}
+// Steps 0 and 2, and steps 1 and 3, of quads as words.
+inline Pairs even_steps(Quads w) { return {_mm512_and_si512(w.all, _mm512_set1_epi16(255))}; }
+inline Pairs odd_steps(Quads w) { return {_mm512_srli_epi16(w.all, 8)}; }
 
 // Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
 inline void put_words(char* p, f16 x, Sums& total) {

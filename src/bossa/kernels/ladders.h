@@ -20,9 +20,12 @@ struct Ladders {
   static constexpr int kRows = kIntegerRows;
   static constexpr int kPackedRows = kRows + 1;  // more are worth unpacking the weights for
   static constexpr size_t kBytes = (size_t)kGroup * kLanes * kBits / 8;  // of a group
-  static constexpr int kAmxSteps = 64;  // of k in a tile
-  static constexpr bool kCutsTiles = true;  // fewer than 16 rows take tiles that are no taller
+  static constexpr int kAmxSteps = 64;                                   // of k in a tile
+  static constexpr bool kCutsTiles = true;                               // fewer than 16 rows take tiles that are no taller
   static constexpr int kTiledRows = kFewestAmxRows < INT32_MAX ? 3 : INT32_MAX;
+
+  // How many bytes ahead tiles of few rows fetch, into the first cache and into the second.
+  static constexpr int kAmxAhead = 1024, kAmxFarAhead = 8192;
 
   // What activations are scaled to: 127 * 256 at most, so that they are two digits of eight bits, and with magnitudes that
   // sum up to less than 2^24, so that 128 times as much fits an integer.
@@ -92,20 +95,33 @@ struct Ladders {
     alignas(64) char factors[kBlock / 4 * sizeof(Factors)];
   };
 
-  static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
+  // put(quads) for all bytes of a panel's groups from step k on, in order. kFetch: and fetches what comes next.
+  template <bool kFetch, class Put>
+  static inline __attribute__((always_inline)) void each_quads(const char* panel, int K, int k, int groups, Put&& put) {
     const uint8_t* ladders = (const uint8_t*)panel + 64 + (size_t)k / kGroup * 2 * kLanes;
     const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
-    char* factors_to = to->factors;
-    for (int g = 0; g < steps / kGroup; g++, from += kBytes) {
+    for (int g = 0; g < groups; g++, from += kBytes) {
+      for (size_t i = 0; i < kBytes && kFetch; i += 64) {
+        __builtin_prefetch(from + kAmxAhead + i);
+        __builtin_prefetch(from + kAmxFarAhead + i, 0, 2);
+      }
       const Ladder ladder = load_ladder(ladders + g * 2 * kLanes);
 #pragma GCC unroll 4
-      for (int q = 0; q < kGroupQuads; q += 2, factors_to += 2 * sizeof(Factors)) {
+      for (int q = 0; q < kGroupQuads; q += 2) {
         Quads low, high;
         load_two<kBits>(from, q, &low, &high);
-        store_factors(factors_to, factors(climb(low, ladder)));
-        store_factors(factors_to + sizeof(Factors), factors(climb(high, ladder)));
+        put(climb(low, ladder));
+        put(climb(high, ladder));
       }
     }
+  }
+
+  static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
+    char* at = to->factors;
+    each_quads<false>(panel, K, k, steps / kGroup, [&](Quads quads) __attribute__((always_inline)) {
+      store_factors(at, factors(quads));
+      at += sizeof(Factors);
+    });
   }
 
   // out[r][16 p ..] (+)= the products of MR rows and NP panels over one block from k, `steps` of them; from the packed
@@ -173,8 +189,6 @@ struct Ladders {
 #if defined(BOSSA_AMX)
   // Steps of k whose weights are unpacked together, for few rows and for more.
   static constexpr int kFewChunk = kAmxSteps, kChunk = 768;
-  // How many bytes ahead few rows fetch, into the first cache and into the second.
-  static constexpr int kAmxAhead = 1024, kAmxFarAhead = 8192;
 
   // Rows for tiles, 16 at a time: [padded(K) / 64][lower, upper][16][64] bytes, then what belongs to each. `rows`: where
   // the first of the 16 would lie alone.
@@ -206,23 +220,11 @@ struct Ladders {
   // Of a panel's steps from k on: their bytes, zeros up to whole tiles. kFetch: and fetches what comes next.
   template <bool kFetch>
   static void to_bytes(const char* panel, int K, int k, int steps, uint8_t* to) {
-    const uint8_t* ladders = (const uint8_t*)panel + 64 + (size_t)k / kGroup * 2 * kLanes;
-    const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
     const int n = detail::ceil_div(steps, kGroup);
-    for (int g = 0; g < n; g++, from += kBytes) {
-      for (size_t i = 0; i < kBytes && kFetch; i += 64) {
-        __builtin_prefetch(from + kAmxAhead + i);
-        __builtin_prefetch(from + kAmxFarAhead + i, 0, 2);
-      }
-      const Ladder ladder = load_ladder(ladders + g * 2 * kLanes);
-#pragma GCC unroll 4
-      for (int q = 0; q < kGroupQuads; q += 2, to += 128) {
-        Quads low, high;
-        load_two<kBits>(from, q, &low, &high);
-        store_quads(to, climb(low, ladder));
-        store_quads(to + 64, climb(high, ladder));
-      }
-    }
+    each_quads<kFetch>(panel, K, k, n, [&](Quads quads) __attribute__((always_inline)) {
+      store_quads(to, quads);
+      to += 64;
+    });
     if (n % 2) memset(to, 0, kGroup * kLanes);
   }
 

@@ -205,13 +205,6 @@ inline void put_numbers(PanelLanes lanes, char* group, const int8_t (&u)[kGroup]
   }
 }
 
-// The scale of 16 rows whose largest number is a byte of 127 more than zero, and its inverse.
-inline f16 byte_scale(const f16 most, PanelLanes lanes, char* panel, f16* inverse) {
-  const f16 scale = step_of(most, 127.0f, inverse);
-  put_floats(lanes, panel, scale);
-  return scale;
-}
-
 // The search for the step and minimum of one group of 16 outputs, in units of their rows' scales.
 template <class Format>
 struct LadderSearch {
@@ -249,7 +242,8 @@ struct LadderSearch {
 template <class Format>
 inline PackResult put_ladders(const float* x, int K, f16 most, PanelLanes lanes, char* panel) {
   f16 inverse;
-  const f16 used = gt(byte_scale(most, lanes, panel, &inverse), splat(0.0f));
+  const f16 scale = step_of(most, 127.0f, &inverse), used = gt(scale, splat(0.0f));
+  put_floats(lanes, panel, scale);
   char* head = panel + 64;
   char* body = panel + Format::head_bytes(K);
   for (int start = 0; start < K; start += kGroup, head += 2 * kLanes, body += Format::kBytes) {

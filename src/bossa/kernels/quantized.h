@@ -142,7 +142,8 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     quantize((int)((int64_t)rows * worker.id / worker.count), (int)((int64_t)rows * (worker.id + 1) / worker.count));
     worker.barrier();
   }
-  if (rows <= detail::kStreamedRows && !tiled) {
+  static_assert(Format::kTiledRows > detail::kStreamedRows);
+  if (rows <= detail::kStreamedRows) {
     detail::each_stretch<Format>(worker, rows, quantized, row_bytes, K, panels, count, group, epilogue);
     return;
   }
