@@ -51,7 +51,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         model: a directory in Hugging Face's layout, a name on its hub, a ``.gguf`` file, or a transformers config.
         config_name: an architecture from a config alone: a directory, a JSON file or a name on the hub. It wins over
             the config of `model`, which then gives the tokenizer.
-        precision: of the weights, ``fp32``, ``bf16``, ``int8``, ``int4`` or ``int4-a16``.
+        precision: of the weights, ``fp32``, ``bf16``, ``int8``, ``int4``, ``int4-a16`` or ``int4-a8``.
         kv_precision: of the keys and values that a sequence keeps, ``fp32``, ``bf16`` or ``int8``.
         max_seq_length: the longest sequence in tokens; None or -1 for the model's own maximum (32,768 at most).
         batch_size: the most sequences at once.

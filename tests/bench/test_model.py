@@ -76,7 +76,15 @@ def test_a_window_limits_what_is_read_and_computed():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kind"), [("bf16", "fp32"), ("int8", "int16"), ("int6", "int8"), ("int4", "int8"), ("int4-a16", "int16")]
+    ("dtype", "kind"),
+    [
+        ("bf16", "fp32"),
+        ("int8", "int16"),
+        ("int6", "int8"),
+        ("int4", "int8"),
+        ("int4-a16", "int16"),
+        ("int4-a8", "int8"),
+    ],
 )
 def test_arithmetic_follows_from_how_a_weight_is_stored(dtype, kind, monkeypatch):
     made = program()

@@ -67,7 +67,10 @@ def test_chunks_threads_and_company_do_not_change_a_bit(natives: list[Native]) -
         np.testing.assert_array_equal(together, chunked, err_msg=f"program {seed}")
 
 
-QUANTIZED = {"int8": (2e-3, range(0, 24, 2)), "int4": (5e-2, range(1, 24, 2)), "int4-a16": (2e-3, range(2, 24, 3))}
+QUANTIZED = {
+    **{"int8": (2e-3, range(0, 24, 2)), "int4": (5e-2, range(1, 24, 2))},
+    **{"int4-a16": (2e-3, range(2, 24, 3)), "int4-a8": (5e-2, range(3, 24, 4))},
+}
 """Of 1 or the largest logit: what rounding the activations to 16 and to 8 bits does to programs whose linears have few
 inputs, and the seeds of the programs."""
 

@@ -55,8 +55,10 @@ auto with_format(int dtype, With&& with) {
       return with((const Int4*)nullptr);
     case kPackInt6A16:
       return with((const Int6A16*)nullptr);
-    default:
+    case kPackInt4A16:
       return with((const Int4A16*)nullptr);
+    default:
+      return with((const Int4A8*)nullptr);
   }
 }
 

@@ -107,7 +107,14 @@ def test_logits_and_greedy_tokens_equal_hugging_faces(name: str, tmp_path: Path)
 @pytest.mark.end_to_end
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [("gemma2", "fp32"), ("bloom", "fp32"), ("qwen3", "int8"), ("gpt2", "int4"), ("llama", "int4-a16")],
+    [
+        ("gemma2", "fp32"),
+        ("bloom", "fp32"),
+        ("qwen3", "int8"),
+        ("gpt2", "int4"),
+        ("llama", "int4-a16"),
+        ("gpt2", "int4-a8"),
+    ],
 )
 def test_the_bits_of_a_sequence_do_not_depend_on_batch_chunks_or_threads(
     name: str, precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,7 +151,9 @@ def test_a_bf16_program_computes_with_rounded_weights(name: str, tmp_path: Path)
 
 
 @pytest.mark.end_to_end
-@pytest.mark.parametrize(("precision", "tolerance"), [("int8", 0.015), ("int4", 0.04), ("int4-a16", 0.04)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("int8", 0.015), ("int4", 0.04), ("int4-a16", 0.04), ("int4-a8", 0.04)]
+)
 def test_a_quantized_program_stays_near_the_reference(precision: Precision, tolerance: float, tmp_path: Path) -> None:
     """Random weights carry the rounding of each matrix through the layers: measured 0.005 and 0.014 of the largest
     logit; the int4 program's head has six bits."""

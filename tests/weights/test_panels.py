@@ -29,9 +29,9 @@ def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
         q = int(np.frombuffer(data, np.int8)[start + head + step // 2 * 32 + lane * 2 + step % 2])
         return float(np.float32(q * data[start + 64 + step // 32 * 16 + lane]) * floats[start // 4 + lane])
     groups = -(-k // 32)
-    of_lanes = 64 if dtype.endswith("-a16") else 128
+    of_lanes = 64 if dtype in LADDER_BITS else 128
     head = of_lanes + -(-groups // 2) * 2 * 32
-    group_bytes = {"int6": 384, "int4": 256}[dtype.removesuffix("-a16")]
+    group_bytes = {"int6": 384, "int4": 256}[dtype.split("-")[0]]
     start = panel * (head + group_bytes * groups)
     group, within = divmod(step, 32)
     at = start + head + group_bytes * group + lane * 4 + within % 4
@@ -40,7 +40,7 @@ def number(data: bytes, dtype: str, k: int, row: int, step: int) -> float:
     if dtype.startswith("int6"):
         u |= (data[at + 256 + within // 16 * 64] >> within % 16 // 4 * 2 & 3) << 4
     scale, minimum = (data[start + of_lanes + 32 * group + 16 * part + lane] for part in (0, 1))
-    if dtype.endswith("-a16"):
+    if dtype in LADDER_BITS:
         return float(np.float32(u * scale + minimum - 128.0) * floats[start // 4 + lane])
     less = np.float32(minimum) * floats[start // 4 + 16 + lane]
     return float(np.float32(u * scale) * floats[start // 4 + lane] - less)

@@ -52,21 +52,74 @@ struct Tiles {
   Tiles& operator=(const Tiles&) = delete;
 };
 
-// Tiles 0 to 2 NP - 1, the lower and the upper digit's sums of NP products, one after the other.
-template <int NP>
-inline __attribute__((always_inline)) void store_tiles(int32_t* sums) {
-  _tile_stored(0, sums, 64);
-  _tile_stored(1, sums + kAmxSums, 64);
-  if constexpr (NP > 1) {
-    _tile_stored(2, sums + 2 * kAmxSums, 64);
-    _tile_stored(3, sums + 3 * kAmxSums, 64);
+// Packing works on quarters of vectors: this puts the pieces of four in order.
+inline __m512i in_order() { return _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0); }
+
+// Two digits each of 64 words, in order.
+struct Digits {
+  __m512i low, high;
+};
+
+// Of words in four registers; those that do not fit 16 bits become the nearest that do. The lower digits are signed.
+inline __attribute__((always_inline)) Digits digits(__m512i a, __m512i b, __m512i c, __m512i d, bool signed_low) {
+  const __m512i order = in_order(), byte = _mm512_set1_epi16(255), half = _mm512_set1_epi16(signed_low ? 128 : 0);
+  __m512i first = _mm512_packs_epi32(a, b), second = _mm512_packs_epi32(c, d);
+  const __m512i low = _mm512_packus_epi16(_mm512_and_si512(first, byte), _mm512_and_si512(second, byte));
+  if (signed_low) first = _mm512_add_epi16(first, half), second = _mm512_add_epi16(second, half);
+  const __m512i high = _mm512_packs_epi16(_mm512_srai_epi16(first, 8), _mm512_srai_epi16(second, 8));
+  return {_mm512_permutexvar_epi32(order, low), _mm512_permutexvar_epi32(order, high)};
+}
+
+// The lower bytes of 64 numbers that are no larger, in order.
+inline __attribute__((always_inline)) __m512i low_bytes(__m512i a, __m512i b, __m512i c, __m512i d) {
+  return _mm512_permutexvar_epi32(in_order(), _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)));
+}
+
+// Tiles 0 and 1, or tiles 2 and 3: the lower and the upper digit's sums of a product.
+template <int pair>
+inline __attribute__((always_inline)) void clear_tile_pair() {
+  if constexpr (pair == 0) {
+    _tile_zero(0);
+    _tile_zero(1);
+  } else {
+    _tile_zero(2);
+    _tile_zero(3);
   }
 }
 
-// A row of the sums of two digits that store_tiles has stored.
+template <int pair>
+inline __attribute__((always_inline)) void store_tile_pair(int32_t* lower, int32_t* upper) {
+  if constexpr (pair == 0) {
+    _tile_stored(0, lower, 64);
+    _tile_stored(1, upper, 64);
+  } else {
+    _tile_stored(2, lower, 64);
+    _tile_stored(3, upper, 64);
+  }
+}
+
+// Tiles 0 to 2 NP - 1, the pairs of NP products.
+template <int NP>
+inline __attribute__((always_inline)) void clear_tiles() {
+  clear_tile_pair<0>();
+  if constexpr (NP > 1) clear_tile_pair<1>();
+}
+
+template <int NP>
+inline __attribute__((always_inline)) void store_tiles(int32_t* sums) {
+  store_tile_pair<0>(sums, sums + kAmxSums);
+  if constexpr (NP > 1) store_tile_pair<1>(sums + 2 * kAmxSums, sums + 3 * kAmxSums);
+}
+
+// A row of the sums of two digits.
+inline __attribute__((always_inline)) Sums joined(const int32_t* lower, const int32_t* upper, int row) {
+  const __m512i high = _mm512_slli_epi32(_mm512_loadu_si512(upper + row * kLanes), 8);
+  return {_mm512_add_epi32(high, _mm512_loadu_si512(lower + row * kLanes))};
+}
+
+// The same of the first product that store_tiles has stored.
 inline __attribute__((always_inline)) Sums joined(const int32_t* sums, int row) {
-  const __m512i upper = _mm512_loadu_si512(sums + kAmxSums + row * kLanes);
-  return {_mm512_add_epi32(_mm512_slli_epi32(upper, 8), _mm512_loadu_si512(sums + row * kLanes))};
+  return joined(sums, sums + kAmxSums, row);
 }
 
 }  // namespace detail

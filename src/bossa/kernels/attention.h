@@ -3,7 +3,7 @@
 // a row may not see take no part, not even as zeros.
 #pragma once
 
-#include "attention_int8.h"
+#include "attention_amx.h"
 #include "team.h"
 
 namespace bossa {
@@ -102,14 +102,29 @@ inline void place(QueryTile& tile) {
   tile.q = tile.floats + 2 * outputs;
 }
 
+inline const float* query_of(const QueryTile& tile, const Rows& rows, int i) {
+  return rows.q + (size_t)(i / tile.heads) * rows.ldq + (tile.first_head + i % tile.heads) * rows.q_head_stride;
+}
+
 template <class W>
 inline void load_queries(const AttentionShape& shape, QueryTile& tile, const Rows& rows) {
-  const bool curved = shape.softcap > 0.0f || shape.bias != nullptr;
-  const f16 scale = splat(curved ? shape.scale : shape.scale * kLog2E);
+  const f16 scale = splat(is_curved(shape) ? shape.scale : shape.scale * kLog2E);
   const int queries = tile.rows * tile.heads;
+#if defined(BOSSA_AMX)
+  tile.tiled = kScaled<W> && tiles_pay(shape, queries);
+  for (int first = 0; tile.tiled && first < queries; first += kQueryRows) {
+    const int last = first + kQueryRows < queries ? first + kQueryRows : queries;
+    // The next lie too far apart for a cache to foresee them.
+    for (int i = last; i < last + kQueryRows && i < queries; i++) {
+      for (int d = 0; d < shape.dim; d += kLanes) __builtin_prefetch(query_of(tile, rows, i) + d);
+    }
+    load_queries_in_tiles(shape, tile, first, last, scale, [&](int i) { return query_of(tile, rows, i); });
+  }
+  stored_before_tiles(tile.q_digits);
+  if (tile.tiled) return;
+#endif
   for (int i = 0; i < queries; i++) {
-    const float* from = rows.q + (size_t)(i / tile.heads) * rows.ldq +
-                        (tile.first_head + i % tile.heads) * rows.q_head_stride;
+    const float* from = query_of(tile, rows, i);
     if constexpr (kScaled<W>) {
       quantize_query(shape, tile, i, from, scale);
     } else {
@@ -119,13 +134,6 @@ inline void load_queries(const AttentionShape& shape, QueryTile& tile, const Row
       }
     }
   }
-#if defined(BOSSA_AMX)
-  if constexpr (kScaled<W>) {
-    tile.tiled = tiles_pay(shape, queries);
-    if (tile.tiled) split_queries(shape, tile);
-    stored_before_tiles(tile.q_digits);
-  }
-#endif
 }
 
 inline void write_out(const AttentionShape& shape, const QueryTile& tile, const Sums& sums, const Rows& rows) {
@@ -255,7 +263,7 @@ inline void attention(Worker& worker, const AttentionShape& shape, void* kv, con
                       size_t ldq, ptrdiff_t q_head_stride, float* out, size_t ldo, float* partials) {
   const detail::AttentionPlan plan = detail::plan_attention(shape, batch, worker.count);
   detail::QueryTile tile;
-  const detail::TilesOf<W> tiles;
+  const detail::TilesOf<W> tiles(shape);
   (void)tiles;
   const auto rows_from = [&](int row) {
     return detail::Rows{q + (size_t)row * ldq, ldq, q_head_stride, out + (size_t)row * ldo, ldo};

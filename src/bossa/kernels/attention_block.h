@@ -40,12 +40,14 @@ struct QueryTile {
   alignas(64) float decay[kMaxQueries];  // 2^(old top - new top)
   int first[kMaxQueries], last[kMaxQueries];  // positions of the block that a query sees: first .. last - 1
   // Of int8 keys and values: what a level of a query stands for, and of its weights; these, [queries][kBlock]; and the
-  // digits of both, where the queries go by tiles.
+  // digits of queries that go by tiles.
   float q_step[kMaxQueries], w_step[kMaxQueries];
   alignas(64) int16_t weight_words[kMaxQueries * kBlock];
 #if defined(BOSSA_AMX)
   bool tiled;
-  alignas(64) uint8_t q_digits[2 * kMaxQueries * kMostAmxDim], weight_digits[2 * kMaxQueries * kBlock];
+  alignas(64) uint8_t q_digits[2 * kMaxQueries * kMostAmxDim];
+  alignas(64) int8_t values[kMostAmxDim * kBlock];  // of a block, panel after panel; and all scales
+  alignas(64) float key_scales[kBlock], value_scales[kBlock];
 #endif
   alignas(64) float tops[2 * kMaxQueries], totals[2 * kMaxQueries];
   alignas(64) float floats[kQueryFloats];
@@ -122,26 +124,47 @@ inline void score_block(const AttentionShape& shape, QueryTile& tile, int first,
   });
 }
 
+inline bool is_curved(const AttentionShape& shape) { return shape.softcap > 0.0f || shape.bias != nullptr; }
+
+// The biases of query i in the block at `start`, or null.
+inline const float* bias_of(const AttentionShape& shape, const QueryTile& tile, int i, int start) {
+  if (!shape.bias) return nullptr;
+  return shape.bias + (size_t)(tile.first_head + i % tile.heads) * (size_t)shape.bias_stride + start;
+}
+
+// Logits of base 2 from scores that are curved: capped, or with biases, of which n are there.
+inline f16 curve(const AttentionShape& shape, f16 s, const float* bias, int n) {
+  if (shape.softcap > 0.0f) s = splat(shape.softcap) * tanh(s / splat(shape.softcap));
+  if (bias) s = s + load_n(bias, n);
+  return s * splat(kLog2E);
+}
+
 // Turns one query's scores into logits of base 2, those out of sight to -inf, and returns the largest that is no NaN.
 template <class W>
 inline float logits(const AttentionShape& shape, float* scores, int first, int last, const HeadPage<W>* pages,
                     const float* bias) {
-  const bool curved = shape.softcap > 0.0f || bias != nullptr;
+  const bool curved = is_curved(shape);
   f16 largest = splat(-kInfinity);
   for (int p = first / kLanes * kLanes; p < last; p += kLanes) {
     f16 s = load(scores + p);
     if constexpr (kScaled<W>) s = s * load(pages[p / kPage].key_scales + p % kPage);
-    if (curved) {
-      if (shape.softcap > 0.0f) s = splat(shape.softcap) * tanh(s / splat(shape.softcap));
-      if (bias) s = s + load_n(bias + p, last - p);
-      s = s * splat(kLog2E);
-    }
+    if (curved) s = curve(shape, s, bias ? bias + p : nullptr, last - p);
     const bool partly = first > p || last < p + kLanes;
     if (partly) s = where(lane_mask_n(last - p) - lane_mask_n(first - p), s, splat(-kInfinity));
     if (kScaled<W> || curved || partly) store(scores + p, s);
     largest = at_least(largest, s);
   }
   return maximum(largest);
+}
+
+// Notes query i's largest logit of a block, and returns what its logits are reduced by; decay is its exponent for now.
+inline float raise_top(QueryTile& tile, int i, float here) {
+  const float top = here > tile.span.top[i] ? here : tile.span.top[i];
+  // Where every score so far is -inf, -inf less itself must give weights of 0 and not NaN.
+  const float base = top == -kInfinity ? 0.0f : top;
+  tile.decay[i] = tile.span.top[i] - base;
+  tile.span.top[i] = top;
+  return base;
 }
 
 // Turns one query's logits into weights, and returns their sum. Where values have scales, weights are multiplied by them,
@@ -253,6 +276,8 @@ inline void look_ahead(const AttentionShape& shape, QueryTile& tile, void* kv, i
 }
 
 inline void quantize_weights(QueryTile& tile, int i, float most, int begin, int end);
+inline void attend_block_in_tiles(const AttentionShape& shape, QueryTile& tile, int start, int first, int last,
+                                  int first_page, int end_page, const HeadPage<int8_t>* pages);
 
 // The block of positions that starts at `start`, for all queries that see some of it.
 template <class W>
@@ -278,17 +303,16 @@ inline void attend_block(const AttentionShape& shape, QueryTile& tile, void* kv,
     pages[page] = head_page<W>(shape, kv, tile.block_table[start / kPage + page], tile.kv_head);
   }
 
+#if defined(BOSSA_AMX)
+  if constexpr (kScaled<W>) {
+    if (tile.tiled) return attend_block_in_tiles(shape, tile, start, first, last, first_page, end_page, pages);
+  }
+#endif
   look_ahead<W>(shape, tile, kv, start, oldest, newest, last - first);
   score_block(shape, tile, first, last, first_page, end_page, pages);
   for (int i = first; i < last; i++) {
-    const float* bias = nullptr;
-    if (shape.bias) bias = shape.bias + (size_t)(tile.first_head + i % tile.heads) * (size_t)shape.bias_stride + start;
-    const float here = logits(shape, tile.scores + i * kBlock, tile.first[i], tile.last[i], pages, bias);
-    const float top = here > tile.span.top[i] ? here : tile.span.top[i];
-    // Where every score so far is -inf, -inf less itself must give weights of 0 and not NaN.
-    tile.base[i] = top == -kInfinity ? 0.0f : top;
-    tile.decay[i] = tile.span.top[i] - tile.base[i];
-    tile.span.top[i] = top;
+    const float* bias = bias_of(shape, tile, i, start);
+    tile.base[i] = raise_top(tile, i, logits(shape, tile.scores + i * kBlock, tile.first[i], tile.last[i], pages, bias));
   }
   for (int i = first; i < last; i += kLanes) {
     store_n(tile.decay + i, exp2_nonpositive(load_n(tile.decay + i, last - i)), last - i);

@@ -23,6 +23,7 @@ struct Grouped {
   static constexpr int kAmxSteps = 64;  // of k in a tile
   static constexpr int kPackedRows = kRows + 1;  // more are worth unpacking the weights for
   static constexpr int kTiledRows = kFewestAmxRows;
+  static constexpr int kTogether = kAmxRows;  // rows that lie in tiles together
   static constexpr bool kCutsTiles = false;
 
   static constexpr int groups(int K) { return detail::ceil_div(K, kGroup); }

@@ -15,6 +15,7 @@ struct Int8 {
   static constexpr int kAmxSteps = kBlock;  // of k in a tile
   static constexpr int kPackedRows = INT32_MAX;
   static constexpr int kTiledRows = kFewestAmxRows;
+  static constexpr int kTogether = kAmxRows;  // rows that lie in tiles together
   static constexpr bool kCutsTiles = false;
   struct Unpacked {};  // weights are widened as they are loaded, which costs as much as loading them widened
 

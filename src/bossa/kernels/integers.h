@@ -31,13 +31,17 @@ inline int sum_group(const int8_t* p) {
 
 #if (defined(BOSSA_LANES_AVX512) && !defined(__AVX512VNNI__)) || defined(BOSSA_LANES_AVX2)
 
-// Quads as what words multiply, and the sums of their products, which may wrap around on the way.
+// Quads as what words multiply, and the sums of their products, which may wrap around on the way: the same, of one digit
+// or of two.
 struct Factors {
   Pairs even, odd;
 };
+template <int>
 struct WordSums {
   Sums all;
 };
+template <int>
+constexpr int kWordBytes = 2;
 
 inline Factors factors(Quads w) { return {even_steps(w), odd_steps(w)}; }
 
@@ -50,11 +54,14 @@ inline Factors load_factors(const char* p) {
   return {load_pairs((const int16_t*)p), load_pairs((const int16_t*)p + 2 * kLanes)};
 }
 
-inline WordSums no_word_sums() { return {no_sums()}; }
-inline Sums joined(WordSums sums) { return sums.all; }
+template <int kDigits>
+inline Sums joined(WordSums<kDigits> sums) {
+  return sums.all;
+}
 
 // sums += w . x, where x points at what put_words has written of four steps.
-inline void add_words(WordSums& sums, Factors w, const char* x) {
+template <int kDigits>
+inline void add_words(WordSums<kDigits>& sums, Factors w, const char* x) {
   add_pairs(sums.all, w.even, (const int16_t*)x);
   add_pairs(sums.all, w.odd, (const int16_t*)x + 2);
 }
@@ -100,7 +107,8 @@ inline int packed_number(const uint8_t* at, int quad) {
 namespace detail {
 
 // A largest magnitude, 0 when it is too small to divide by.
-inline float divisible(float most) { return most < 1e-30f ? 0.0f : most; }
+constexpr float kLeastDivisible = 1e-30f;
+inline float divisible(float most) { return most < kLeastDivisible ? 0.0f : most; }
 
 // Largest |x| of K floats, or 0.
 inline float magnitude(const float* x, int K) {

@@ -173,6 +173,7 @@ inline Pairs even_steps(Quads w) {
 inline Pairs odd_steps(Quads w) { return {_mm256_srli_epi16(w.lo, 8), _mm256_srli_epi16(w.hi, 8)}; }
 
 // Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
+template <int>
 inline void put_words(char* p, f16 x, Sums& total) {
   const __m256i lo = _mm256_cvtps_epi32(x.lo), hi = _mm256_cvtps_epi32(x.hi);
   total = {_mm256_add_epi32(total.lo, lo), _mm256_add_epi32(total.hi, hi)};

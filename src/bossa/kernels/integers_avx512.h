@@ -150,37 +150,47 @@ inline int32_t sum(Sums sums) { return _mm512_reduce_add_epi32(sums.all); }
 
 #if defined(__AVX512VNNI__)
 
-// Quads as what words multiply, which are two digits here: the lower one's sums, and the upper one's.
+// Quads as what words multiply. Here these are one or two digits, each with a sum of its own.
 struct Factors {
   Quads all;
 };
+template <int kDigits>
 struct WordSums {
-  Sums low, high;
+  Sums of[kDigits];  // from the lowest on
 };
+template <int kDigits>
+constexpr int kWordBytes = kDigits;
 
 inline Factors factors(Quads w) { return {w}; }
 inline void store_factors(char* p, Factors w) { store_quads((uint8_t*)p, w.all); }
 inline Factors load_factors(const char* p) { return {load_quads((const uint8_t*)p)}; }
-inline WordSums no_word_sums() { return {no_sums(), no_sums()}; }
+inline Sums joined(WordSums<1> sums) { return sums.of[0]; }
 
-inline Sums joined(WordSums sums) {
-  return {_mm512_add_epi32(_mm512_slli_epi32(sums.high.all, 8), sums.low.all)};
+inline Sums joined(WordSums<2> sums) {
+  return {_mm512_add_epi32(_mm512_slli_epi32(sums.of[1].all, 8), sums.of[0].all)};
 }
 
 // sums += w . x, where x points at what put_words has written of four steps.
-inline void add_words(WordSums& sums, Factors w, const char* x) {
-  int32_t low, high;
-  memcpy(&low, x, sizeof low);
-  memcpy(&high, x + 4, sizeof high);
-  sums.low.all = _mm512_dpbusd_epi32(sums.low.all, w.all.all, _mm512_set1_epi32(low));
-  sums.high.all = _mm512_dpbusd_epi32(sums.high.all, w.all.all, _mm512_set1_epi32(high));
+template <int kDigits>
+inline __attribute__((always_inline)) void add_words(WordSums<kDigits>& sums, Factors w, const char* x) {
+#pragma GCC unroll 2
+  for (int i = 0; i < kDigits; i++) {
+    int32_t four;
+    memcpy(&four, x + 4 * i, sizeof four);
+    sums.of[i].all = _mm512_dpbusd_epi32(sums.of[i].all, w.all.all, _mm512_set1_epi32(four));
+  }
 }
 
-// Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
+// Rounds 16 numbers of at most 32,512, or of 127 where they are one digit, as add_words reads them, and adds them to `total`.
+template <int kDigits>
 inline void put_words(char* p, f16 x, Sums& total) {
   const __m512i words = _mm512_cvtps_epi32(x.v);
   total.all = _mm512_add_epi32(total.all, words);
   const __m128i low = _mm512_cvtepi32_epi8(words);
+  if constexpr (kDigits == 1) {
+    _mm_storeu_si128((__m128i*)p, low);
+    return;
+  }
   const __m128i high = _mm512_cvtepi32_epi8(_mm512_srai_epi32(_mm512_add_epi32(words, _mm512_set1_epi32(128)), 8));
   _mm_storeu_si128((__m128i*)p, _mm_unpacklo_epi32(low, high));
   _mm_storeu_si128((__m128i*)p + 1, _mm_unpackhi_epi32(low, high));
@@ -193,6 +203,7 @@ inline Pairs even_steps(Quads w) { return {_mm512_and_si512(w.all, _mm512_set1_e
 inline Pairs odd_steps(Quads w) { return {_mm512_srli_epi16(w.all, 8)}; }
 
 // Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
+template <int>
 inline void put_words(char* p, f16 x, Sums& total) {
   const __m512i rounded = _mm512_cvtps_epi32(x.v);
   total.all = _mm512_add_epi32(total.all, rounded);

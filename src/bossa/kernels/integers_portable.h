@@ -133,25 +133,29 @@ inline Quads climb(Quads u, Ladder ladder) {
   return u;
 }
 
-// Quads as what words multiply, and the sums of their products, which may wrap around on the way.
+// Quads as what words multiply, and the sums of their products, which may wrap around on the way: the same, of one digit
+// or of two.
 using Factors = Quads;
+template <int>
 struct WordSums {
   uint32_t at[kLanes];
 };
+template <int>
+constexpr int kWordBytes = 2;
 
 inline Factors factors(Quads w) { return w; }
 inline void store_factors(char* p, Factors w) { memcpy(p, w.at, sizeof w.at); }
 inline Factors load_factors(const char* p) { return load_quads((const uint8_t*)p); }
-inline WordSums no_word_sums() { return {}; }
-
-inline Sums joined(WordSums sums) {
+template <int kDigits>
+inline Sums joined(WordSums<kDigits> sums) {
   Sums all;
   memcpy(all.at, sums.at, sizeof all.at);
   return all;
 }
 
 // sums += w . x, where x points at what put_words has written of four steps.
-inline void add_words(WordSums& sums, Factors w, const char* x) {
+template <int kDigits>
+inline void add_words(WordSums<kDigits>& sums, Factors w, const char* x) {
   int16_t words[4];
   memcpy(words, x, sizeof words);
   for (int i = 0; i < kLanes; i++) {
@@ -173,6 +177,7 @@ inline Sums all_of(int32_t x) {
 }
 
 // Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
+template <int>
 inline void put_words(char* p, f16 x, Sums& total) {
   x = round(x);
   int16_t words[kLanes];

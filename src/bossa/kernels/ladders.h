@@ -1,5 +1,5 @@
-// Weights of 6 and of 4 bits that are rungs between bytes, a ladder for each group of 32 steps of k; activations of 16 bits
-// with a scale a row; and their products, which are exact integers over all of k.
+// Weights of 6 and of 4 bits that are rungs between bytes, a ladder for each group of 32 steps of k; activations of 16 or of
+// 8 bits, two digits or one, with a scale a row; and their products, which are exact integers over all of k.
 //
 // A packed panel, the same bytes for every target: [16] fp32 scales; [2 ceil(G / 2)][2][16] uint8, the steps and the
 // minima of each group; then G = ceil(K / 32) groups, see integers.h. w = (byte - 128) * scale, where byte = u * step +
@@ -10,7 +10,7 @@
 
 namespace bossa {
 
-template <int kBits>
+template <int kBits, int kDigits>
 struct Ladders {
   static constexpr int kBlock = 256;  // steps of k between two looks at the sums; no bits depend on it
   static constexpr int kMost = (1 << kBits) - 1;
@@ -24,12 +24,15 @@ struct Ladders {
   static constexpr bool kCutsTiles = true;                               // fewer than 16 rows take tiles that are no taller
   static constexpr int kTiledRows = kFewestAmxRows < INT32_MAX ? 3 : INT32_MAX;
 
+  // Rows that lie in two tiles together: 16 of two digits, or 32.
+  static constexpr int kTogether = 2 * kAmxRows / kDigits;
+
   // How many bytes ahead tiles of few rows fetch, into the first cache and into the second.
   static constexpr int kAmxAhead = 1024, kAmxFarAhead = 8192;
 
-  // What activations are scaled to: 127 * 256 at most, so that they are two digits of eight bits, and with magnitudes that
-  // sum up to less than 2^24, so that 128 times as much fits an integer.
-  static constexpr float kMostWord = 32512.0f;
+  // What activations are scaled to: 127 at most, or 127 * 256, so that they are two digits of eight bits, and with
+  // magnitudes that sum up to less than 2^24, so that 128 times as much fits an integer.
+  static constexpr float kMostWord = kDigits == 1 ? 127.0f : 32512.0f;
   static constexpr int kMostTotal = 16600000;
 
   static constexpr int groups(int K) { return detail::ceil_div(K, kGroup); }
@@ -42,8 +45,9 @@ struct Ladders {
     float scale;
     int32_t zero;  // what all its products have too much, since bytes are `kZero` more than weights: less that
   };
-  static constexpr size_t row_bytes(int K) { return 2 * (size_t)padded(K) + 64; }
-  static const Row& of_row(const char* row, int K) { return *(const Row*)(row + 2 * (size_t)padded(K)); }
+  static constexpr size_t words_bytes(int K) { return (size_t)(kWordBytes<kDigits> * padded(K)); }
+  static constexpr size_t row_bytes(int K) { return words_bytes(K) + 64; }
+  static const Row& of_row(const char* row, int K) { return *(const Row*)(row + words_bytes(K)); }
 
   // One weight of a packed matrix.
   static float weight(const char* panels, int K, int output, int k) {
@@ -78,11 +82,11 @@ struct Ladders {
   }
 
   static void quantize(const float* x, int K, char* row) {
-    Row& of_row = *(Row*)(row + 2 * (size_t)padded(K));
+    Row& of_row = *(Row*)(row + words_bytes(K));
     const f16 inverse = splat(inverse_scale(x, K, &of_row.scale));
     Sums total = no_sums();
     for (int k = 0; k < padded(K); k += kLanes) {
-      put_words(row + 2 * k, (k + kLanes <= K ? load(x + k) : load_n(x + k, K - k)) * inverse, total);
+      put_words<kDigits>(row + kWordBytes<kDigits> * k, (k + kLanes <= K ? load(x + k) : load_n(x + k, K - k)) * inverse, total);
     }
     of_row.zero = -kZero * bossa::sum(total);
   }
@@ -131,16 +135,16 @@ struct Ladders {
                                                               int steps, const char* const (&panels)[NP],
                                                               const Unpacked* unpacked, float* out, size_t out_stride) {
     static_assert(NP == 1 || !kUnpacked);
-    const char* x = rows + 2 * k;
-    WordSums sums[MR][NP];
+    const char* x = rows + kWordBytes<kDigits> * k;
+    WordSums<kDigits> sums[MR][NP];
 #pragma GCC unroll 16
     for (int r = 0; r < MR; r++) {
 #pragma GCC unroll 16
-      for (int p = 0; p < NP; p++) sums[r][p] = no_word_sums();
+      for (int p = 0; p < NP; p++) sums[r][p] = WordSums<kDigits>();
     }
     const auto add = [&](int p, Factors w, int i) __attribute__((always_inline)) {
 #pragma GCC unroll 16
-      for (int r = 0; r < MR; r++) add_words(sums[r][p], w, x + r * row_bytes + 2 * i);
+      for (int r = 0; r < MR; r++) add_words(sums[r][p], w, x + r * row_bytes + kWordBytes<kDigits> * i);
     };
     if constexpr (kUnpacked) {
 #pragma GCC unroll 2
@@ -190,29 +194,30 @@ struct Ladders {
   // Steps of k whose weights are unpacked together, for few rows and for more.
   static constexpr int kFewChunk = kAmxSteps, kChunk = 768;
 
-  // Rows for tiles, 16 at a time: [padded(K) / 64][lower, upper][16][64] bytes, then what belongs to each. `rows`: where
-  // the first of the 16 would lie alone.
+  // What belongs to each of rows in tiles.
+  static const Row* of_tiles(const char* rows, int K) { return (const Row*)(rows + 2 * kAmxRows * (size_t)padded(K)); }
+
+  // Rows for tiles, kTogether at a time: [padded(K) / 64][2][16][64] bytes, then what belongs to each row. `rows`: where the
+  // first of them would lie alone.
   static void quantize_for_amx(const float* x, int K, char* rows, int row) {
-    Row& of_row = ((Row*)(rows + kAmxRows * 2 * (size_t)padded(K)))[row];
+    Row& of_row = *(Row*)(of_tiles(rows, K) + row);
     const f16 inverse = splat(inverse_scale(x, K, &of_row.scale));
     __m512i total = _mm512_setzero_si512();
-    // Packing works on quarters of vectors: this puts the pieces of four in order.
-    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
     const auto words = [&](int k) __attribute__((always_inline)) {
       const __m512i q = _mm512_cvtps_epi32(((k + kLanes <= K ? load(x + k) : load_n(x + k, K - k)) * inverse).v);
       total = _mm512_add_epi32(total, q);
       return q;
     };
-    char* to = rows + row * kAmxSteps;
+    char* to = rows + row / kAmxRows * kTile + row % kAmxRows * kAmxSteps;
     for (int k = 0; k < padded(K); k += kAmxSteps, to += 2 * kTile) {
-      const __m512i first = _mm512_packs_epi32(words(k), words(k + kLanes));
-      const __m512i second = _mm512_packs_epi32(words(k + 2 * kLanes), words(k + 3 * kLanes));
-      const __m512i byte = _mm512_set1_epi16(255), half = _mm512_set1_epi16(128);
-      const __m512i low = _mm512_packus_epi16(_mm512_and_si512(first, byte), _mm512_and_si512(second, byte));
-      const __m512i high = _mm512_packs_epi16(_mm512_srai_epi16(_mm512_add_epi16(first, half), 8),
-                                              _mm512_srai_epi16(_mm512_add_epi16(second, half), 8));
-      _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, low));
-      _mm512_storeu_si512(to + kTile, _mm512_permutexvar_epi32(order, high));
+      const __m512i a = words(k), b = words(k + kLanes), c = words(k + 2 * kLanes), d = words(k + 3 * kLanes);
+      if constexpr (kDigits == 1) {
+        _mm512_storeu_si512(to, detail::low_bytes(a, b, c, d));
+      } else {
+        const detail::Digits digits = detail::digits(a, b, c, d, true);
+        _mm512_storeu_si512(to, digits.low);
+        _mm512_storeu_si512(to + kTile, digits.high);
+      }
     }
     of_row.zero = -kZero * bossa::sum(Sums{total});
   }
@@ -236,9 +241,9 @@ struct Ladders {
 
   static constexpr int kTile = kAmxRows * kAmxSteps;  // bytes
 
-  // Adds the products of a tile of rows and NP panels, over `tiles` tiles of 64 steps, to tiles 0 to 3: of each panel the
-  // sums of the lower digit, then of the upper one.
-  template <int NP>
+  // Adds the products of two tiles of rows, or of the first of them, and NP panels, over `tiles` tiles of 64 steps, to tiles
+  // 0 to 3: of each panel those of the first tile of rows, then of the second.
+  template <int NP, bool kBoth>
   static inline __attribute__((always_inline)) void multiply(const char* rows, int tiles,
                                                              const uint8_t* const (&weights)[NP], Next& next) {
     for (int i = 0; i < tiles; i++, rows += 2 * kTile) {
@@ -246,17 +251,19 @@ struct Ladders {
       _tile_loadd(6, weights[0] + i * kTile, 64);
       _tile_loadd(4, rows, kAmxSteps);
       _tile_dpbsud(0, 4, 6);
-      _tile_loadd(5, rows + kTile, kAmxSteps);
-      _tile_dpbsud(1, 5, 6);
+      if constexpr (kBoth) {
+        _tile_loadd(5, rows + kTile, kAmxSteps);
+        _tile_dpbsud(1, 5, 6);
+      }
       if constexpr (NP > 1) {
         _tile_loadd(7, weights[NP - 1] + i * kTile, 64);
         _tile_dpbsud(2, 4, 7);
-        _tile_dpbsud(3, 5, 7);
+        if constexpr (kBoth) _tile_dpbsud(3, 5, 7);
       }
     }
   }
 
-  // The same of two tiles of rows, one panel, and 64 steps.
+  // The same of two digits of two tiles of rows, one panel, and 64 steps.
   static inline __attribute__((always_inline)) void multiply_two(const char* rows, const char* more,
                                                                  const uint8_t* weights) {
     _tile_loadd(6, weights, 64);
@@ -271,16 +278,6 @@ struct Ladders {
   }
 
   template <int NP>
-  static void clear_tiles() {
-    _tile_zero(0);
-    _tile_zero(1);
-    if constexpr (NP > 1) {
-      _tile_zero(2);
-      _tile_zero(3);
-    }
-  }
-
-  template <int NP>
   static void load_tiles(const int32_t* sums) {
     _tile_loadd(0, sums, 64);
     _tile_loadd(1, sums + detail::kAmxSums, 64);
@@ -290,82 +287,84 @@ struct Ladders {
     }
   }
 
-  // out[r] = the sums of `n` rows of a tile and one panel, finished.
+  // out[r] = the sums of `n` rows and one panel, finished.
   static void finish(const int32_t* sums, const Row* of_rows, int n, f16 scale, float* out, size_t out_stride) {
-    for (int r = 0; r < n; r++) store(out + r * out_stride, finished(detail::joined(sums, r), of_rows[r], scale));
+    for (int r = 0; r < n; r++) {
+      const Sums all = kDigits == 1 ? load_sums(sums + r * kLanes) : detail::joined(sums, r);
+      store(out + r * out_stride, finished(all, of_rows[r], scale));
+    }
   }
-
-  static const Row* of_tile(const char* rows, int K) { return (const Row*)(rows + kAmxRows * 2 * (size_t)padded(K)); }
 
   // out[r][16 p ..] = the products of `rows` rows, in tiles, and NP panels side by side.
   template <int NP>
   static void amx_sums(int rows, const char* x, size_t row_bytes, int K, const char* const (&panels)[NP], float* out,
                        size_t out_stride) {
-    if (rows <= kAmxRows) return few_sums<NP>(rows, x, K, panels, out, out_stride);
+    if (rows <= kAmxRows) return few_sums<NP, kDigits == 2>(rows, x, K, panels, out, out_stride);
+    if (rows <= kTogether) return few_sums<NP, true>(rows, x, K, panels, out, out_stride);
     if (rows <= 2 * kAmxRows) {
       for (int p = 0; p < NP; p++) two_sums(rows, x, row_bytes, K, panels[p], out + p * kLanes, out_stride);
       return;
     }
     alignas(64) uint8_t bytes[NP][kChunk * kLanes];
-    alignas(64) int32_t sums[detail::kAmxBlockRows / kAmxRows][2 * NP * detail::kAmxSums];
+    alignas(64) int32_t sums[detail::kAmxBlockRows / kTogether][2 * NP * detail::kAmxSums];
     const uint8_t* weights[NP];
     for (int p = 0; p < NP; p++) weights[p] = bytes[p];
-    const int tiles = detail::ceil_div(rows, kAmxRows) * detail::ceil_div(K, kAmxSteps);
+    const int tiles = detail::ceil_div(rows, kTogether) * detail::ceil_div(K, kAmxSteps);
     Next next{panels[0] + NP * panel_bytes(K), detail::ceil_div((int)(NP * panel_bytes(K) / 64), tiles)};
     for (int k = 0; k < K; k += kChunk) {
       const int steps = K - k < kChunk ? K - k : kChunk;
       for (int p = 0; p < NP; p++) to_bytes<false>(panels[p], K, k, steps, bytes[p]);
       detail::stored_before_tiles(bytes);
-      for (int row = 0; row < rows; row += kAmxRows) {
-        int32_t* here = sums[K <= kChunk ? 0 : row / kAmxRows];
+      for (int row = 0; row < rows; row += kTogether) {
+        int32_t* here = sums[K <= kChunk ? 0 : row / kTogether];
         if (k == 0) {
-          clear_tiles<NP>();
+          detail::clear_tiles<NP>();
         } else {
           load_tiles<NP>(here);
         }
         const char* from = x + row * row_bytes;
-        multiply<NP>(from + 2 * (size_t)k * kAmxRows, detail::ceil_div(steps, kAmxSteps), weights, next);
+        multiply<NP, true>(from + 2 * (size_t)k * kAmxRows, detail::ceil_div(steps, kAmxSteps), weights, next);
         detail::store_tiles<NP>(here);
         if (k + kChunk < K) continue;
         for (int p = 0; p < NP; p++) {
-          finish(here + 2 * p * detail::kAmxSums, of_tile(from, K), rows - row < kAmxRows ? rows - row : kAmxRows,
+          finish(here + 2 * p * detail::kAmxSums, of_tiles(from, K), rows - row < kTogether ? rows - row : kTogether,
                  load((const float*)panels[p]), out + row * out_stride + p * kLanes, out_stride);
         }
       }
     }
   }
 
-  // The same for one tile of rows: these wait for the weights, which are unpacked a tile at a time, so that they come all
-  // the time.
-  template <int NP>
+  // The same for two tiles, or for one: these wait for the weights, which are unpacked a tile at a time, so that they come
+  // all the time.
+  template <int NP, bool kBoth>
   static void few_sums(int rows, const char* x, int K, const char* const (&panels)[NP], float* out, size_t out_stride) {
     alignas(64) uint8_t bytes[2][NP][kFewChunk * kLanes];
     alignas(64) int32_t sums[2 * NP * detail::kAmxSums];
     const uint8_t* weights[NP];
     Next next{nullptr, 0};  // unpacking fetches
-    clear_tiles<NP>();
+    detail::clear_tiles<NP>();
     for (int k = 0; k < K; k += kFewChunk) {
       for (int p = 0; p < NP; p++) {
         weights[p] = bytes[k / kFewChunk % 2][p];
         to_bytes<true>(panels[p], K, k, K - k < kFewChunk ? K - k : kFewChunk, bytes[k / kFewChunk % 2][p]);
       }
       detail::stored_before_tiles(bytes);
-      multiply<NP>(x + 2 * (size_t)k * kAmxRows, 1, weights, next);
+      multiply<NP, kBoth>(x + 2 * (size_t)k * kAmxRows, 1, weights, next);
     }
     detail::store_tiles<NP>(sums);
     for (int p = 0; p < NP; p++) {
-      finish(sums + 2 * p * detail::kAmxSums, of_tile(x, K), rows, load((const float*)panels[p]), out + p * kLanes,
+      finish(sums + 2 * p * detail::kAmxSums, of_tiles(x, K), rows, load((const float*)panels[p]), out + p * kLanes,
              out_stride);
     }
   }
 
-  // The same for two tiles of rows and one panel.
+  // The same for two tiles of rows, of two digits, and one panel.
   static void two_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out,
                        size_t out_stride) {
     alignas(64) uint8_t bytes[2][kFewChunk * kLanes];
     alignas(64) int32_t sums[4 * detail::kAmxSums];
     const char* more = x + kAmxRows * row_bytes;
-    clear_tiles<2>();
+    detail::clear_tiles<2>();
     for (int k = 0; k < K; k += kFewChunk) {
       uint8_t* weights = bytes[k / kFewChunk % 2];
       to_bytes<true>(panel, K, k, K - k < kFewChunk ? K - k : kFewChunk, weights);
@@ -375,13 +374,14 @@ struct Ladders {
     }
     detail::store_tiles<2>(sums);
     const f16 scale = load((const float*)panel);
-    finish(sums, of_tile(x, K), kAmxRows, scale, out, out_stride);
-    finish(sums + 2 * detail::kAmxSums, of_tile(more, K), rows - kAmxRows, scale, out + kAmxRows * out_stride, out_stride);
+    finish(sums, of_tiles(x, K), kAmxRows, scale, out, out_stride);
+    finish(sums + 2 * detail::kAmxSums, of_tiles(more, K), rows - kAmxRows, scale, out + kAmxRows * out_stride, out_stride);
   }
 #endif
 };
 
-using Int6A16 = Ladders<6>;
-using Int4A16 = Ladders<4>;
+using Int6A16 = Ladders<6, 2>;
+using Int4A16 = Ladders<4, 2>;
+using Int4A8 = Ladders<4, 1>;
 
 }  // namespace bossa

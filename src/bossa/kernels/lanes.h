@@ -8,6 +8,7 @@
 // - where(cond, a, b): a where cond is not zero (a NaN is not zero), else b.
 // - round: to nearest, halves to even.
 // - pow2(n): 2^n for integers n in [-126, 127], 0 for -127, infinity for 128; unspecified elsewhere.
+// - pow2_rounded(n + kPow2Rounder): the same, at less; the sum has rounded n to an integer.
 // - split(x, &e): m in [2/3, 4/3) with x = m 2^e, for positive normal x; unspecified elsewhere.
 // - sum, maximum, minimum: one tree; lane i meets lane i + 8, then i + 4, i + 2, i + 1.
 // - counts n of load_n, store_n, ... are clipped to 0..16; lanes past n are never read or written in memory.
@@ -20,6 +21,9 @@
 namespace bossa {
 
 constexpr int kLanes = 16;
+
+// 3 * 2^22, where the next float is 1 more, and the bias of an exponent: what is added comes out in the lowest bits.
+constexpr float kPow2Rounder = 0x1.8p+23f + 127.0f;
 
 // The upper half of a float.
 struct bf16 {

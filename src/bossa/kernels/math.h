@@ -13,7 +13,7 @@ namespace detail {
 
 // c[0] + c[1] x + ... + c[n - 1] x^(n - 1), by Horner's rule.
 template <int n>
-inline f16 polynomial(f16 x, const float (&c)[n]) {
+inline __attribute__((always_inline)) f16 polynomial(f16 x, const float (&c)[n]) {
   f16 y = splat(c[n - 1]);
 #pragma GCC unroll 16
   for (int i = n - 2; i >= 0; i--) y = fma(y, x, splat(c[i]));
@@ -55,12 +55,12 @@ inline f16 exp2(f16 x) {
 }
 
 // 2^x for x <= 0, within 2 ulp and exactly 1 at 0, where results under 2^-126 may as well be 0, as in a softmax: at
-// -127, pow2 gives 0. The polynomial is off by 9e-8 of 2^r for |r| <= 1/2.
-inline f16 exp2_nonpositive(f16 x) {
+// -127, pow2_rounded gives 0. The polynomial is off by 9e-8 of 2^r for |r| <= 1/2.
+inline __attribute__((always_inline)) f16 exp2_nonpositive(f16 x) {
   constexpr float c[] = {1.0f, 0x1.62e42ap-1f, 0x1.ebf9bcp-3f, 0x1.c6b752p-5f, 0x1.3cea88p-7f, 0x1.5bba14p-10f};
   const f16 clipped = at_least(x, splat(-127.0f));
-  const f16 n = round(clipped);
-  return detail::polynomial(clipped - n, c) * pow2(n);
+  const f16 rounder = splat(kPow2Rounder), n = clipped + rounder;
+  return detail::polynomial(clipped - (n - rounder), c) * pow2_rounded(n);
 }
 
 // Within 1 ulp: x = m 2^e with m in [2/3, 4/3), and log m = 2 atanh(s) with s = (m - 1) / (m + 1), arranged as in

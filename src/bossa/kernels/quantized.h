@@ -10,11 +10,12 @@ namespace bossa {
 
 // The most rows that every worker quantizes for itself instead of meeting the others.
 constexpr int kOwnRows = 8;
-constexpr int kOwnRoom = kFewestAmxRows < INT32_MAX ? kAmxRows : kOwnRows;  // tiles are whole
+constexpr int kMostTogether = 2 * kAmxRows;  // in tiles
+constexpr int kOwnRoom = kFewestAmxRows < INT32_MAX ? kMostTogether : kOwnRows;
 
 // Rows of quantized activations that a team needs memory for: those of a step, each worker's own, and what is read past
 // the last row, of which nothing is used.
-constexpr int quantized_rows(int max_rows, int workers) { return max_rows + kAmxRows + kOwnRoom * workers; }
+constexpr int quantized_rows(int max_rows, int workers) { return max_rows + kMostTogether + kOwnRoom * workers; }
 
 namespace detail {
 
@@ -128,7 +129,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
       char* to = quantized + (size_t)r * row_bytes;
 #if defined(BOSSA_AMX)
       if (tiled) {
-        Format::quantize_for_amx(x + (size_t)r * ldx, K, to - r % kAmxRows * row_bytes, r % kAmxRows);
+        Format::quantize_for_amx(x + (size_t)r * ldx, K, to - r % Format::kTogether * row_bytes, r % Format::kTogether);
         continue;
       }
 #endif
@@ -136,7 +137,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     }
   };
   if (rows <= kOwnRows) {
-    quantized += (size_t)(max_rows + kAmxRows + worker.id * kOwnRoom) * row_bytes;
+    quantized += (size_t)(max_rows + kMostTogether + worker.id * kOwnRoom) * row_bytes;
     quantize(0, rows);
   } else {
     quantize((int)((int64_t)rows * worker.id / worker.count), (int)((int64_t)rows * (worker.id + 1) / worker.count));
@@ -149,7 +150,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
   }
   const int chunk = rows <= Format::kRows ? 2 : detail::kBlockPanels;
   const detail::LinearPlan plan =
-      tiled ? detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count, kAmxRows, detail::kMostBlockRows)
+      tiled ? detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count, Format::kTogether, detail::kMostBlockRows)
             : detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count);
 #if defined(BOSSA_AMX)
   if (tiled) {

@@ -37,9 +37,9 @@ inline void embed_panels(const Int8* panels, int K, int token, float* out) {
   for (int k = 0; k < K; k++) out[k] = Int8::weight((const char*)panels, K, token, k);
 }
 
-template <int kBits>
-inline void embed_panels(const Ladders<kBits>* panels, int K, int token, float* out) {
-  for (int k = 0; k < K; k++) out[k] = Ladders<kBits>::weight((const char*)panels, K, token, k);
+template <int kBits, int kDigits>
+inline void embed_panels(const Ladders<kBits, kDigits>* panels, int K, int token, float* out) {
+  for (int k = 0; k < K; k++) out[k] = Ladders<kBits, kDigits>::weight((const char*)panels, K, token, k);
 }
 
 template <int kBits>

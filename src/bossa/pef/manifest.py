@@ -70,7 +70,7 @@ class Manifest:
         name: what the PEF was called when it was compiled.
         architecture: the model's class in transformers.
         model_type: the model type in its config.
-        precision: of the packed weights, ``fp32``, ``bf16``, ``int8``, ``int4`` or ``int4-a16``.
+        precision: of the packed weights, ``fp32``, ``bf16``, ``int8``, ``int4``, ``int4-a16`` or ``int4-a8``.
         max_seq_length: the most positions that a sequence may have.
         batch_size: the most sequences at once.
         vocab_size: number of logits in a row.
