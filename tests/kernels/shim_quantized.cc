@@ -57,6 +57,8 @@ auto with_format(int dtype, With&& with) {
       return with((const Int6A16*)nullptr);
     case kPackInt4A16:
       return with((const Int4A16*)nullptr);
+    case kPackInt6A8:
+      return with((const Int6A8*)nullptr);
     default:
       return with((const Int4A8*)nullptr);
   }

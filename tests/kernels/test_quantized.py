@@ -159,7 +159,7 @@ def of_words(x: F32, weights: Weights) -> F32:
     """Rows of 16 or of 8 bits, whose magnitudes sum up to less than 2^24, and one exact sum."""
     largest = _largest(x)
     inverse = np.minimum(
-        _inverse(127 if weights.dtype == "int4-a8" else 32512, largest),
+        _inverse(127 if weights.dtype.endswith("-a8") else 32512, largest),
         _inverse(16_600_000 - x.shape[1] // 2, np.where(largest > 0, _lane_sums(np.abs(x)), 0)),
     )
     q = np.rint(x * inverse).astype(np.int64)

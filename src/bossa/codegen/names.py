@@ -12,7 +12,7 @@ from bossa.weights.slot import Slot
 
 TYPES = {
     **{"fp32": "float", "bf16": "bf16", "int8": "Int8", "int6": "Int6", "int4": "Int4"},
-    **{"int6-a16": "Int6A16", "int4-a16": "Int4A16", "int4-a8": "Int4A8"},
+    **{"int6-a16": "Int6A16", "int4-a16": "Int4A16", "int6-a8": "Int6A8", "int4-a8": "Int4A8"},
 }
 KV_TYPES = {"fp32": "float", "bf16": "bf16", "int8": "int8_t"}
 

@@ -67,6 +67,11 @@ class _RowsWriter:
         for weight in weights:
             kind = TYPES[self.names.slot(weight).dtype]
             self.lines.append(f"  const {kind}* w_{identifier(weight)} = {self.names.weight(weight)};")
+        for op in section.ops:
+            if isinstance(op, Store):
+                heads, v_dim = op.attention.v.shape
+                kind, shape = f"KvWriter<Kv, {heads * round_up(v_dim, 16)}>", self.names.attention_shape(op.attention)
+                self.lines.append(f"  {kind} kv_{op.attention.layer}{{{shape}, p.kv}};")
         self.lines.append(f"  const Share share = share_of(w, {self.names.rows});")
         self.lines.append("  for (int t = share.begin; t < share.end; t++) {")
         for name in dict.fromkeys(values):
@@ -113,8 +118,8 @@ class _RowsWriter:
             return f"{name} + {view.offset}" if view.offset else name
 
         self.lines += [
-            f"    store_kv<Kv>({self.names.attention_shape(op)}, p.kv, block_table(p, t), p.step->positions[t],",
-            f"             {base(op.k)}, {op.k.strides[0]}, {base(op.v)}, {op.v.strides[0]});",
+            f"    kv_{op.layer}.put(block_table(p, t), p.step->positions[t], {base(op.k)}, {op.k.strides[0]},",
+            f"             {base(op.v)}, {op.v.strides[0]});",
         ]
 
     def map(self, op: Map, out: str) -> None:

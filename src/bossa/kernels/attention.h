@@ -254,7 +254,7 @@ struct Units {
 
 }  // namespace detail
 
-// Attention of every row over positions 0 .. its own, all of which store_kv has stored.
+// Attention of every row over positions 0 .. its own, all of which a KvWriter has stored.
 //   q: row t's head h at q + t * ldq + h * q_head_stride; out: row t at out + t * ldo as [heads][v_dim].
 //   partials: kPartialFloats that the team shares.
 // dim + 2 v_dim <= 32,000. Every worker calls it; a barrier before it and one before reading `out` are the caller's.

@@ -112,9 +112,14 @@ inline float divisible(float most) { return most < kLeastDivisible ? 0.0f : most
 
 // Largest |x| of K floats, or 0.
 inline float magnitude(const float* x, int K) {
-  f16 most = splat(0.0f);
-  for (int k = 0; k < K; k += kLanes) most = max(most, abs(load_n(x + k, K - k)));
-  return divisible(maximum(most));
+  f16 most[4] = {splat(0.0f), splat(0.0f), splat(0.0f), splat(0.0f)};
+  int k = 0;
+  for (; k + 4 * kLanes <= K; k += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) most[i] = max(most[i], abs(load(x + k + i * kLanes)));
+  }
+  for (; k < K; k += kLanes) most[0] = max(most[0], abs(load_n(x + k, K - k)));
+  return divisible(maximum(max(max(most[0], most[1]), max(most[2], most[3]))));
 }
 
 // Fewer rows wait for the weights, which are then prefetched so many bytes ahead, less where several panels are read.

@@ -73,10 +73,10 @@ inline HeadPage<W> head_page(const AttentionShape& shape, void* kv, int32_t page
           (float*)(start + layout.value_scales)};
 }
 
-// 16 floats as they are stored; `inverse` is that of the scale.
-inline void narrow(f16 x, float, float* to) { store(to, x); }
+// 16 floats as they are stored; `inverse` is that of the scale, where there is one.
+inline void narrow(f16 x, float* to) { store(to, x); }
 
-inline void narrow(f16 x, float, bf16* to) {
+inline void narrow(f16 x, bf16* to) {
   float lanes[kLanes];
   uint32_t bits[kLanes];
   store(lanes, x);
@@ -107,19 +107,25 @@ inline Scale scale_of(const float* x, int n) {
 
 // A token's keys and values to their places in a page.
 template <class W>
-inline void put_keys(const float* k, int dim, float, int slot, W* keys) {
+inline void put_keys(const float* k, int dim, int slot, W* keys) {
   keys += (size_t)(slot / kLanes) * (size_t)dim * kLanes + slot % kLanes;
   for (int d = 0; d < dim; d += kLanes) {
     W lanes[kLanes];
-    narrow(load_n(k + d, dim - d), 0.0f, lanes);
+    narrow(load_n(k + d, dim - d), lanes);
     const int n = dim - d < kLanes ? dim - d : kLanes;
     for (int i = 0; i < n; i++) keys[(size_t)(d + i) * kLanes] = lanes[i];
   }
 }
 
 template <class W>
-inline void put_values(const float* v, int dim, float, int slot, W* values) {
-  for (int d = 0; d < dim; d += kLanes) narrow(load_n(v + d, dim - d), 0.0f, values + (size_t)d * kPage + slot * kLanes);
+inline void put_values(const float* v, int dim, int slot, W* values) {
+  for (int d = 0; d < dim; d += kLanes) narrow(load_n(v + d, dim - d), values + (size_t)d * kPage + slot * kLanes);
+}
+
+// Four bytes in the places of a quad, or from there.
+inline uint32_t in_quad_places(uint32_t steps) {
+  static_assert(kQuadPlace[1] == 2 && kQuadPlace[2] == 1);
+  return (steps & 0xff0000ff) | (steps << 8 & 0xff0000) | (steps >> 8 & 0xff00);
 }
 
 inline void put_keys(const float* k, int dim, float inverse, int slot, int8_t* keys) {
@@ -129,18 +135,11 @@ inline void put_keys(const float* k, int dim, float inverse, int slot, int8_t* k
     int8_t lanes[kLanes];
     narrow(load_n(k + d, dim - d), inverse, lanes);
     for (int i = 0; i < kLanes && d + i < dim; i += kQuad) {
-      const int8_t quad[kQuad] = {lanes[i], lanes[i + 2], lanes[i + 1], lanes[i + 3]};
-      memcpy(keys + (size_t)(d + i) * kLanes, quad, kQuad);
+      uint32_t quad;
+      memcpy(&quad, lanes + i, kQuad);
+      quad = in_quad_places(quad);
+      memcpy(keys + (size_t)(d + i) * kLanes, &quad, kQuad);
     }
-  }
-}
-
-inline void put_values(const float* v, int dim, float inverse, int slot, int8_t* values) {
-  values += (size_t)(slot / kQuad * kQuad) * kLanes + kQuadPlace[slot % kQuad];
-  for (int d = 0; d < dim; d += kLanes) {
-    int8_t lanes[kLanes];
-    narrow(load_n(v + d, dim - d), inverse, lanes);
-    for (int i = 0; i < kLanes; i++) values[(size_t)d * kPage + (size_t)(i * kQuad)] = lanes[i];
   }
 }
 
@@ -152,24 +151,88 @@ constexpr size_t kv_bytes(int kv_heads, int dim, int v_dim) {
   return (size_t)kv_heads * detail::HeadLayout<W>(dim, v_dim).bytes;
 }
 
-// Stores one row's K and V at its position. k: [kv_heads] heads k_head_stride apart, dim floats each; v likewise.
-template <class W>
-inline void store_kv(const AttentionShape& shape, void* kv, const int32_t* block_table, int position, const float* k,
-                     ptrdiff_t k_head_stride, const float* v, ptrdiff_t v_head_stride) {
-  const int32_t page = block_table[position / kPage];
-  const int slot = position % kPage;
-  for (int head = 0; head < shape.kv_heads; head++, k += k_head_stride, v += v_head_stride) {
-    const detail::HeadPage<W> to = detail::head_page<W>(shape, kv, page, head);
-    detail::Scale key_scale{}, value_scale{};
-    if constexpr (kScaled<W>) {
-      key_scale = detail::scale_of(k, shape.dim);
-      value_scale = detail::scale_of(v, shape.v_dim);
-      to.key_scales[slot] = key_scale.value;
-      to.value_scales[slot] = value_scale.value;
+// Stores K and V of rows, one after the other, at their positions. kValues: of a row, heads and whole panels of v_dim.
+template <class W, int kValues>
+struct KvWriter {
+  AttentionShape shape;
+  void* kv;
+
+  // k: [kv_heads] heads k_head_stride apart, dim floats each; v likewise.
+  void put(const int32_t* block_table, int position, const float* k, ptrdiff_t k_head_stride, const float* v,
+           ptrdiff_t v_head_stride) {
+    const int32_t page = block_table[position / kPage];
+    for (int head = 0; head < shape.kv_heads; head++, k += k_head_stride, v += v_head_stride) {
+      const detail::HeadPage<W> to = detail::head_page<W>(shape, kv, page, head);
+      detail::put_keys(k, shape.dim, position % kPage, to.keys);
+      detail::put_values(v, shape.v_dim, position % kPage, to.values);
     }
-    detail::put_keys(k, shape.dim, key_scale.inverse, slot, to.keys);
-    detail::put_values(v, shape.v_dim, value_scale.inverse, slot, to.values);
   }
-}
+};
+
+// In int8 the values of four positions lie side by side: they are kept until all of them have come, or others do.
+template <int kValues>
+struct KvWriter<int8_t, kValues> {
+  AttentionShape shape;
+  void* kv;
+  int32_t page = 0;
+  int slot = 0, count = 0;  // of the first position that is kept
+  alignas(64) int8_t kept[detail::kQuad][kValues];
+
+  KvWriter(const AttentionShape& shape, void* kv) : shape(shape), kv(kv) {}
+  KvWriter(const KvWriter&) = delete;
+  KvWriter& operator=(const KvWriter&) = delete;
+  ~KvWriter() { flush(); }
+
+  void put(const int32_t* block_table, int position, const float* k, ptrdiff_t k_head_stride, const float* v,
+           ptrdiff_t v_head_stride) {
+    const int32_t its_page = block_table[position / kPage];
+    const int its_slot = position % kPage;
+    if (count > 0 && (its_page != page || its_slot != slot + count)) flush();
+    if (count == 0) page = its_page, slot = its_slot;
+    int8_t* values = kept[count++];
+    for (int head = 0; head < shape.kv_heads; head++, k += k_head_stride, v += v_head_stride) {
+      const detail::HeadPage<int8_t> to = detail::head_page<int8_t>(shape, kv, page, head);
+      const detail::Scale key_scale = detail::scale_of(k, shape.dim), value_scale = detail::scale_of(v, shape.v_dim);
+      to.key_scales[its_slot] = key_scale.value;
+      to.value_scales[its_slot] = value_scale.value;
+      detail::put_keys(k, shape.dim, key_scale.inverse, its_slot, to.keys);
+      for (int d = 0; d < shape.v_dim; d += kLanes, values += kLanes) {
+        detail::narrow(load_n(v + d, shape.v_dim - d), value_scale.inverse, values);
+      }
+    }
+    if ((its_slot + 1) % detail::kQuad == 0) flush();
+  }
+
+ private:
+  void flush() {
+    const int panels = (int)detail::panels_of(shape.v_dim);
+    const int8_t* from = kept[0];
+    for (int head = 0; head < shape.kv_heads && count > 0; head++) {
+      int8_t* to = detail::head_page<int8_t>(shape, kv, page, head).values;
+      to += slot / detail::kQuad * detail::kQuad * kLanes;
+      for (int p = 0; p < panels; p++, from += kLanes, to += kPage * kLanes) {
+        if (count == detail::kQuad) {
+          put_quads(from, to);
+          continue;
+        }
+        for (int i = 0; i < count; i++) {
+          const int place = detail::kQuadPlace[slot % detail::kQuad + i];
+          for (int lane = 0; lane < kLanes; lane++) to[lane * detail::kQuad + place] = from[i * kValues + lane];
+        }
+      }
+    }
+    count = 0;
+  }
+
+  // One panel of four positions.
+  static void put_quads(const int8_t* from, int8_t* to) {
+    uint32_t quads[kLanes];
+    for (int lane = 0; lane < kLanes; lane++) {
+      const auto step = [&](int i) { return (uint32_t)(uint8_t)from[i * kValues + lane]; };
+      quads[lane] = step(0) | step(2) << 8 | step(1) << 16 | step(3) << 24;
+    }
+    memcpy(to, quads, sizeof quads);
+  }
+};
 
 }  // namespace bossa

@@ -61,24 +61,25 @@ struct Ladders {
 
   // The inverse of a row's scale, such that its words are as large as may be; 0 and NaN where there is none.
   static float inverse_scale(const float* x, int K, float* scale) {
-    f16 most = splat(0.0f), total[4] = {most, most, most, most};
-    for (int k = 0; k < K; k += 4 * kLanes) {
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; i++) {
-        const int at = k + i * kLanes;
-        const f16 magnitude = abs(at + kLanes <= K ? load(x + at) : load_n(x + at, K - at));
-        most = at_least(magnitude, most);
-        total[i] = total[i] + magnitude;  // knows of a NaN, where `most` may have lost it
-      }
-    }
-    const float all = bossa::sum((total[0] + total[1]) + (total[2] + total[3]));
-    const float top = all == all ? detail::divisible(maximum(most)) : all;
+    const float top = detail::magnitude(x, K);
     *scale = top;
     if (!(top > 0.0f)) return top;
-    const float of_most = kMostWord / top, of_total = (float)(kMostTotal - K / 2) / all;
-    const float inverse = of_most < of_total ? of_most : of_total;
+    float inverse = kMostWord / top;
+    if (kDigits > 1 || K > kMostTotal / 128) {
+      const float of_total = (float)(kMostTotal - K / 2) / total_magnitude(x, K);
+      inverse = inverse < of_total ? inverse : of_total;
+    }
     if (inverse > 0.0f) *scale = 1.0f / inverse;
     return inverse;
+  }
+
+  static float total_magnitude(const float* x, int K) {
+    f16 total[4] = {splat(0.0f), splat(0.0f), splat(0.0f), splat(0.0f)};
+    for (int k = 0; k < K; k += 4 * kLanes) {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; i++) total[i] = total[i] + abs(load_n(x + k + i * kLanes, K - k - i * kLanes));
+    }
+    return bossa::sum((total[0] + total[1]) + (total[2] + total[3]));
   }
 
   static void quantize(const float* x, int K, char* row) {
@@ -86,7 +87,8 @@ struct Ladders {
     const f16 inverse = splat(inverse_scale(x, K, &of_row.scale));
     Sums total = no_sums();
     for (int k = 0; k < padded(K); k += kLanes) {
-      put_words<kDigits>(row + kWordBytes<kDigits> * k, (k + kLanes <= K ? load(x + k) : load_n(x + k, K - k)) * inverse, total);
+      const f16 numbers = k + kLanes <= K ? load(x + k) : load_n(x + k, K - k);
+      put_words<kDigits>(row + kWordBytes<kDigits> * k, numbers * inverse, total);
     }
     of_row.zero = -kZero * bossa::sum(total);
   }
@@ -382,6 +384,7 @@ struct Ladders {
 
 using Int6A16 = Ladders<6, 2>;
 using Int4A16 = Ladders<4, 2>;
+using Int6A8 = Ladders<6, 1>;
 using Int4A8 = Ladders<4, 1>;
 
 }  // namespace bossa

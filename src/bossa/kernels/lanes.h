@@ -6,6 +6,7 @@
 // - at_least(a, bound), at_most(a, bound): max and min, at a third of their price; a where the bound is NaN.
 // - lt le gt ge eq ne: 1.0 where true, else 0.0; with a NaN only `ne` is true.
 // - where(cond, a, b): a where cond is not zero (a NaN is not zero), else b.
+// - where_negative(x, a, b): a where x has its sign bit set, -0.0 and some NaNs among them, else b.
 // - round: to nearest, halves to even.
 // - pow2(n): 2^n for integers n in [-126, 127], 0 for -127, infinity for 128; unspecified elsewhere.
 // - pow2_rounded(n + kPow2Rounder): the same, at less; the sum has rounded n to an integer.

@@ -140,6 +140,10 @@ inline f16 where(f16 cond, f16 a, f16 b) {
           _mm256_blendv_ps(b.hi, a.hi, _mm256_cmp_ps(cond.hi, zero, _CMP_NEQ_UQ))};
 }
 
+inline f16 where_negative(f16 x, f16 a, f16 b) {
+  return {_mm256_blendv_ps(b.lo, a.lo, x.lo), _mm256_blendv_ps(b.hi, a.hi, x.hi)};
+}
+
 inline f16 pow2_rounded(f16 n) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(n.lo), 23)),
           _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(n.hi), 23))};

@@ -85,6 +85,10 @@ inline f16 where(f16 cond, f16 a, f16 b) {
   return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(cond.v, _mm512_setzero_ps(), _CMP_NEQ_UQ), a.v)};
 }
 
+inline f16 where_negative(f16 x, f16 a, f16 b) {
+  return {_mm512_mask_mov_ps(b.v, _mm512_movepi32_mask(_mm512_castps_si512(x.v)), a.v)};
+}
+
 inline f16 pow2_rounded(f16 n) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(n.v), 23))}; }
 
 inline f16 pow2(f16 n) {

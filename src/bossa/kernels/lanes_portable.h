@@ -128,6 +128,10 @@ inline f16 where(f16 cond, f16 a, f16 b) {
   return detail::map([&](int i) { return cond.v[i] != 0.0f ? a.v[i] : b.v[i]; });
 }
 
+inline f16 where_negative(f16 x, f16 a, f16 b) {
+  return detail::map([&](int i) { return __builtin_signbit(x.v[i]) ? a.v[i] : b.v[i]; });
+}
+
 inline f16 pow2_rounded(f16 n) {
   return detail::map([&](int i) { return detail::from_bits((int32_t)((uint32_t)detail::to_bits(n.v[i]) << 23)); });
 }

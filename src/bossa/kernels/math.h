@@ -120,7 +120,28 @@ inline f16 erf(f16 x) {
 inline f16 reciprocal(f16 x) { return splat(1.0f) / x; }
 inline f16 rsqrt(f16 x) { return splat(1.0f) / sqrt(x); }
 inline f16 relu(f16 x) { return at_least(x, splat(0.0f)); }
-inline f16 sigmoid(f16 x) { return splat(1.0f) / (splat(1.0f) + exp(-x)); }
+
+namespace detail {
+
+// 1 / d for d in [1, 2], exact at both ends, within an ulp: the quadratic whose relative error is a Chebyshev polynomial, at
+// most 1/99, then a step of third and one of second order (Newton's, as Householder generalized it).
+inline f16 reciprocal_of_1_to_2(f16 d) {
+  const f16 one = splat(1.0f), rough = fma(fma(splat(32.0f / 99), d, splat(-144.0f / 99)), d, splat(210.0f / 99));
+  const f16 off = fma(-d, rough, one), near = fma(rough, fma(off, off, off), rough);
+  return fma(near, fma(-d, near, one), near);
+}
+
+}  // namespace detail
+
+// 1 / (1 + e^-x) or e^x / (e^x + 1), whichever has an exp below 1, without a division: within 2 ulp; 0 below -88.
+inline __attribute__((always_inline)) f16 sigmoid(f16 x) {
+  const f16 z = at_least(-abs(x), splat(-88.0f)), rounder = splat(kPow2Rounder);
+  const f16 n = fma(z, splat(kLog2E), rounder), whole = n - rounder;
+  const f16 r = fma(whole, splat(0x1.05c61p-29f), fma(whole, splat(-0x1.62e43p-1f), z));
+  const f16 power = detail::exp_reduced(r) * pow2_rounded(n), one = splat(1.0f);
+  return where_negative(x, power, one) * detail::reciprocal_of_1_to_2(one + power);
+}
+
 inline f16 silu(f16 x) { return x * sigmoid(x); }
 
 // x Phi(x).

@@ -9,7 +9,7 @@
 namespace bossa {
 
 enum PackSource : int32_t { kSourceF32, kSourceBF16, kSourceF16 };
-enum PackFormat : int32_t { kPackF32, kPackBF16, kPackInt8, kPackInt6, kPackInt4, kPackInt6A16, kPackInt4A16, kPackInt4A8 };
+enum PackFormat : int32_t { kPackF32, kPackBF16, kPackInt8, kPackInt6, kPackInt4, kPackInt6A16, kPackInt4A16, kPackInt6A8, kPackInt4A8 };
 enum PackResult : int32_t { kPacked, kNotFinite, kTooLarge, kNoMemory };
 
 namespace detail {
@@ -376,7 +376,7 @@ inline PackResult put_panel(const float* x, int K, int32_t format, PanelLanes la
   if (format == kPackInt8) return put_int8(x, K, most, lanes, panel);
   if (format == kPackInt6) return put_groups<Int6>(x, K, lanes, panel);
   if (format == kPackInt4) return put_groups<Int4>(x, K, lanes, panel);
-  if (format == kPackInt6A16) return put_ladders<Int6A16>(x, K, most, lanes, panel);
+  if (format == kPackInt6A16 || format == kPackInt6A8) return put_ladders<Int6A16>(x, K, most, lanes, panel);
   return put_ladders<Int4A16>(x, K, most, lanes, panel);
 }
 
@@ -384,7 +384,7 @@ inline size_t bytes_of_panel(int32_t format, int K) {
   if (format == kPackInt8) return Int8::panel_bytes(K);
   if (format == kPackInt6) return Int6::panel_bytes(K);
   if (format == kPackInt4) return Int4::panel_bytes(K);
-  if (format == kPackInt6A16) return Int6A16::panel_bytes(K);
+  if (format == kPackInt6A16 || format == kPackInt6A8) return Int6A16::panel_bytes(K);
   if (format == kPackInt4A16 || format == kPackInt4A8) return Int4A16::panel_bytes(K);
   return (size_t)K * kLanes * (format == kPackF32 ? 4 : 2);
 }

@@ -9,7 +9,7 @@ from bossa.precision import DType, Precision
 from bossa.program.ir import Embed, Linear, Program
 from bossa.weights.slot import Slot
 
-_HEAD: dict[Precision, DType] = {"int4": "int6", "int4-a16": "int6-a16", "int4-a8": "int6-a16"}
+_HEAD: dict[Precision, DType] = {"int4": "int6", "int4-a16": "int6-a16", "int4-a8": "int6-a8"}
 """What the linear that makes the logits is stored as where that is not the precision itself: its errors are those of
 the logits, and a tied embedding is read from it."""
 _TABLE: dict[Precision, DType] = {"int4": "int8", "int4-a16": "int8", "int4-a8": "int8"}
