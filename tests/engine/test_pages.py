@@ -98,6 +98,15 @@ def test_beyond_a_number_pages_that_nobody_asked_for_again_are_lent_before_new_o
     assert pool.free_count == 10
 
 
+def test_more_are_kept_once_one_was_asked_for_that_had_been_forgotten():
+    pool = PagePool(10, 4, cold_pages=1)
+    assert [named(pool, name) for name in (b"a", b"b", b"c")] == [0, 0, 0]
+    assert pool.find([b"b"]) == pool.find([b"b"]) == 0  # one miss
+    assert [named(pool, name) for name in (b"d", b"e", b"f")] == [1, 0, 1]
+    assert pool.find([b"x"]) == 0  # never known: no reason to keep more
+    assert pool.cold_pages == 2
+
+
 def test_what_waits_for_a_page_counts_as_asking_for_it():
     pool = PagePool(10, 4, cold_pages=1)
     named(pool, b"a")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-FEWEST_KEPT = 128
-"""Pages that nobody has asked for again which are kept at least, while there is memory that was never used."""
-SHARE_KEPT = 8
-"""And one in so many of a larger pool."""
+FEWEST_KEPT = 32
+"""Pages that nobody has asked for again which are kept to begin with, while there is memory that was never used: the
+prompts of a thousand tokens."""
 
 
 class PagePool:
@@ -19,13 +18,14 @@ class PagePool:
     unused first, and forgotten with that.
 
     A page that was never lent has no memory behind it yet, and getting that takes as long as a good deal of computing.
-    So of the kept ones that nobody has asked for again only ``cold_pages`` are spared for as long as there are others.
+    So of the kept ones that nobody has asked for again only ``cold_pages`` are spared for as long as there are others;
+    twice as many from the time on when somebody asks for one that was forgotten for that.
     """
 
-    def __init__(self, pages: int, page_size: int, cold_pages: int | None = None) -> None:
+    def __init__(self, pages: int, page_size: int, cold_pages: int = FEWEST_KEPT) -> None:
         self.pages = pages
         self.page_size = page_size
-        self.cold_pages = max(FEWEST_KEPT, pages // SHARE_KEPT) if cold_pages is None else cold_pages
+        self.cold_pages = cold_pages
         self._fresh = 0  # from this one on they were never lent
         self.reset()
 
@@ -35,6 +35,7 @@ class PagePool:
         self._kept: OrderedDict[int, None] = OrderedDict()  # named and lent to nobody, the longest unused first
         self._cold: OrderedDict[int, None] = OrderedDict()  # those of them that nobody has asked for by name
         self._asked: set[int] = set()  # pages that somebody has
+        self._missed: OrderedDict[bytes, None] = OrderedDict()  # names that were forgotten though there was new memory
         self._holders: dict[int, int] = {}  # of each page that is lent
         self._page_of: dict[bytes, int] = {}
         self._name_of: dict[int, bytes] = {}
@@ -78,6 +79,9 @@ class PagePool:
         count = 0
         for name in names:
             if name not in self._page_of:
+                if name in self._missed:
+                    del self._missed[name]
+                    self.cold_pages = min(2 * self.cold_pages, self.pages)
                 break
             count += 1
         return count
@@ -122,7 +126,11 @@ class PagePool:
         if self._fresh == self.pages:
             return self._forget(next(iter(self._kept)))
         if self._cold and len(self._cold) >= self.cold_pages:
-            return self._forget(next(iter(self._cold)))
+            page = next(iter(self._cold))
+            self._missed[self._name_of[page]] = None
+            if len(self._missed) > self.pages:
+                self._missed.popitem(last=False)
+            return self._forget(page)
         self._fresh += 1
         return self._fresh - 1
 
