@@ -169,11 +169,12 @@ void linear_3(Program& p, Worker& w, const int* slots, int i) {
 // store %v7, %v7 in the KV pages
 void rows_4(Program& p, Worker& w, const int* slots, int i) {
   (void)slots;
+  KvWriter<Kv, 768> kv_0{AttentionShape{12, 12, 64, 64, 0.125f, 0, 0.0f, nullptr, 0, nullptr, kPageBytes, 0 + (size_t)i * 196608}, p.kv};
   const Share share = share_of(w, p.step->rows);
   for (int t = share.begin; t < share.end; t++) {
     const float* v7 = row(p, 1536, 2304, t);
-    store_kv<Kv>(AttentionShape{12, 12, 64, 64, 0.125f, 0, 0.0f, nullptr, 0, nullptr, kPageBytes, 0 + (size_t)i * 196608}, p.kv, block_table(p, t), p.step->positions[t],
-             v7 + 768, 64, v7 + 1536, 64);
+    kv_0.put(block_table(p, t), p.step->positions[t], v7 + 768, 64,
+             v7 + 1536, 64);
   }
 }
 

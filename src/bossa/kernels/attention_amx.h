@@ -33,8 +33,8 @@ inline bool tiles_pay(const AttentionShape& shape, int queries) {
   return queries >= kFewestAmxQueries && shape.dim % 32 == 0 && shape.dim <= kMostAmxDim && shape.v_dim <= kMostAmxDim;
 }
 
-// Stores the digits of one row's 64 words in tiles of `steps`, [64 / steps][lower, upper][8][steps] bytes from `to` on, which
-// is where the row begins in the first.
+// Stores the digits of one row's 64 words in tiles of `steps`, [64 / steps][lower, upper][8][steps] bytes from `to` on,
+// which is where the row begins in the first.
 inline void store_digits(Digits digits, int steps, uint8_t* to) {
   // Keys and values have their quads' steps in these places.
   const __m512i places = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
@@ -113,10 +113,9 @@ inline void load_queries_in_tiles(const AttentionShape& shape, QueryTile& tile, 
   }
 }
 
-constexpr int kKeyPanels = kBlock / kLanes;     // of positions
-constexpr int kTilePanels = 4;                 // of positions whose weights are split into digits together
-constexpr int kValuePanels = 4;                // of features that are multiplied one after the other
-
+constexpr int kKeyPanels = kBlock / kLanes;  // of positions
+constexpr int kTilePanels = 4;               // of positions whose weights are split into digits together
+constexpr int kValuePanels = 4;              // of features that are multiplied one after the other
 constexpr int kNextPanel = 2 * kQuerySums;
 
 // 8 queries from `start` on, of which begin .. end - 1 see a block, and the pages that any of them sees; what they have of
@@ -208,14 +207,16 @@ inline void logits_of(const AttentionShape& shape, QueryTile& tile, int block_st
     store(lanes[i - start], largest);
   }
   float* tops = tile.span.top + of.start;
-  const __m512 old = _mm512_maskz_loadu_ps(of.mask(), tops), top = _mm512_max_ps(across(lanes, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); }), old);
+  const __m512 old = _mm512_maskz_loadu_ps(of.mask(), tops);
+  const __m512 here = across(lanes, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); }), top = _mm512_max_ps(here, old);
   const __m512 base = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(top, splat(-kInfinity).v, _CMP_NEQ_UQ), top);
   _mm512_mask_storeu_ps(tops, of.mask(), top);
   _mm512_store_ps(of.base, base);
   store(of.decay, exp2_nonpositive({_mm512_sub_ps(old, base)}));
 }
 
-// From logits to weights, values' scales among them, zeros for what a query does not see; as `weights` and quantize_weights.
+// From logits to weights, values' scales among them, zeros for what a query does not see; as `weights` and
+// quantize_weights.
 template <bool kWhole>
 inline void weights_of(QueryTile& tile, AmxQueries& of) {
   const int start = of.start, end = of.end, first_panel = of.first_panel(), end_panel = of.end_panel();
@@ -321,9 +322,7 @@ inline void attend_block_in_tiles(const AttentionShape& shape, QueryTile& tile, 
   for (int t = 0; t < tiles + 2; t++) {
     AmxQueries& here = queries[t % 2];
     AmxQueries& before = queries[(t + 1) % 2];
-    if (t >= 2) {
-      weigh_in_tiles(shape, tile, here, weights);
-    }
+    if (t >= 2) weigh_in_tiles(shape, tile, here, weights);
     if (t < tiles) {
       const int from = first / kQueryRows * kQueryRows + t * kQueryRows;
       here.start = from;
