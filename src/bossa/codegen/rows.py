@@ -57,6 +57,7 @@ class _RowsWriter:
         for op in section.ops:
             if isinstance(op, Store):
                 read = [op.attention.k, op.attention.v]
+                self.writer(op.attention)
             else:
                 weights += [w for w in weights_of(op) if w not in weights]
                 tables += [x for x in tables_of(op) if x not in tables and not isinstance(op, Embed)]
@@ -67,11 +68,6 @@ class _RowsWriter:
         for weight in weights:
             kind = TYPES[self.names.slot(weight).dtype]
             self.lines.append(f"  const {kind}* w_{identifier(weight)} = {self.names.weight(weight)};")
-        for op in section.ops:
-            if isinstance(op, Store):
-                heads, v_dim = op.attention.v.shape
-                kind, shape = f"KvWriter<Kv, {heads * round_up(v_dim, 16)}>", self.names.attention_shape(op.attention)
-                self.lines.append(f"  {kind} kv_{op.attention.layer}{{{shape}, p.kv}};")
         self.lines.append(f"  const Share share = share_of(w, {self.names.rows});")
         self.lines.append("  for (int t = share.begin; t < share.end; t++) {")
         for name in dict.fromkeys(values):
@@ -111,6 +107,11 @@ class _RowsWriter:
         gather = "embed_panels" if slot.layout == "panels" else "embed_rows"
         height = f"{slot.shape[0]}, " if slot.layout == "rows" and slot.dtype in QUANTIZED else ""
         self.lines.append(f"    {gather}(w_{identifier(op.weight)}, {height}{slot.shape[1]}, {index}, {out});")
+
+    def writer(self, op: Attention) -> None:
+        heads, v_dim = op.v.shape
+        shape = self.names.attention_shape(op)
+        self.lines.append(f"  KvWriter<Kv, {heads * round_up(v_dim, 16)}> kv_{op.layer}{{{shape}, p.kv}};")
 
     def store(self, op: Attention) -> None:
         def base(view: View) -> str:

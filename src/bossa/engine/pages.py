@@ -75,7 +75,10 @@ class PagePool:
                 self._blank.append(page)
 
     def find(self, names: Iterable[bytes]) -> int:
-        """How many of these names, from the first on without a gap, are those of pages."""
+        """How many of these names, from the first on without a gap, are those of pages.
+
+        Where the next name was forgotten to spare new memory, more are kept from now on.
+        """
         count = 0
         for name in names:
             if name not in self._page_of:

@@ -62,7 +62,7 @@ struct Digits {
 
 // Of words in four registers; those that do not fit 16 bits become the nearest that do. The lower digits are signed.
 inline __attribute__((always_inline)) Digits digits(__m512i a, __m512i b, __m512i c, __m512i d, bool signed_low) {
-  const __m512i order = in_order(), byte = _mm512_set1_epi16(255), half = _mm512_set1_epi16(signed_low ? 128 : 0);
+  const __m512i order = in_order(), byte = _mm512_set1_epi16(255), half = _mm512_set1_epi16(128);
   __m512i first = _mm512_packs_epi32(a, b), second = _mm512_packs_epi32(c, d);
   const __m512i low = _mm512_packus_epi16(_mm512_and_si512(first, byte), _mm512_and_si512(second, byte));
   if (signed_low) first = _mm512_add_epi16(first, half), second = _mm512_add_epi16(second, half);

@@ -120,12 +120,12 @@ constexpr int kNextPanel = 2 * kQuerySums;
 
 // 8 queries from `start` on, of which begin .. end - 1 see a block, and the pages that any of them sees; what they have of
 // the block: products of their lower and upper digits with each panel of its keys, the first of which then become logits,
-// and those weights. And what is found for each of them.
+// and those weights, and the weights' digits, as store_digits has them. And what is found for each of them.
 struct AmxQueries {
   int start, begin, end;
   int first_page, end_page;
-  bool whole;  // each of them sees all of the block
   alignas(64) int32_t scores[kKeyPanels][kNextPanel];
+  alignas(64) uint8_t weights[2 * kQueryRows * kBlock];
   alignas(64) float base[kLanes], decay[kLanes], inverse[kLanes];
 
   __mmask16 mask() const { return (__mmask16)(first_lanes(end - start) & ~first_lanes(begin - start)); }
@@ -183,7 +183,8 @@ struct Sight {
   }
 };
 
-// From products with keys to logits, -inf for what a query does not see; as `logits` and raise_top.
+// From products with keys to logits, -inf for what a query does not see; as `logits` and raise_top. kWhole: each of them
+// sees all of the block.
 template <bool kWhole>
 inline void logits_of(const AttentionShape& shape, QueryTile& tile, int block_start, AmxQueries& of) {
   const bool curved = is_curved(shape);
@@ -246,8 +247,8 @@ inline void weights_of(QueryTile& tile, AmxQueries& of) {
   _mm512_store_ps(of.inverse, inverse_steps(largest, kWeightLevels, of.mask(), tile.w_step + of.start));
 }
 
-// From weights to their digits, as store_digits has them.
-inline void split_weights(const AttentionShape& shape, AmxQueries& of, uint8_t* weights) {
+// From weights to their digits.
+inline void split_weights(const AttentionShape& shape, AmxQueries& of) {
   const int steps = amx_steps(shape), start = of.start, end = of.end;
   const int first_panel = of.first_panel(), end_panel = of.end_panel();
   for (int i = of.begin; i < end; i++) {
@@ -258,13 +259,14 @@ inline void split_weights(const AttentionShape& shape, AmxQueries& of, uint8_t* 
     };
     for (int p = first_panel; p < end_panel; p += kTilePanels) {
       store_digits(digits(words(p), words(p + 1), words(p + 2), words(p + 3), false), steps,
-                   weights + 2 * kQueryRows * kLanes * p + (i - start) * steps);
+                   of.weights + 2 * kQueryRows * kLanes * p + (i - start) * steps);
     }
   }
+  stored_before_tiles(of.weights);
 }
 
 // Adds the weighted values of queries.
-inline void weigh_in_tiles(const AttentionShape& shape, QueryTile& tile, const AmxQueries& of, const uint8_t* weights) {
+inline void weigh_in_tiles(const AttentionShape& shape, QueryTile& tile, const AmxQueries& of) {
   alignas(64) int32_t sums[kValuePanels][kNextPanel];
   const int steps = amx_steps(shape), panels = tile.v_floats / kLanes, tile_bytes = kQueryRows * steps;
   const int begin = of.first_page * kPage / steps, end = ceil_div(of.end_page * kPage, steps);
@@ -275,7 +277,7 @@ inline void weigh_in_tiles(const AttentionShape& shape, QueryTile& tile, const A
       const int8_t* values = tile.values + p * kBlock * kLanes;
       clear_tiles<2>();
       for (int j = begin; j < end; j++) {
-        const uint8_t* digits = weights + 2 * tile_bytes * j;
+        const uint8_t* digits = of.weights + 2 * tile_bytes * j;
         _tile_loadd(4, digits, steps);
         _tile_loadd(6, values + j * steps * kLanes, 64);
         _tile_dpbusd(0, 4, 6);
@@ -314,31 +316,22 @@ inline void attend_block_in_tiles(const AttentionShape& shape, QueryTile& tile, 
     }
   }
   stored_before_tiles(tile.values);
-  // Each step of 8 queries takes what another has stored, or found of all of its lanes, which takes a while: another eight's
-  // step comes between.
-  AmxQueries queries[2];
-  alignas(64) uint8_t weights[2 * kQueryRows * kBlock];
-  const int tiles = ceil_div(last, kQueryRows) - first / kQueryRows;
-  for (int t = 0; t < tiles + 2; t++) {
-    AmxQueries& here = queries[t % 2];
-    AmxQueries& before = queries[(t + 1) % 2];
-    if (t >= 2) weigh_in_tiles(shape, tile, here, weights);
-    if (t < tiles) {
-      const int from = first / kQueryRows * kQueryRows + t * kQueryRows;
-      here.start = from;
-      here.begin = from < first ? first : from;
-      here.end = from + kQueryRows < last ? from + kQueryRows : last;
-      here.first_page = tile.first[here.begin] / kPage;
-      here.end_page = ceil_div(tile.last[here.end - 1], kPage);
-      here.whole = tile.last[here.begin] == kBlock && tile.first[here.end - 1] == 0;
-      score_in_tiles(shape, tile, pages, here);
-      here.whole ? logits_of<true>(shape, tile, start, here) : logits_of<false>(shape, tile, start, here);
+  AmxQueries of;
+  for (of.start = first / kQueryRows * kQueryRows; of.start < last; of.start += kQueryRows) {
+    of.begin = of.start < first ? first : of.start;
+    of.end = of.start + kQueryRows < last ? of.start + kQueryRows : last;
+    of.first_page = tile.first[of.begin] / kPage;
+    of.end_page = ceil_div(tile.last[of.end - 1], kPage);
+    score_in_tiles(shape, tile, pages, of);
+    if (tile.last[of.begin] == kBlock && tile.first[of.end - 1] == 0) {
+      logits_of<true>(shape, tile, start, of);
+      weights_of<true>(tile, of);
+    } else {
+      logits_of<false>(shape, tile, start, of);
+      weights_of<false>(tile, of);
     }
-    if (t >= 1 && t <= tiles) {
-      before.whole ? weights_of<true>(tile, before) : weights_of<false>(tile, before);
-      split_weights(shape, before, weights);
-      stored_before_tiles(weights);
-    }
+    split_weights(shape, of);
+    weigh_in_tiles(shape, tile, of);
   }
 }
 

@@ -26,10 +26,9 @@ inline f16 exp_reduced(f16 r) {
   return polynomial(r, c);
 }
 
-// x = n log(2) + r, log(2) in two floats (Cody and Waite, Software Manual for the Elementary Functions, 1980).
-inline f16 exp_reduce(f16 x, f16* n) {
-  *n = round(x * splat(0x1.715476p+0f));
-  return fma(*n, splat(0x1.05c61p-29f), fma(*n, splat(-0x1.62e43p-1f), x));
+// x - n log(2), log(2) in two floats (Cody and Waite, Software Manual for the Elementary Functions, 1980).
+inline f16 less_logs_of_2(f16 x, f16 n) {
+  return fma(n, splat(0x1.05c61p-29f), fma(n, splat(-0x1.62e43p-1f), x));
 }
 
 // y 2^n for integers n in [-252, 254], rounded once even when the result is subnormal.
@@ -42,9 +41,8 @@ inline f16 scale_by_pow2(f16 y, f16 n) {
 
 // Within 1 ulp; 0 below -104, infinity above 88.73.
 inline f16 exp(f16 x) {
-  f16 n;
-  const f16 r = detail::exp_reduce(at_most(at_least(x, splat(-104.0f)), splat(89.0f)), &n);
-  return detail::scale_by_pow2(detail::exp_reduced(r), n);
+  const f16 clipped = at_most(at_least(x, splat(-104.0f)), splat(89.0f)), n = round(clipped * splat(kLog2E));
+  return detail::scale_by_pow2(detail::exp_reduced(detail::less_logs_of_2(clipped, n)), n);
 }
 
 // 2^x, within 2 ulp.
@@ -136,8 +134,7 @@ inline f16 reciprocal_of_1_to_2(f16 d) {
 // 1 / (1 + e^-x) or e^x / (e^x + 1), whichever has an exp below 1, without a division: within 2 ulp; 0 below -88.
 inline __attribute__((always_inline)) f16 sigmoid(f16 x) {
   const f16 z = at_least(-abs(x), splat(-88.0f)), rounder = splat(kPow2Rounder);
-  const f16 n = fma(z, splat(kLog2E), rounder), whole = n - rounder;
-  const f16 r = fma(whole, splat(0x1.05c61p-29f), fma(whole, splat(-0x1.62e43p-1f), z));
+  const f16 n = fma(z, splat(kLog2E), rounder), r = detail::less_logs_of_2(z, n - rounder);
   const f16 power = detail::exp_reduced(r) * pow2_rounded(n), one = splat(1.0f);
   return where_negative(x, power, one) * detail::reciprocal_of_1_to_2(one + power);
 }

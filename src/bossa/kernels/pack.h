@@ -9,7 +9,9 @@
 namespace bossa {
 
 enum PackSource : int32_t { kSourceF32, kSourceBF16, kSourceF16 };
-enum PackFormat : int32_t { kPackF32, kPackBF16, kPackInt8, kPackInt6, kPackInt4, kPackInt6A16, kPackInt4A16, kPackInt6A8, kPackInt4A8 };
+enum PackFormat : int32_t {
+  kPackF32, kPackBF16, kPackInt8, kPackInt6, kPackInt4, kPackInt6A16, kPackInt4A16, kPackInt6A8, kPackInt4A8
+};
 enum PackResult : int32_t { kPacked, kNotFinite, kTooLarge, kNoMemory };
 
 namespace detail {

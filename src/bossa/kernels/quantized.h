@@ -150,7 +150,8 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
   }
   const int chunk = rows <= Format::kRows ? 2 : detail::kBlockPanels;
   const detail::LinearPlan plan =
-      tiled ? detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count, Format::kTogether, detail::kMostBlockRows)
+      tiled ? detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count, Format::kTogether,
+                                  detail::kMostBlockRows)
             : detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count);
 #if defined(BOSSA_AMX)
   if (tiled) {
