@@ -6,6 +6,7 @@
 #include "abi.h"
 #include "attention.h"
 #include "argmax.h"
+#include "decoding.h"
 #include "linear.h"
 #include "math.h"
 #include "pack.h"
@@ -33,8 +34,20 @@ struct Program {
   int* sequence_of;        // [max_rows]
   Best* bests;             // [workers][max_rows]
   const bossa_step* step;
+  Decoding* decoding;      // of bests alone, where steps follow each other
+  bool decodes;            // on, after one of its steps: of bests
 
   explicit Program(int threads) : team(threads) {}
+
+  // Whether a step fits; it is then the one that runs.
+  bool takes(const bossa_step* next) {
+    if (next->rows < 1 || next->rows > max_rows || next->logit_count > max_rows) return false;
+    for (int s = 0; s < next->sequences; s++) {
+      for (int t = next->starts[s]; t < next->starts[s + 1]; t++) sequence_of[t] = s;
+    }
+    step = next;
+    return true;
+  }
 };
 
 // Row `t` of the arena value at `offset` with `stride` floats a row.
@@ -360,7 +373,27 @@ void run(Worker& w, void* arg) {
   }
 }
 
+// Steps of decoding, on every worker; the first one sees what they bring.
+void run_decoding(Worker& w, void* arg) {
+  Program& p = *(Program*)arg;
+  do {
+    run(w, arg);
+    w.barrier();
+    if (w.id == 0) p.decodes = p.decoding->advance();
+    w.barrier();
+  } while (p.decodes);
+}
+
 }  // namespace
+
+extern "C" int32_t bossa_decode(void* program, const bossa_decoding* asked) {
+  Program* p = (Program*)program;
+  Decoding decoding(*asked);
+  if (!p->takes(&decoding.step)) return -1;
+  p->decoding = &decoding;
+  team_run(&p->team, run_decoding, p);
+  return decoding.ran;
+}
 
 extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
 
@@ -414,11 +447,8 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
 
 extern "C" int32_t bossa_step_run(void* program, const bossa_step* step) {
   Program* p = (Program*)program;
-  if (step->rows < 1 || step->rows > p->max_rows || step->logit_count > p->max_rows) return 1;
-  for (int s = 0; s < step->sequences; s++) {
-    for (int t = step->starts[s]; t < step->starts[s + 1]; t++) p->sequence_of[t] = s;
-  }
-  p->step = step;
+  if (!p->takes(step)) return 1;
   team_run(&p->team, run, p);
   return 0;
 }
+

@@ -50,6 +50,7 @@ class Shape:
     max_rows: int
     batch_size: int
     habit: float  # how well the next token can be guessed
+    ahead: bool  # whether steps of decoding run one after the other
 
     @property
     def pages(self) -> int:
@@ -63,6 +64,7 @@ shapes = st.builds(
     max_rows=st.integers(1, 18),
     batch_size=st.integers(1, 5),
     habit=st.sampled_from([0.0, 6.0, 11.0, 11.0]),
+    ahead=st.booleans(),
 )
 
 
@@ -71,14 +73,15 @@ def requests_of(job: Job, place: int) -> list[Request]:
 
 
 def engine_of(fake, shape):
-    program = fake.Program(shape.pages, 4, shape.length, shape.max_rows, habit=shape.habit)
+    make = fake.AheadProgram if shape.ahead else fake.Program
+    program = make(shape.pages, 4, shape.length, shape.max_rows, habit=shape.habit)
     return Engine(program, fake.Tokenizer(), batch_size=shape.batch_size, detokenizer=fake.Detokenizer)
 
 
 def alone(fake, request, shape):
     """On a fresh engine, without guesses."""
     params = replace(request.params, speculate=0)
-    engine = engine_of(fake, replace(shape, spare_pages=0, max_rows=64, batch_size=1))
+    engine = engine_of(fake, replace(shape, spare_pages=0, max_rows=64, batch_size=1, ahead=False))
     [completion] = engine.generate([Request(request.id, request.prompt_token_ids, params, sample=request.sample)])
     return completion
 

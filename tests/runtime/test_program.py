@@ -90,6 +90,35 @@ def test_the_likeliest_tokens_are_those_of_the_logits(model: tuple[Pef, Path]) -
         np.testing.assert_array_equal(program.step_greedy(*arrays), program.step(*arrays).argmax(axis=1))
 
 
+def _decode(program: Program, most_steps: int, ends: list[int]) -> list[list[int]]:
+    """Of two sequences, whose first tokens are 3 and 4."""
+    tokens, positions, pages = (np.asarray(array, np.int32) for array in ([3, 4], [0, 0], [[0, 2], [3, 1]]))
+    found = program.decode_greedy(tokens, positions, pages, most_steps, ends)
+    assert tokens.tolist() == [3, 4]
+    assert positions.tolist() == [0, 0]
+    return found.tolist()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_steps_of_decoding_that_run_one_after_the_other_bring_what_they_bring_alone(
+    model: tuple[Pef, Path], threads: int
+) -> None:
+    """Past the end of a page, which has 32 positions; up to an end token, and it too."""
+    with _open(model, threads=threads) as program:
+        tokens, expected = np.array([3, 4], np.int32), []
+        rows, pages = np.arange(3, dtype=np.int32), np.array([[0, 2], [3, 1]], np.int32)
+        for position in range(40):
+            tokens = program.step_greedy(tokens, np.full(2, position, np.int32), rows, pages, rows[:2])
+            expected.append(tokens.tolist())
+        got = _decode(program, 40, [])
+        assert 1 <= len(got) <= 40  # fewer on a machine that is busy
+        assert got == expected[: len(got)]
+        assert _decode(program, 1, []) == expected[:1]
+        end = expected[2][1]
+        first = next(step for step, found in enumerate(expected) if end in found)
+        assert _decode(program, 40, [end, zoo.VOCABULARY + 1]) == expected[: first + 1]
+
+
 def test_token_ids_outside_the_vocabulary_are_refused(model: tuple[Pef, Path]) -> None:
     with _open(model) as program:
         for token in (-1, zoo.VOCABULARY):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,15 +137,20 @@ def _decodes(engine: Engine, batch: int, context: int, steps: int, contexts: lis
             while not all(request.output_ids for request in requests):
                 if engine.step():
                     _no_room(batch, context)
-            before = _tokens(requests)
-            contexts.append((before + steps * batch / 2) / batch)
+            before = [len(request.tokens) for request in requests]
+            contexts.append((sum(before) + steps * batch / 2) / batch)
+            grown = 0
             start = time.perf_counter()
-            for _ in range(steps):
+            # The program may run several steps at a time, and then a few more than were asked for.
+            while grown < steps and requests[0].finish_reason is None:
                 engine.step()
+                grown = len(requests[0].tokens) - before[0]
             taken = time.perf_counter() - start
-            if _tokens(requests) - before != batch * steps:
+            if grown < steps or any(
+                len(request.tokens) - had != grown for request, had in zip(requests, before, strict=True)
+            ):
                 _no_room(batch, context)
-            yield taken
+            yield taken * steps / grown
         finally:
             engine.abort(requests)
 
@@ -153,10 +158,6 @@ def _decodes(engine: Engine, batch: int, context: int, steps: int, contexts: lis
 def _request(random: np.random.Generator, number: int, vocabulary: int, length: int, new: int) -> Request:
     tokens = random.integers(0, vocabulary, length).tolist()
     return Request(number, tokens, SamplingParams(max_new_tokens=new, ignore_eos=True))
-
-
-def _tokens(requests: Sequence[Request]) -> int:
-    return sum(len(request.tokens) for request in requests)
 
 
 def _no_room(batch: int, context: int) -> None:

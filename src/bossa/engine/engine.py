@@ -66,6 +66,7 @@ class Engine:
         self._scheduler = Scheduler(
             PagePool(program.pages, program.page_size), min(max_rows or program.max_rows, program.max_rows), batch_size
         )
+        self._decodes_ahead = hasattr(program, "decode_greedy")
         self._changed = threading.Condition()  # guards all below and the scheduler; told of every step's end
         self._driver: int | None = None  # the thread that runs a step now
         self._settled = True  # False from the schedule of a step until all that it brought is taken
@@ -212,11 +213,12 @@ class Engine:
                 self._driver = me
                 self._settled = False
                 chunks = self._scheduler.schedule()
+                steps = self._scheduler.steps_ahead(chunks) if self._decodes_ahead else 1
             if not chunks:
                 raise RuntimeFailure("the scheduler found nothing to run: a request was lost")
-            outcome = self._run(chunks)
+            ran, outcome = self._run(chunks) if steps == 1 else self._run_ahead(chunks, steps)
             with self._changed:
-                self._take(chunks, outcome, finished)
+                self._take(ran, outcome, finished)
                 self._settled = True
             return False
         finally:
@@ -244,13 +246,31 @@ class Engine:
                 self._scheduler.remove(request, State.FINISHED)
         self._settled = True
 
-    def _run(self, chunks: Sequence[Chunk]) -> Outcome:
+    def _run(self, chunks: Sequence[Chunk]) -> tuple[Sequence[Chunk], Outcome]:
+        """Run a step: its chunks, and what it brings."""
         batch = pack(chunks)
         greedy = getattr(self.program, "step_greedy", None)
         if greedy is not None and all(chunk.request.best_only for chunk in chunks if chunk.logits):
             with suppress(RuntimeFailure):  # the same step with its logits then says of which request
-                return Outcome(best=greedy(*batch).tolist())
-        return Outcome(logits=self.program.step(*batch))
+                return chunks, Outcome(best=greedy(*batch).tolist())
+        return chunks, Outcome(logits=self.program.step(*batch))
+
+    def _run_ahead(self, chunks: Sequence[Chunk], steps: int) -> tuple[Sequence[Chunk], Outcome]:
+        """Run steps of decoding one after the other: the chunks that they come to, and what these bring.
+
+        What each step but the last finds is a draft for the next one, which cannot fail.
+        """
+        tokens, positions, _, block_tables, _ = pack(chunks)
+        ends = {token for chunk in chunks if chunk.request.stopper for token in chunk.request.stopper.end_tokens}
+        try:
+            found = self.program.decode_greedy(tokens, positions, block_tables, steps, sorted(ends)).T.tolist()
+        except RuntimeFailure:
+            return self._run(chunks)  # which says of which request
+        ran = [
+            Chunk(chunk.request, chunk.start, len(best), len(best), best[:-1])
+            for chunk, best in zip(chunks, found, strict=True)
+        ]
+        return ran, Outcome(best=[token for best in found for token in best])
 
     def _take(self, chunks: Sequence[Chunk], outcome: Outcome, finished: list[Request]) -> None:
         """Give every request of a step what it brought: computed positions, and logits or tokens."""

@@ -56,6 +56,27 @@ class Program(Protocol):
             RuntimeFailure: the logits of one of these rows hold NaN.
         """
 
+    def decode_greedy(
+        self, tokens: Ints, positions: Ints, block_tables: Ints, most_steps: int, ends: Sequence[int]
+    ) -> Ints:
+        """Run steps of one row of each sequence one after the other, each with the tokens that the one before found.
+
+        A program that lacks this is asked for one step after the other.
+
+        Args:
+            tokens: [S] of the first step.
+            positions: [S] of the first step.
+            block_tables: [S, B] page ids, those of all steps.
+            most_steps: how many steps may run.
+            ends: no step runs after one that finds one of these token ids.
+
+        Returns:
+            [n, S] token ids of the n steps that ran, at least one.
+
+        Raises:
+            RuntimeFailure: the logits of the first step hold NaN.
+        """
+
     def close(self) -> None:
         """Free the program, its weights and its KV pages."""
 

@@ -178,6 +178,12 @@ class Request:
         return self.computed == len(self.tokens) - 1 and self.observer is None
 
     @property
+    def decodes_ahead(self) -> bool:
+        """Whether its next tokens may be found several steps ahead: nobody looks at them meanwhile."""
+        assert self.stopper is not None
+        return self.best_only and self.drafter is None and not self.stopper.follows
+
+    @property
     def output_ids(self) -> list[int]:
         return self.tokens[len(self.prompt_token_ids) :]
 

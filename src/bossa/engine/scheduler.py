@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -15,6 +16,9 @@ from bossa.engine.speculation import worth
 
 OBSERVED_ROWS = 128
 """Rows a step of a request whose logits are read: a bound on the memory of one block of logits."""
+
+MOST_STEPS = 16
+"""Steps of decoding that run one after the other, at most."""
 
 LOOK_AHEAD = 256
 """Requests that wait of which one is looked for that can start."""
@@ -113,6 +117,33 @@ class Scheduler:
         if room.rows and room.extra_logits:
             self._draft(chunks, decoding, room)
         return chunks
+
+    def steps_ahead(self, chunks: Sequence[Chunk]) -> int:
+        """How many steps of these chunks may run one after the other, each with the tokens that the one before found.
+
+        That is so while every request decodes, wants its likeliest token alone and has no use for it before the last
+        step, and nothing could come between. They get the pages of all these steps: new ones where there are so many
+        that nobody else lacks them.
+        """
+        if not all(chunk.rows == 1 and chunk.logits == 1 and chunk.request.decodes_ahead for chunk in chunks):
+            return 1
+        requests = [chunk.request for chunk in chunks]
+        steps = min(MOST_STEPS, min(request.limit - len(request.tokens) for request in requests))
+        missing = [self._missing(request, steps) for request in requests]
+        if sum(missing) + len(requests) > self.pool.free_count:
+            return min(steps, *(1 + self._room(request) for request in requests))
+        for request, pages in zip(requests, missing, strict=True):
+            if pages > 0:
+                request.blocks.extend(self.pool.alloc(pages))
+        return steps
+
+    def _missing(self, request: Request, steps: int) -> int:
+        """Pages that a request lacks for so many steps."""
+        return max(0, self.pool.pages_for(len(request.tokens) + steps - 1) - len(request.blocks))
+
+    def _room(self, request: Request) -> int:
+        """Positions that a request's pages have room for, behind its tokens."""
+        return len(request.blocks) * self.pool.page_size - len(request.tokens)
 
     def advance(self, request: Request, computed: int) -> None:
         """Take note that the keys and values of so many positions are there, and name the pages that this fills."""

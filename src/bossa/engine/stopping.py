@@ -54,6 +54,7 @@ class Stopper:
 
     Attributes:
         text: the text that is certain so far; all of it once ``add`` has given a reason.
+        end_tokens: those that end the completion.
     """
 
     def __init__(
@@ -67,17 +68,22 @@ class Stopper:
         self.text = ""
         self._prompt = prompt
         self._stop = params.stop
-        self._end_tokens = frozenset() if params.ignore_eos else frozenset(params.eos_token_ids)
+        self.end_tokens = frozenset() if params.ignore_eos else frozenset(params.eos_token_ids)
         self._left = max_new_tokens
         self._tokenizer = tokenizer
         self._detokenizer = detokenizer
         self._ids: list[int] = []  # of the text, so without an end token
         self._decoded = ""
 
+    @property
+    def follows(self) -> bool:
+        """Whether somebody reads the text as it grows."""
+        return self._detokenizer is not None
+
     def add(self, token_id: int) -> FinishReason | None:
         """Take the next token, and say whether the completion ends with it, and why."""
         self._left -= 1
-        ended = token_id in self._end_tokens
+        ended = token_id in self.end_tokens
         if not ended:
             self._ids.append(token_id)
             if self._detokenizer is not None and self._extend(self._detokenizer.add(token_id)):

@@ -20,7 +20,21 @@ struct bossa_step {
   int32_t* best;                // [logit_count] the likeliest token of each, the lowest of equals, or -1; or null
 };
 
-#define BOSSA_ABI 3
+// Steps of decoding, one after the other: each sequence has one row, whose likeliest token is its next one. They end after
+// one that brought a token of `ends`, after one that found none for some sequence, which counts as not run, and with the
+// first that ends when the time is over.
+struct bossa_decoding {
+  struct bossa_step step;  // the first: `logit_rows` are all rows, and the block tables reach as far as the last step
+                           // does; `tokens`, `positions` and `best` are those below, and `logits` null
+  int32_t* tokens;         // [rows], moved on from step to step, as are
+  int32_t* positions;      // [rows]
+  int32_t* best;           // [most_steps][rows]: what the steps bring
+  const int32_t* ends;     // [end_count]
+  int32_t end_count, most_steps;
+  int64_t nanoseconds;
+};
+
+#define BOSSA_ABI 4
 
 #if defined(__GNUC__)
 #define BOSSA_EXPORT __attribute__((visibility("default")))
@@ -52,6 +66,9 @@ BOSSA_EXPORT int32_t bossa_pin(void* program, const int32_t* cpus, int32_t count
 
 // 0 when the step ran. One step at a time: a program is not reentrant.
 BOSSA_EXPORT int32_t bossa_step_run(void* program, const struct bossa_step* step);
+
+// How many steps ran; -1 where the program does not find likeliest tokens, or was not opened for so many rows.
+BOSSA_EXPORT int32_t bossa_decode(void* program, const struct bossa_decoding* decoding);
 
 BOSSA_EXPORT void bossa_close(void* program);
 

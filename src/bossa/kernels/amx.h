@@ -4,10 +4,6 @@
 
 #include "integers.h"
 
-#if defined(__AMX_INT8__) && defined(__AMX_TILE__) && defined(BOSSA_LANES_AVX512)
-#define BOSSA_AMX 1
-#endif
-
 namespace bossa {
 
 // Rows of a tile, and the fewest rows for which tiles pay.

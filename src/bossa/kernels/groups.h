@@ -135,7 +135,7 @@ struct Grouped {
       for (int p = 0; p < NP; p++) {
         const uint8_t* at = (const uint8_t*)panels[p] + start + (size_t)g * kBytes;
         if (MR < detail::kComputing) {
-          for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(at + i + detail::kAhead<NP>);
+          for (size_t i = 0; i < kBytes; i += 64) detail::fetch_ahead<NP>(at + i);
         }
         Dots dots[MR];
 #pragma GCC unroll 8

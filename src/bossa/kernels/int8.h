@@ -73,7 +73,7 @@ struct Int8 {
 #pragma GCC unroll 16
       for (int p = 0; p < NP; p++) {
         const int8_t* at = (const int8_t*)panels[p] + start + i * kLanes;
-        if (MR < detail::kComputing && i % 4 == 0) __builtin_prefetch(at + detail::kAhead<NP>);
+        if (MR < detail::kComputing && i % 4 == 0) detail::fetch_ahead<NP>(at);
         const Pairs w = load_pairs(at);
 #pragma GCC unroll 16
         for (int r = 0; r < MR; r++) add_pairs(sums[r][p], w, (const int16_t*)(rows + r * row_bytes) + k + i);

@@ -8,6 +8,10 @@
 
 #include "lanes.h"
 
+#if defined(__AMX_INT8__) && defined(__AMX_TILE__) && defined(BOSSA_LANES_AVX512)
+#define BOSSA_AMX 1
+#endif
+
 #if defined(BOSSA_LANES_AVX512)
 #include "integers_avx512.h"
 #elif defined(BOSSA_LANES_AVX2)
@@ -122,16 +126,23 @@ inline float magnitude(const float* x, int K) {
   return divisible(maximum(max(max(most[0], most[1]), max(most[2], most[3]))));
 }
 
-// Fewer rows wait for the weights, which are then prefetched so many bytes ahead, less where several panels are read.
-#if defined(BOSSA_LANES_AVX512)
-constexpr int kComputing = kIntegerRows + 1;
-template <int NP>
-constexpr int kAhead = NP > 1 ? 1024 : 8192;
+// Fewer rows wait for the weights, which are then fetched so many bytes ahead: where several panels are read side by side,
+// and where one is, which is fetched into the second cache too, from further ahead. The processors with AMX have their
+// memory further away than the others with AVX-512.
+#if defined(BOSSA_AMX)
+constexpr int kComputing = kIntegerRows + 1, kAhead = 1024, kAloneAhead = 8192, kFarAhead = 0;
+#elif defined(BOSSA_LANES_AVX512)
+constexpr int kComputing = kIntegerRows + 1, kAhead = 256, kAloneAhead = 1024, kFarAhead = 16384;
 #else
-constexpr int kComputing = 5;
-template <int NP>
-constexpr int kAhead = NP > 1 ? 512 : 2048;
+constexpr int kComputing = 5, kAhead = 512, kAloneAhead = 2048, kFarAhead = 0;
 #endif
+
+// Fetches what follows `at` in one of NP panels that are read side by side.
+template <int NP>
+inline __attribute__((always_inline)) void fetch_ahead(const void* at) {
+  __builtin_prefetch((const char*)at + (NP > 1 ? kAhead : kAloneAhead));
+  if (NP == 1 && kFarAhead > 0) __builtin_prefetch((const char*)at + kFarAhead, 0, 2);
+}
 
 }  // namespace detail
 

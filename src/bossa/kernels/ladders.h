@@ -17,8 +17,14 @@ struct Ladders {
   static constexpr int kZero = 128;  // the byte of a weight that is zero
   // The largest step of a group: `kMost` of them are a byte.
   static constexpr int kMostStep = 255 / kMost;
+  // The most rows of a tile. With VNNI weights are unpacked while others multiply, which is free up to some tiles.
+#if defined(BOSSA_LANES_AVX512) && defined(__AVX512VNNI__)
+  static constexpr int kRows = 16 / kDigits;
+  static constexpr int kPackedRows = 64;  // more are worth unpacking the weights for
+#else
   static constexpr int kRows = kIntegerRows;
-  static constexpr int kPackedRows = kRows + 1;  // more are worth unpacking the weights for
+  static constexpr int kPackedRows = kRows + 1;
+#endif
   static constexpr size_t kBytes = (size_t)kGroup * kLanes * kBits / 8;  // of a group
   static constexpr int kAmxSteps = 64;                                   // of k in a tile
   static constexpr bool kCutsTiles = true;                               // fewer than 16 rows take tiles that are no taller
@@ -124,6 +130,9 @@ struct Ladders {
 
   static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
     char* at = to->factors;
+    // What is unpacked next comes while the tiles compute.
+    const char* next = panel + head_bytes(K) + ((size_t)k + (size_t)steps) / kGroup * kBytes;
+    for (size_t i = 0; i < (size_t)steps / kGroup * kBytes; i += 64) __builtin_prefetch(next + i);
     each_quads<false>(panel, K, k, steps / kGroup, [&](Quads quads) __attribute__((always_inline)) {
       store_factors(at, factors(quads));
       at += sizeof(Factors);
@@ -144,31 +153,47 @@ struct Ladders {
 #pragma GCC unroll 16
       for (int p = 0; p < NP; p++) sums[r][p] = WordSums<kDigits>();
     }
+    // A pointer to every third row, as in `tile`: with one to each, some of them would be kept in memory.
+    const char* at[(MR + 2) / 3];
+#pragma GCC unroll 16
+    for (int i = 0; i < (MR + 2) / 3; i++) at[i] = x + (size_t)(3 * i) * row_bytes;
     const auto add = [&](int p, Factors w, int i) __attribute__((always_inline)) {
 #pragma GCC unroll 16
-      for (int r = 0; r < MR; r++) add_words(sums[r][p], w, x + r * row_bytes + kWordBytes<kDigits> * i);
+      for (int r = 0; r < MR; r++) {
+        add_words(sums[r][p], w, at[r / 3] + (size_t)(r % 3) * row_bytes + kWordBytes<kDigits> * i);
+      }
+    };
+    const auto advance = [&](int by) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+      for (int i = 0; i < (MR + 2) / 3; i++) {
+        at[i] += kWordBytes<kDigits> * by;
+        asm("" : "+r"(at[i]));
+      }
     };
     if constexpr (kUnpacked) {
-#pragma GCC unroll 2
-      for (int i = 0; i < steps; i += 4) add(0, load_factors(unpacked->factors + i / 4 * sizeof(Factors)), i);
+      const char* from = unpacked->factors;
+      for (int i = 0; i < steps; i += 8, from += 2 * sizeof(Factors)) {
+        add(0, load_factors(from), 0);
+        add(0, load_factors(from + sizeof(Factors)), 4);
+        advance(8);
+      }
     } else {
       const size_t head = 64 + (size_t)k / kGroup * 2 * kLanes, start = head_bytes(K) + (size_t)k / kGroup * kBytes;
       for (int g = 0; g < steps / kGroup; g++) {
 #pragma GCC unroll 16
         for (int p = 0; p < NP; p++) {
-          const uint8_t* at = (const uint8_t*)panels[p] + start + (size_t)g * kBytes;
-          if (MR < detail::kComputing) {
-            for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(at + i + detail::kAhead<NP>);
-          }
+          const uint8_t* from = (const uint8_t*)panels[p] + start + (size_t)g * kBytes;
+          for (size_t i = 0; i < kBytes; i += 64) detail::fetch_ahead<NP>(from + i);
           const Ladder ladder = load_ladder((const uint8_t*)panels[p] + head + g * 2 * kLanes);
 #pragma GCC unroll 4
           for (int q = 0; q < kGroupQuads; q += 2) {
             Quads low, high;
-            load_two<kBits>(at, q, &low, &high);
-            add(p, factors(climb(low, ladder)), g * kGroup + 4 * q);
-            add(p, factors(climb(high, ladder)), g * kGroup + 4 * q + 4);
+            load_two<kBits>(from, q, &low, &high);
+            add(p, factors(climb(low, ladder)), 4 * q);
+            add(p, factors(climb(high, ladder)), 4 * q + 4);
           }
         }
+        advance(kGroup);
       }
     }
 #pragma GCC unroll 16

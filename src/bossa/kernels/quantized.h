@@ -28,7 +28,11 @@ inline void add_block(const char* x, size_t row_bytes, int K, int k, int steps, 
 
 // So few rows wait for the weights. Each worker then reads several stretches of them side by side, up to so many panels
 // long: one stretch alone, or short ones, keep too little of the memory on its way.
+#if defined(BOSSA_LANES_AVX512) && !defined(BOSSA_AMX)
+constexpr int kStreamedRows = 4;
+#else
 constexpr int kStreamedRows = 2;
+#endif
 constexpr int kStreams = 4;
 constexpr int kStretch = 8;
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bossa.errors import PefError, RuntimeFailure
 
-ABI = 3
+ABI = 4
 
 
 class Step(ctypes.Structure):
@@ -28,6 +28,21 @@ class Step(ctypes.Structure):
         ("logit_rows", ctypes.c_void_p),
         ("logits", ctypes.c_void_p),
         ("best", ctypes.c_void_p),
+    ]
+
+
+class Decoding(ctypes.Structure):
+    """`struct bossa_decoding`."""
+
+    _fields_ = [
+        ("step", Step),
+        ("tokens", ctypes.c_void_p),
+        ("positions", ctypes.c_void_p),
+        ("best", ctypes.c_void_p),
+        ("ends", ctypes.c_void_p),
+        ("end_count", ctypes.c_int32),
+        ("most_steps", ctypes.c_int32),
+        ("nanoseconds", ctypes.c_int64),
     ]
 
 
@@ -73,6 +88,8 @@ def _declare(library: ctypes.CDLL) -> None:
     library.bossa_pin.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32]
     library.bossa_step_run.restype = ctypes.c_int32
     library.bossa_step_run.argtypes = [ctypes.c_void_p, ctypes.POINTER(Step)]
+    library.bossa_decode.restype = ctypes.c_int32
+    library.bossa_decode.argtypes = [ctypes.c_void_p, ctypes.POINTER(Decoding)]
     library.bossa_close.restype = None
     library.bossa_close.argtypes = [ctypes.c_void_p]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,11 +16,14 @@ from bossa.cpu import best_target
 from bossa.errors import PefError, RequestError, RuntimeFailure
 from bossa.pages import anonymous
 from bossa.pef import Pef
-from bossa.runtime.native import Step, check, load_library
+from bossa.runtime.native import Decoding, Step, check, load_library
 from bossa.signature import signature
 from bossa.weights.bind import BoundWeights
 
 Int32 = NDArray[np.int32]
+
+_DECODING_NANOSECONDS = 30_000_000
+"""After so long no further step begins without the caller."""
 
 
 def default_threads() -> int:
@@ -179,13 +182,54 @@ class Program:
             logits = self.step(tokens, positions, starts, block_tables, logit_rows)
             best = logits.argmax(axis=1).astype(np.int32)  # the first NaN, if there is any
             best[~np.isfinite(logits[np.arange(len(best)), best])] = -1
-        if len(best) and int(best.min()) < 0:
-            row = int(logit_rows[int(np.argmin(best))])
-            raise RuntimeFailure(
-                f"the logits of row {row} of a step are not finite: look for damaged weights, or use a precision"
-                " with a wider range"
-            )
+        _check_found(best, logit_rows)
         return best
+
+    def decode_greedy(
+        self, tokens: Int32, positions: Int32, block_tables: Int32, most_steps: int, ends: Sequence[int]
+    ) -> Int32:
+        """Run steps of a row of each sequence one after the other, each with the tokens that the one before brought.
+
+        They end after one that brings a token of `ends`, and with the first that is not over within 30 ms of the start:
+        nobody is kept waiting for long.
+
+        Args:
+            tokens, positions: ``[S]`` of the first step.
+            block_tables: ``[S, B]``, with the pages of all steps.
+            most_steps: how many may run, 1 or more.
+            ends: token ids.
+
+        Returns:
+            int32 ``[n, S]``, the likeliest tokens of the n steps that ran, 1 or more.
+
+        Raises:
+            RuntimeFailure: the logits of the first step hold NaN or infinity. Those of a later one end the steps.
+        """
+        rows = np.arange(len(tokens) + 1, dtype=np.int32)
+        if not self._library.bossa_finds_best():
+            return self.step_greedy(tokens, positions, rows, block_tables, rows[:-1])[None]
+        best = np.empty((most_steps, len(tokens)), np.int32)
+        tokens, positions = tokens.copy(), positions.copy()
+        last = np.array(sorted(ends), np.int32)
+        ran = 0
+
+        def run(step: Step) -> None:
+            nonlocal ran
+            ran = self._library.bossa_decode(
+                self._handle,
+                ctypes.byref(
+                    Decoding(
+                        step, tokens.ctypes.data, positions.ctypes.data, best.ctypes.data, last.ctypes.data, len(last),
+                        most_steps, _DECODING_NANOSECONDS,
+                    )
+                ),
+            )  # fmt: skip
+            check(int(ran < 0))
+
+        self._run(tokens, positions, rows, block_tables, rows[:-1], 0, best.ctypes.data, run)
+        if not ran:
+            _check_found(best[0], rows)
+        return best[:ran]
 
     def _logits_of(self, rows: int) -> NDArray[np.float32]:
         """Memory for the logits of some rows, the same at every step: the system gives new memory out slowly."""
@@ -202,7 +246,9 @@ class Program:
         logit_rows: Int32,
         logits: int,
         best: int,
+        run: Callable[[Step], None] | None = None,
     ) -> None:
+        """Checks a step and runs it, or has `run` do so."""
         arrays = [np.ascontiguousarray(a, np.int32) for a in (tokens, positions, starts, block_tables, logit_rows)]
         tokens, positions, starts, block_tables, logit_rows = arrays
         step = Step(
@@ -219,7 +265,10 @@ class Program:
             if self._cpus and threading.get_ident() not in self._pinned:
                 os.sched_setaffinity(0, self._cpus[:1])
                 self._pinned.add(threading.get_ident())
-            check(self._library.bossa_step_run(self._handle, ctypes.byref(step)))
+            if run is not None:
+                run(step)
+            else:
+                check(self._library.bossa_step_run(self._handle, ctypes.byref(step)))
 
     def close(self) -> None:
         """Stop the threads and give back the memory. Closing twice is harmless."""
@@ -238,6 +287,16 @@ class Program:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_found(best: Int32, logit_rows: Int32) -> None:
+    """Refuse a step that found no likeliest token for some row."""
+    if len(best) and int(best.min()) < 0:
+        row = int(logit_rows[int(np.argmin(best))])
+        raise RuntimeFailure(
+            f"the logits of row {row} of a step are not finite: look for damaged weights, or use a precision"
+            " with a wider range"
+        )
 
 
 def _check_layout(pef: Pef, library: ctypes.CDLL) -> None:
