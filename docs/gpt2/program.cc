@@ -34,8 +34,8 @@ struct Program {
   int* sequence_of;        // [max_rows]
   Best* bests;             // [workers][max_rows]
   const bossa_step* step;
-  Decoding* decoding;      // of bests alone, where steps follow each other
-  bool decodes;            // on, after one of its steps: of bests
+  Decoding* decoding;      // steps that follow each other, each from the bests of the one before
+  bool decodes;            // whether another one follows, from these bests
 
   explicit Program(int threads) : team(threads) {}
 
@@ -451,4 +451,3 @@ extern "C" int32_t bossa_step_run(void* program, const bossa_step* step) {
   team_run(&p->team, run, p);
   return 0;
 }
-

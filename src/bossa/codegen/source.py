@@ -94,8 +94,8 @@ _PROGRAM = """struct Program {
   int* sequence_of;        // [max_rows]
   Best* bests;             // [workers][max_rows]
   const bossa_step* step;
-  Decoding* decoding;      // of bests alone, where steps follow each other
-  bool decodes;            // on, after one of its steps: of bests
+  Decoding* decoding;      // steps that follow each other, each from the bests of the one before
+  bool decodes;            // whether another one follows, from these bests
 
   explicit Program(int threads) : team(threads) {}
 
@@ -202,7 +202,6 @@ extern "C" int32_t bossa_step_run(void* program, const bossa_step* step) {
   team_run(&p->team, run, p);
   return 0;
 }
-
 """
 
 _DECODE = """// Steps of decoding, on every worker; the first one sees what they bring.
