@@ -216,7 +216,7 @@ class Engine:
                 steps = self._scheduler.steps_ahead(chunks) if self._decodes_ahead else 1
             if not chunks:
                 raise RuntimeFailure("the scheduler found nothing to run: a request was lost")
-            ran, outcome = self._run(chunks) if steps == 1 else self._run_ahead(chunks, steps)
+            ran, outcome = self._run_ahead(chunks, steps) if steps > 1 else (chunks, self._run(chunks))
             with self._changed:
                 self._take(ran, outcome, finished)
                 self._settled = True
@@ -246,14 +246,13 @@ class Engine:
                 self._scheduler.remove(request, State.FINISHED)
         self._settled = True
 
-    def _run(self, chunks: Sequence[Chunk]) -> tuple[Sequence[Chunk], Outcome]:
-        """Run a step: its chunks, and what it brings."""
+    def _run(self, chunks: Sequence[Chunk]) -> Outcome:
         batch = pack(chunks)
         greedy = getattr(self.program, "step_greedy", None)
         if greedy is not None and all(chunk.request.best_only for chunk in chunks if chunk.logits):
             with suppress(RuntimeFailure):  # the same step with its logits then says of which request
-                return chunks, Outcome(best=greedy(*batch).tolist())
-        return chunks, Outcome(logits=self.program.step(*batch))
+                return Outcome(best=greedy(*batch).tolist())
+        return Outcome(logits=self.program.step(*batch))
 
     def _run_ahead(self, chunks: Sequence[Chunk], steps: int) -> tuple[Sequence[Chunk], Outcome]:
         """Run steps of decoding one after the other: the chunks that they come to, and what these bring.
@@ -265,7 +264,7 @@ class Engine:
         try:
             found = self.program.decode_greedy(tokens, positions, block_tables, steps, sorted(ends)).T.tolist()
         except RuntimeFailure:
-            return self._run(chunks)  # which says of which request
+            return chunks, self._run(chunks)  # which says of which request
         ran = [
             Chunk(chunk.request, chunk.start, len(best), len(best), best[:-1])
             for chunk, best in zip(chunks, found, strict=True)

@@ -129,17 +129,16 @@ class Scheduler:
             return 1
         requests = [chunk.request for chunk in chunks]
         steps = min(MOST_STEPS, min(request.limit - len(request.tokens) for request in requests))
-        missing = [self._missing(request, steps) for request in requests]
+        missing = [self._missing(request, len(request.tokens) + steps - 1) for request in requests]
         if sum(missing) + len(requests) > self.pool.free_count:
             return min(steps, *(1 + self._room(request) for request in requests))
         for request, pages in zip(requests, missing, strict=True):
-            if pages > 0:
-                request.blocks.extend(self.pool.alloc(pages))
+            request.blocks.extend(self.pool.alloc(pages))
         return steps
 
-    def _missing(self, request: Request, steps: int) -> int:
-        """Pages that a request lacks for so many steps."""
-        return max(0, self.pool.pages_for(len(request.tokens) + steps - 1) - len(request.blocks))
+    def _missing(self, request: Request, tokens: int) -> int:
+        """Pages that a request lacks for so many tokens."""
+        return max(0, self.pool.pages_for(tokens) - len(request.blocks))
 
     def _room(self, request: Request) -> int:
         """Positions that a request's pages have room for, behind its tokens."""
@@ -160,7 +159,7 @@ class Scheduler:
         room = self.pool.page_size
         for request in tuple(self.running):
             while len(request.tokens) > room * len(request.blocks) and request.state is State.RUNNING:
-                missing = self.pool.pages_for(len(request.tokens)) - len(request.blocks)
+                missing = self._missing(request, len(request.tokens))
                 if missing <= self.pool.free_count:
                     request.blocks.extend(self.pool.alloc(missing))
                 else:
@@ -206,21 +205,18 @@ class Scheduler:
 
         A page is left for each that runs, so that nobody is preempted for the sake of a guess.
         """
-        size = self.pool.page_size
         for place, (request, start, rows, _, _) in enumerate(chunks[:decoding]):
             if request.drafter is None:
                 continue
             length = len(request.tokens)
             most = min(room.rows, room.extra_logits, request.limit - length - 1)
             if self.pool.free_count - self.pool.pages_for(most) < len(self.running):
-                most = min(most, len(request.blocks) * size - length)
+                most = min(most, self._room(request))
             if most <= 0:
                 continue
             drafts = request.drafter.draft(request.tokens, most, worth(decoding))
             if drafts:
-                missing = self.pool.pages_for(length + len(drafts)) - len(request.blocks)
-                if missing > 0:
-                    request.blocks.extend(self.pool.alloc(missing))
+                request.blocks.extend(self.pool.alloc(self._missing(request, length + len(drafts))))
                 chunks[place] = Chunk(request, start, rows + len(drafts), 1 + len(drafts), drafts)
                 room.rows -= len(drafts)
                 room.extra_logits -= len(drafts)

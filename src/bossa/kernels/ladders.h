@@ -17,8 +17,9 @@ struct Ladders {
   static constexpr int kZero = 128;  // the byte of a weight that is zero
   // The largest step of a group: `kMost` of them are a byte.
   static constexpr int kMostStep = 255 / kMost;
-  // The most rows of a tile. With VNNI weights are unpacked while others multiply, which is free up to some tiles.
-#if defined(BOSSA_LANES_AVX512) && defined(__AVX512VNNI__)
+  // The most rows of a tile. With VNNI weights are unpacked while others multiply, which is cheap up to some tiles; AMX has
+  // tiles of its own for so many rows.
+#if defined(BOSSA_LANES_AVX512) && defined(__AVX512VNNI__) && !defined(BOSSA_AMX)
   static constexpr int kRows = 16 / kDigits;
   static constexpr int kPackedRows = 64;  // more are worth unpacking the weights for
 #else

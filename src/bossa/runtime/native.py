@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bossa.errors import PefError, RuntimeFailure
 
@@ -14,7 +15,13 @@ ABI = 4
 
 
 class Step(ctypes.Structure):
-    """`struct bossa_step`."""
+    """`struct bossa_step`.
+
+    Attributes:
+        arrays: what its pointers point to, kept for as long as it is.
+    """
+
+    arrays: list[Any]
 
     _fields_ = [
         ("rows", ctypes.c_int32),

@@ -210,23 +210,14 @@ class Program:
             return self.step_greedy(tokens, positions, rows, block_tables, rows[:-1])[None]
         best = np.empty((most_steps, len(tokens)), np.int32)
         tokens, positions = tokens.copy(), positions.copy()
-        last = np.array(sorted(ends), np.int32)
-        ran = 0
-
-        def run(step: Step) -> None:
-            nonlocal ran
-            ran = self._library.bossa_decode(
-                self._handle,
-                ctypes.byref(
-                    Decoding(
-                        step, tokens.ctypes.data, positions.ctypes.data, best.ctypes.data, last.ctypes.data, len(last),
-                        most_steps, _DECODING_NANOSECONDS,
-                    )
-                ),
-            )  # fmt: skip
-            check(int(ran < 0))
-
-        self._run(tokens, positions, rows, block_tables, rows[:-1], 0, best.ctypes.data, run)
+        last = np.array(ends, np.int32)
+        first = self._checked(tokens, positions, rows, block_tables, rows[:-1], 0, best.ctypes.data)
+        decoding = Decoding(
+            first, tokens.ctypes.data, positions.ctypes.data, best.ctypes.data, last.ctypes.data, len(last), most_steps,
+            _DECODING_NANOSECONDS,
+        )  # fmt: skip
+        ran = self._call(self._library.bossa_decode, decoding)
+        check(int(ran < 0))
         if not ran:
             _check_found(best[0], rows)
         return best[:ran]
@@ -237,7 +228,11 @@ class Program:
             self._logits = np.empty((rows, self.vocab_size), np.float32)
         return self._logits[:rows]
 
-    def _run(
+    def _run(self, *arguments: Any) -> None:
+        """Run one step, given as to `_checked`."""
+        check(self._call(self._library.bossa_step_run, self._checked(*arguments)))
+
+    def _checked(
         self,
         tokens: Int32,
         positions: Int32,
@@ -246,29 +241,30 @@ class Program:
         logit_rows: Int32,
         logits: int,
         best: int,
-        run: Callable[[Step], None] | None = None,
-    ) -> None:
-        """Checks a step and runs it, or has `run` do so."""
+    ) -> Step:
+        """The step as the library takes it; what it points to lives as long as it does, but for the results."""
         arrays = [np.ascontiguousarray(a, np.int32) for a in (tokens, positions, starts, block_tables, logit_rows)]
         tokens, positions, starts, block_tables, logit_rows = arrays
+        if len(tokens) and not (int(tokens.min()) >= 0 and int(tokens.max()) < self.vocab_size):
+            bad = tokens[(tokens < 0) | (tokens >= self.vocab_size)][0]
+            raise RequestError(f"token id {bad} is outside the vocabulary of {self.vocab_size}")
         step = Step(
             len(tokens), len(starts) - 1, block_tables.shape[1], len(logit_rows), tokens.ctypes.data,
             positions.ctypes.data, starts.ctypes.data, block_tables.ctypes.data, logit_rows.ctypes.data,
             logits or None, best or None,
         )  # fmt: skip
-        if len(tokens) and not (int(tokens.min()) >= 0 and int(tokens.max()) < self.vocab_size):
-            bad = tokens[(tokens < 0) | (tokens >= self.vocab_size)][0]
-            raise RequestError(f"token id {bad} is outside the vocabulary of {self.vocab_size}")
+        step.arrays = arrays
+        return step
+
+    def _call(self, function: Callable[..., int], argument: Step | Decoding) -> int:
+        """What the library's function gives for this program, of which it is the only one that runs meanwhile."""
         with self._lock:
             if not self._handle:
                 raise RequestError("the program is closed")
             if self._cpus and threading.get_ident() not in self._pinned:
                 os.sched_setaffinity(0, self._cpus[:1])
                 self._pinned.add(threading.get_ident())
-            if run is not None:
-                run(step)
-            else:
-                check(self._library.bossa_step_run(self._handle, ctypes.byref(step)))
+            return function(self._handle, ctypes.byref(argument))
 
     def close(self) -> None:
         """Stop the threads and give back the memory. Closing twice is harmless."""
