@@ -262,6 +262,19 @@ def test_the_largest_numbers_do_not_overflow(on_every_build: Libraries, dtype: D
 
 
 @pytest.mark.parametrize("dtype", QUANTIZED)
+def test_rows_of_like_numbers_and_of_few_large_ones_lie_in_one_tile(on_every_build: Libraries, dtype: DType) -> None:
+    """How far integer sums may grow depends on a row: each kind is alone in a tile, and beside the others."""
+    weights = Weights(dtype, 64, 700, 5, largest=True)
+    x = activations(5, 18, 700)
+    x[0], x[7] = 1, -1
+    x[[1, 8, 12, 13, 14, 15, 16, 17], ::90] *= 20
+    for rows in (slice(0, 3), slice(1, 2), slice(2, 7), slice(3, 12), slice(12, 18), slice(0, 18)):
+        for library in on_every_build("quantized"):
+            y = run(library, 2, x[rows].copy(), weights)
+            np.testing.assert_array_equal(y, by_definition(x[rows], weights))
+
+
+@pytest.mark.parametrize("dtype", QUANTIZED)
 def test_rows_of_zeros_give_zeros_and_tiny_ones_too(on_every_build: Libraries, dtype: DType) -> None:
     weights = Weights(dtype, 20, 70, 3)
     x = np.zeros((3, 70), np.float32)

@@ -7,19 +7,19 @@
 #pragma once
 
 #include "amx.h"
+#include "group_sums.h"
 
 namespace bossa {
 
 template <int kBits>
 struct Grouped {
   static constexpr int kBlock = 128;  // steps of k in one integer sum
-  static constexpr int kBlockGroups = kBlock / kGroup;
+  using Groups = GroupSums<kBits, kBlock>;
+  using Unpacked = typename Groups::Unpacked;
+  static constexpr int kBlockGroups = Groups::kGroups;
   static constexpr int kMost = (1 << kBits) - 1;
-  static constexpr size_t kBytes = (size_t)kGroup * kLanes * kBits / 8;  // of a group
-  // Quads whose dots fit the words that they are summed in, before those are multiplied by the group's scale.
-  static constexpr int kDots = kBits == 4 ? kGroupQuads : 2;
-  // The most rows of a tile. Sums that are added to so often stay in registers, and leave room for fewer.
-  static constexpr int kRows = kBits == 4 || kIntegerRows != 5 ? kIntegerRows : 4;
+  static constexpr size_t kBytes = Groups::kBytes;  // of a group
+  static constexpr int kRows = Groups::kRows;
   static constexpr int kAmxSteps = 64;  // of k in a tile
   static constexpr int kPackedRows = kRows + 1;  // more are worth unpacking the weights for
   static constexpr int kTiledRows = kFewestAmxRows;
@@ -32,7 +32,7 @@ struct Grouped {
 
   // What belongs to a block of a row of activations beside its bytes: the sums of its groups, and its scale.
   struct Block {
-    int16_t sums[kBlockGroups];
+    int16_t sums[kBlockGroups];  // first, for GroupSums
     float scale;
     char unused[4];
   };
@@ -83,33 +83,13 @@ struct Grouped {
   // Steps of k in the block from k on; the last one's are whole groups.
   static int steps(int K, int k) { return K - k < kBlock ? groups(K - k) * kGroup : kBlock; }
 
-  // A panel's block, unpacked: of each group the scales as words and the quads as bytes; the minima in pairs of groups.
-  struct Unpacked {
-    int16_t scales[kBlockGroups][2 * kLanes];
-    uint8_t quads[kBlockGroups][kGroup * kLanes];
-    int16_t minima[kBlockGroups / 2][2 * kLanes];
-  };
+  static size_t numbers_of(int k) { return 128 + (size_t)k / kGroup * Groups::kNumbers; }
+  static size_t bytes_of(int K, int k) { return head_bytes(K) + (size_t)k / kGroup * kBytes; }
 
   static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
-    const uint8_t* head = (const uint8_t*)panel + 128 + (size_t)k / kGroup * 2 * kLanes;
-    const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
-    for (int g = 0; g < steps / kGroup; g++) {
-      // What is unpacked next comes while the tiles compute.
-      for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(from + steps / kGroup * kBytes + i);
-      store_scales(to->scales[g], load_scales(head + g * 2 * kLanes));
-#pragma GCC unroll 4
-      for (int q = 0; q < kGroupQuads; q += 2) {
-        Quads low, high;
-        load_two<kBits>(from, q, &low, &high);
-        store_quads(to->quads[g] + 64 * q, low);
-        store_quads(to->quads[g] + 64 * q + 64, high);
-      }
-      from += kBytes;
-    }
-    for (int g = 0; g < steps / kGroup; g += 2) store_pairs(to->minima[g / 2], minima(head + g * 2 * kLanes));
+    const uint8_t* at = (const uint8_t*)panel;
+    Groups::unpack(at + numbers_of(k), at + bytes_of(K, k), steps / kGroup, to);
   }
-
-  static Pairs minima(const uint8_t* head) { return load_pairs(head + kLanes, head + 3 * kLanes); }
 
   // out[r][16 p ..] (+)= the products of MR rows and NP panels over one block from k, `steps` of them; from the packed
   // weights, or from one panel's unpacked ones.
@@ -117,11 +97,7 @@ struct Grouped {
   static inline __attribute__((always_inline)) void add_block(const char* rows, size_t row_bytes, int K, int k,
                                                               int steps, const char* const (&panels)[NP],
                                                               const Unpacked* unpacked, float* out, size_t out_stride) {
-    static_assert(NP == 1 || !kUnpacked);
-    const size_t head_start = 128 + (size_t)k / kGroup * 2 * kLanes;
-    const size_t start = head_bytes(K) + (size_t)k / kGroup * kBytes;
     const char* metas = (const char*)(blocks(rows, K) + k / kBlock);
-    rows += k;
     const int groups = steps / kGroup;
     Sums sums[MR][NP];
 #pragma GCC unroll 16
@@ -129,59 +105,21 @@ struct Grouped {
 #pragma GCC unroll 16
       for (int p = 0; p < NP; p++) sums[r][p] = no_sums();
     }
-    for (int g = 0; g < groups; g++) {
-      const int8_t* x = (const int8_t*)rows + g * kGroup;
-#pragma GCC unroll 16
-      for (int p = 0; p < NP; p++) {
-        const uint8_t* at = (const uint8_t*)panels[p] + start + (size_t)g * kBytes;
-        if (MR < detail::kComputing) {
-          for (size_t i = 0; i < kBytes; i += 64) detail::fetch_ahead<NP>(at + i);
-        }
-        Dots dots[MR];
-#pragma GCC unroll 8
-        for (int q = 0; q < kGroupQuads; q += 2) {
-          Quads low, high;
-          if constexpr (kUnpacked) {
-            low = load_quads(unpacked->quads[g] + 64 * q);
-            high = load_quads(unpacked->quads[g] + 64 * q + 64);
-          } else {
-            load_two<kBits>(at, q, &low, &high);
-          }
-#pragma GCC unroll 16
-          for (int r = 0; r < MR; r++) {
-            if (q % kDots == 0) {
-              dots[r] = dot(low, x + r * row_bytes + 4 * q);
-            } else {
-              add_dots(dots[r], low, x + r * row_bytes + 4 * q);
-            }
-          }
-#pragma GCC unroll 16
-          for (int r = 0; r < MR; r++) add_dots(dots[r], high, x + r * row_bytes + 4 * q + 4);
-          if ((q + 2) % kDots != 0) continue;
-          const Scales scales = kUnpacked ? load_scales(unpacked->scales[g])
-                                          : load_scales((const uint8_t*)panels[p] + head_start + g * 2 * kLanes);
-#pragma GCC unroll 16
-          for (int r = 0; r < MR; r++) add_scaled(sums[r][p], dots[r], scales);
-        }
-      }
-    }
+    Groups::template add<MR, NP, kUnpacked>(sums, rows + k, row_bytes, groups, panels, numbers_of(k), bytes_of(K, k),
+                                            unpacked);
 #pragma GCC unroll 16
     for (int p = 0; p < NP; p++) {
-      const uint8_t* head = (const uint8_t*)panels[p] + head_start;
-      Sums less[MR];
+      Sums less[MR][1];
 #pragma GCC unroll 16
-      for (int r = 0; r < MR; r++) less[r] = no_sums();
-      for (int g = 0; g < groups; g += 2) {
-        const Pairs pairs = kUnpacked ? load_pairs(unpacked->minima[g / 2]) : minima(head + g * 2 * kLanes);
-#pragma GCC unroll 16
-        for (int r = 0; r < MR; r++) add_pairs(less[r], pairs, ((const Block*)(metas + r * row_bytes))->sums + g);
-      }
+      for (int r = 0; r < MR; r++) less[r][0] = no_sums();
+      Groups::template add_minima<MR, 1, kUnpacked>(less, 0, metas, row_bytes, groups,
+                                                    (const uint8_t*)panels[p] + numbers_of(k), unpacked);
       const float* scales = (const float*)panels[p];
       const f16 scale = load(scales), step = load(scales + kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < MR; r++) {
         const f16 row_scale = splat(((const Block*)(metas + r * row_bytes))->scale);
-        const f16 sum = fma(-to_float(less[r]), step, to_float(sums[r][p]) * scale);
+        const f16 sum = fma(-to_float(less[r][0]), step, to_float(sums[r][p]) * scale);
         float* to = out + r * out_stride + p * kLanes;
         store(to, k == 0 ? sum * row_scale : fma(sum, row_scale, load(to)));
       }
@@ -220,8 +158,8 @@ struct Grouped {
 
   // Fetches the same block of the panel `ahead` bytes further on: few rows wait for it.
   static void to_digits(const char* panel, int K, int k, int steps, Digits* to, size_t ahead) {
-    const uint8_t* head = (const uint8_t*)panel + 128 + (size_t)k / kGroup * 2 * kLanes;
-    const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
+    const uint8_t* head = (const uint8_t*)panel + numbers_of(k);
+    const uint8_t* from = (const uint8_t*)panel + bytes_of(K, k);
     uint8_t *low = to->low, *high = to->high;
     for (size_t i = 0; i < kBlockGroups * 2 * kLanes; i += 64) __builtin_prefetch(head + ahead + i, 0, 2);
     const __mmask64 odds = 0xaaaaaaaaaaaaaaaaull;
@@ -249,7 +187,7 @@ struct Grouped {
       memset(to->low + done, 0, sizeof to->low - done);
       memset(to->high + done, 0, sizeof to->high - done);
     }
-    for (int g = 0; g < steps / kGroup; g += 2) to->minima[g / 2] = minima(head + g * 2 * kLanes);
+    for (int g = 0; g < steps / kGroup; g += 2) to->minima[g / 2] = Groups::minima(head + g * 2 * kLanes);
   }
 
   // The products of a tile of rows and one block of NP panels. They are left in tiles 0 to 3, whose former sums go to

@@ -35,6 +35,35 @@ inline int sum_group(const int8_t* p) {
 
 #if (defined(BOSSA_LANES_AVX512) && !defined(__AVX512VNNI__)) || defined(BOSSA_LANES_AVX2)
 
+// Dots are words, so that those of a group may have a factor for nothing.
+#define BOSSA_DOTS_OF_WORDS 1
+
+// Looks through a row's groups of 32 signed bytes for the largest sum of magnitudes that steps 0 and 1, or 2 and 3, of four
+// quads have together, and of all eight: what these may be multiplied by.
+class LargestDots {
+ public:
+  void look(const int8_t* group) {
+    const __m256i magnitudes = _mm256_abs_epi8(_mm256_loadu_si256((const __m256i*)group));
+    const __m256i quads = _mm256_maddubs_epi16(magnitudes, _mm256_set1_epi8(1));
+    const __m256i two = _mm256_add_epi16(quads, _mm256_shuffle_epi32(quads, 0x4e));
+    const __m256i four = _mm256_add_epi16(two, _mm256_shuffle_epi32(two, 0xb1));
+    four_ = _mm256_max_epi16(four_, four);
+    eight_ = _mm256_max_epi16(eight_, _mm256_add_epi16(four, _mm256_permute4x64_epi64(four, 0x4e)));
+  }
+
+  int of_four() const { return largest(four_); }
+  int of_eight() const { return largest(eight_); }
+
+ private:
+  static int largest(__m256i sums) {
+    const __m128i most = _mm_max_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    const int first = (int16_t)_mm_extract_epi16(most, 0), second = (int16_t)_mm_extract_epi16(most, 1);
+    return first > second ? first : second;
+  }
+
+  __m256i four_ = _mm256_setzero_si256(), eight_ = _mm256_setzero_si256();
+};
+
 // Quads as what words multiply, and the sums of their products, which may wrap around on the way: the same, of one digit
 // or of two.
 struct Factors {

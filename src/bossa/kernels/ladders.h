@@ -4,9 +4,16 @@
 // A packed panel, the same bytes for every target: [16] fp32 scales; [2 ceil(G / 2)][2][16] uint8, the steps and the
 // minima of each group; then G = ceil(K / 32) groups, see integers.h. w = (byte - 128) * scale, where byte = u * step +
 // minimum, at most 255. Outputs past N have scales of zero; steps past K meet activations that are zeros.
+//
+// Products are of bytes and digits, or, where dots are words and there is one digit, of the rungs u: step * (u . x) and
+// minimum * (1 . x) of each group, which is the same integer.
 #pragma once
 
+#include <algorithm>
+#include <type_traits>
+
 #include "amx.h"
+#include "group_sums.h"
 
 namespace bossa {
 
@@ -17,13 +24,20 @@ struct Ladders {
   static constexpr int kZero = 128;  // the byte of a weight that is zero
   // The largest step of a group: `kMost` of them are a byte.
   static constexpr int kMostStep = 255 / kMost;
+  // Whether rungs are multiplied, and not bytes.
+#if defined(BOSSA_DOTS_OF_WORDS)
+  static constexpr bool kOfRungs = kDigits == 1;
+#else
+  static constexpr bool kOfRungs = false;
+#endif
+  using Groups = GroupSums<kBits, kBlock>;
   // The most rows of a tile. With VNNI weights are unpacked while others multiply, which is cheap up to some tiles; AMX has
   // tiles of its own for so many rows.
 #if defined(BOSSA_LANES_AVX512) && defined(__AVX512VNNI__) && !defined(BOSSA_AMX)
   static constexpr int kRows = 16 / kDigits;
   static constexpr int kPackedRows = 64;  // more are worth unpacking the weights for
 #else
-  static constexpr int kRows = kIntegerRows;
+  static constexpr int kRows = kOfRungs ? Groups::kRows : kIntegerRows;
   static constexpr int kPackedRows = kRows + 1;
 #endif
   static constexpr size_t kBytes = (size_t)kGroup * kLanes * kBits / 8;  // of a group
@@ -51,8 +65,14 @@ struct Ladders {
   struct Row {
     float scale;
     int32_t zero;  // what all its products have too much, since bytes are `kZero` more than weights: less that
+    int32_t dots;  // where rungs are multiplied, of so many quads fit words
   };
-  static constexpr size_t words_bytes(int K) { return (size_t)(kWordBytes<kDigits> * padded(K)); }
+  // A row: its words; where rungs are multiplied the sums of its groups too, int16; then what belongs to it.
+  static constexpr int kBytesOfWord = kOfRungs ? 1 : kWordBytes<kDigits>;
+  static constexpr size_t totals_bytes(int K) { return kOfRungs ? (size_t)padded(K) / kGroup * sizeof(int16_t) : 0; }
+  static constexpr size_t words_bytes(int K) {
+    return detail::round_up((size_t)(kBytesOfWord * padded(K)) + totals_bytes(K), 64);
+  }
   static constexpr size_t row_bytes(int K) { return words_bytes(K) + 64; }
   static const Row& of_row(const char* row, int K) { return *(const Row*)(row + words_bytes(K)); }
 
@@ -94,25 +114,55 @@ struct Ladders {
     const f16 inverse = splat(inverse_scale(x, K, &of_row.scale));
     Sums total = no_sums();
     for (int k = 0; k < padded(K); k += kLanes) {
-      const f16 numbers = k + kLanes <= K ? load(x + k) : load_n(x + k, K - k);
-      put_words<kDigits>(row + kWordBytes<kDigits> * k, numbers * inverse, total);
+      const f16 numbers = (k + kLanes <= K ? load(x + k) : load_n(x + k, K - k)) * inverse;
+      if constexpr (kOfRungs) {
+        store_bytes((int8_t*)row + k, numbers);
+      } else {
+        put_words<kDigits>(row + kBytesOfWord * k, numbers, total);
+      }
     }
-    of_row.zero = -kZero * bossa::sum(total);
+    if constexpr (kOfRungs) {
+      put_totals(row, K, &of_row);
+    } else {
+      of_row.zero = -kZero * bossa::sum(total);
+    }
   }
+
+#if defined(BOSSA_DOTS_OF_WORDS)
+  // The sums of a row's groups, and what depends on its bytes.
+  static void put_totals(char* row, int K, Row* of_row) {
+    int16_t* totals = (int16_t*)(row + padded(K));
+    int32_t all = 0;
+    LargestDots largest;
+    for (int k = 0; k < padded(K); k += kGroup) {
+      const int8_t* group = (const int8_t*)row + k;
+      const int total = sum_group(group);
+      totals[k / kGroup] = (int16_t)total;
+      all += total;
+      if (Groups::kDots < kGroupQuads) largest.look(group);
+    }
+    of_row->zero = -kZero * all;
+    of_row->dots = largest.of_eight() * kMost <= INT16_MAX ? 8 : largest.of_four() * kMost <= INT16_MAX ? 4 : Groups::kDots;
+  }
+#endif
 
   // Steps of k in the block from k on; the last one's are whole groups.
   static int steps(int K, int k) { return K - k < kBlock ? groups(K - k) * kGroup : kBlock; }
 
+  static size_t numbers_of(int k) { return 64 + (size_t)k / kGroup * 2 * kLanes; }
+  static size_t bytes_of(int K, int k) { return head_bytes(K) + (size_t)k / kGroup * kBytes; }
+
   // A panel's block as factors.
-  struct Unpacked {
+  struct UnpackedFactors {
     alignas(64) char factors[kBlock / 4 * sizeof(Factors)];
   };
+  using Unpacked = std::conditional_t<kOfRungs, typename Groups::Unpacked, UnpackedFactors>;
 
   // put(quads) for all bytes of a panel's groups from step k on, in order. kFetch: and fetches what comes next.
   template <bool kFetch, class Put>
   static inline __attribute__((always_inline)) void each_quads(const char* panel, int K, int k, int groups, Put&& put) {
-    const uint8_t* ladders = (const uint8_t*)panel + 64 + (size_t)k / kGroup * 2 * kLanes;
-    const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k / kGroup * kBytes;
+    const uint8_t* ladders = (const uint8_t*)panel + numbers_of(k);
+    const uint8_t* from = (const uint8_t*)panel + bytes_of(K, k);
     for (int g = 0; g < groups; g++, from += kBytes) {
       for (size_t i = 0; i < kBytes && kFetch; i += 64) {
         __builtin_prefetch(from + kAmxAhead + i);
@@ -130,14 +180,19 @@ struct Ladders {
   }
 
   static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
-    char* at = to->factors;
-    // What is unpacked next comes while the tiles compute.
-    const char* next = panel + head_bytes(K) + ((size_t)k + (size_t)steps) / kGroup * kBytes;
-    for (size_t i = 0; i < (size_t)steps / kGroup * kBytes; i += 64) __builtin_prefetch(next + i);
-    each_quads<false>(panel, K, k, steps / kGroup, [&](Quads quads) __attribute__((always_inline)) {
-      store_factors(at, factors(quads));
-      at += sizeof(Factors);
-    });
+    if constexpr (kOfRungs) {
+      const uint8_t* at = (const uint8_t*)panel;
+      Groups::unpack(at + numbers_of(k), at + bytes_of(K, k), steps / kGroup, to);
+    } else {
+      char* at = to->factors;
+      // What is unpacked next comes while the tiles compute.
+      const char* next = panel + bytes_of(K, k + steps);
+      for (size_t i = 0; i < (size_t)steps / kGroup * kBytes; i += 64) __builtin_prefetch(next + i);
+      each_quads<false>(panel, K, k, steps / kGroup, [&](Quads quads) __attribute__((always_inline)) {
+        store_factors(at, factors(quads));
+        at += sizeof(Factors);
+      });
+    }
   }
 
   // out[r][16 p ..] (+)= the products of MR rows and NP panels over one block from k, `steps` of them; from the packed
@@ -147,7 +202,62 @@ struct Ladders {
                                                               int steps, const char* const (&panels)[NP],
                                                               const Unpacked* unpacked, float* out, size_t out_stride) {
     static_assert(NP == 1 || !kUnpacked);
-    const char* x = rows + kWordBytes<kDigits> * k;
+    Sums sums[MR][NP];
+    if constexpr (kOfRungs) {
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) {
+#pragma GCC unroll 16
+        for (int p = 0; p < NP; p++) sums[r][p] = no_sums();
+      }
+      const char* x = rows + k;
+      const int groups = steps / kGroup;
+      if constexpr (Groups::kDots == kGroupQuads) {
+        Groups::template add<MR, NP, kUnpacked>(sums, x, row_bytes, groups, panels, numbers_of(k), bytes_of(K, k), unpacked);
+      } else {
+        int dots = kGroupQuads;
+#pragma GCC unroll 16
+        for (int r = 0; r < MR; r++) dots = std::min(dots, of_row(rows + r * row_bytes, K).dots);
+        if (dots == kGroupQuads) {
+          Groups::template add<MR, NP, kUnpacked, kGroupQuads>(sums, x, row_bytes, groups, panels, numbers_of(k),
+                                                               bytes_of(K, k), unpacked);
+        } else if (dots == 4) {
+          Groups::template add<MR, NP, kUnpacked, 4>(sums, x, row_bytes, groups, panels, numbers_of(k), bytes_of(K, k),
+                                                     unpacked);
+        } else {
+          Groups::template add<MR, NP, kUnpacked>(sums, x, row_bytes, groups, panels, numbers_of(k), bytes_of(K, k), unpacked);
+        }
+      }
+      const char* totals = rows + padded(K) + (size_t)k / kGroup * sizeof(int16_t);
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; p++) {
+        Groups::template add_minima<MR, NP, kUnpacked>(sums, p, totals, row_bytes, steps / kGroup,
+                                                       (const uint8_t*)panels[p] + numbers_of(k), unpacked);
+      }
+    } else {
+      sum_bytes<MR, NP, kUnpacked>(sums, rows + kBytesOfWord * k, row_bytes, K, k, steps, panels, unpacked);
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < NP; p++) {
+      const f16 scale = load((const float*)panels[p]);
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) {
+        float* to = out + r * out_stride + p * kLanes;
+        Sums all = sums[r][p];
+        if (k > 0) all = all + load_sums(to);
+        if (k + kBlock < K) {
+          store_sums(to, all);
+        } else {
+          store(to, finished(all, of_row(rows + r * row_bytes, K), scale));
+        }
+      }
+    }
+  }
+
+  // all[r][p] = the products of the words at x + r * row_bytes and a block of panel p, as bytes.
+  template <int MR, int NP, bool kUnpacked>
+  static inline __attribute__((always_inline)) void sum_bytes(Sums (&all)[MR][NP], const char* x, size_t row_bytes, int K,
+                                                              int k, int steps, const char* const (&panels)[NP],
+                                                              const Unpacked* unpacked) {
     WordSums<kDigits> sums[MR][NP];
 #pragma GCC unroll 16
     for (int r = 0; r < MR; r++) {
@@ -161,13 +271,13 @@ struct Ladders {
     const auto add = [&](int p, Factors w, int i) __attribute__((always_inline)) {
 #pragma GCC unroll 16
       for (int r = 0; r < MR; r++) {
-        add_words(sums[r][p], w, at[r / 3] + (size_t)(r % 3) * row_bytes + kWordBytes<kDigits> * i);
+        add_words(sums[r][p], w, at[r / 3] + (size_t)(r % 3) * row_bytes + kBytesOfWord * i);
       }
     };
     const auto advance = [&](int by) __attribute__((always_inline)) {
 #pragma GCC unroll 16
       for (int i = 0; i < (MR + 2) / 3; i++) {
-        at[i] += kWordBytes<kDigits> * by;
+        at[i] += kBytesOfWord * by;
         asm("" : "+r"(at[i]));
       }
     };
@@ -179,13 +289,12 @@ struct Ladders {
         advance(8);
       }
     } else {
-      const size_t head = 64 + (size_t)k / kGroup * 2 * kLanes, start = head_bytes(K) + (size_t)k / kGroup * kBytes;
       for (int g = 0; g < steps / kGroup; g++) {
 #pragma GCC unroll 16
         for (int p = 0; p < NP; p++) {
-          const uint8_t* from = (const uint8_t*)panels[p] + start + (size_t)g * kBytes;
+          const uint8_t* from = (const uint8_t*)panels[p] + bytes_of(K, k) + (size_t)g * kBytes;
           for (size_t i = 0; i < kBytes; i += 64) detail::fetch_ahead<NP>(from + i);
-          const Ladder ladder = load_ladder((const uint8_t*)panels[p] + head + g * 2 * kLanes);
+          const Ladder ladder = load_ladder((const uint8_t*)panels[p] + numbers_of(k) + g * 2 * kLanes);
 #pragma GCC unroll 4
           for (int q = 0; q < kGroupQuads; q += 2) {
             Quads low, high;
@@ -198,19 +307,9 @@ struct Ladders {
       }
     }
 #pragma GCC unroll 16
-    for (int p = 0; p < NP; p++) {
-      const f16 scale = load((const float*)panels[p]);
+    for (int r = 0; r < MR; r++) {
 #pragma GCC unroll 16
-      for (int r = 0; r < MR; r++) {
-        float* to = out + r * out_stride + p * kLanes;
-        Sums all = joined(sums[r][p]);
-        if (k > 0) all = all + load_sums(to);
-        if (k + kBlock < K) {
-          store_sums(to, all);
-        } else {
-          store(to, finished(all, of_row(rows + r * row_bytes, K), scale));
-        }
-      }
+      for (int p = 0; p < NP; p++) all[r][p] = joined(sums[r][p]);
     }
   }
 
