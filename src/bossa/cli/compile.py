@@ -43,7 +43,7 @@ OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help="How weights are stored: int8 is the fastest that keeps the quality, int4 is smaller and faster, int4-a8 the fastest.",
+    help="How weights are stored: int8 is the fastest that keeps the quality, int4 is faster, int4-a8 the fastest.",
 )
 @click.option(
     "--kv-precision",
