@@ -31,12 +31,18 @@ class RateCase:
 
 @dataclass(frozen=True)
 class JobCase:
-    """A whole process: so many prompts, so many new tokens each; seconds and peak memory."""
+    """A whole process: so many prompts, so many new tokens each; seconds and peak memory.
+
+    Attributes:
+        rounds: it runs in so many of the first; in all without.
+        after: the shorter job in which an engine has to keep up to run this one.
+    """
 
     name: str
     prompts: int
     new: int
     rounds: int | None = None
+    after: str | None = None
 
 
 def rate_cases(prompts: Sequence[int], batches: Sequence[int]) -> list[RateCase]:
@@ -44,10 +50,11 @@ def rate_cases(prompts: Sequence[int], batches: Sequence[int]) -> list[RateCase]
 
 
 def job_cases(total: int) -> list[JobCase]:
-    """The whole processes, for a file of so many prompts; the long one runs in the first rounds alone."""
-    cases = [JobCase("one prompt, one token", 1, 1), JobCase("20 prompts, 20 tokens each", min(20, total), 20)]
+    """The whole processes, for a file of so many prompts; the long one in two rounds, by engines that can win it."""
+    short = JobCase("20 prompts, 20 tokens each", min(20, total), 20)
+    cases = [JobCase("one prompt, one token", 1, 1), short]
     if total > 20:
-        cases.append(JobCase(f"{total} prompts, 20 tokens each", total, 20, rounds=2))
+        cases.append(JobCase(f"{total} prompts, 20 tokens each", total, 20, rounds=2, after=short.name))
     return cases
 
 

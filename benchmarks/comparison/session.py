@@ -17,6 +17,11 @@ from comparison.running import ServingWorker, WorkerFailed, run_job
 TRIAL_PROMPTS = 192
 """Prompts of a long job that its settings are tried with."""
 
+COLD, WARM = "cold", "warm"
+
+KEEPS_UP = 1.5
+"""Engines that take up to so many times as long as the fastest peer with few prompts are run with many."""
+
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
@@ -102,54 +107,70 @@ def run_rates(
     return figures
 
 
+def keep_up(engines: Sequence[Engine], case: JobCase, seconds: Sequence[Figure]) -> list[Engine]:
+    """The engines that run a job: those that kept up with the fastest peer in the shorter one, in its first round."""
+    taken: dict[str, float] = {}
+    for figure in seconds:
+        if figure.case == case.after and figure.round == 0:
+            taken[figure.engine] = figure.value
+    peers = {engine.name for engine in engines if engine.family != OURS}
+    limit = KEEPS_UP * min((value for name, value in taken.items() if name in peers), default=float("inf"))
+    # Ours are in there with how they were run.
+    fast = {name for name, value in taken.items() if value <= limit}
+    return [engine for engine in engines if engine.name in fast or f"{engine.name} {WARM}" in fast]
+
+
 def run_jobs(
     engines: Sequence[Engine],
     cases: Sequence[JobCase],
     prompts: str,
     rounds: int,
     threads: int,
-    after_round: Callable[[list[Figure], list[Figure]], None],
+    after_case: Callable[[list[Figure], list[Figure]], None],
 ) -> tuple[list[Figure], list[Figure]]:
-    """Seconds and peak bytes of whole processes; of ours with packed weights cached (warm) and without (cold)."""
+    """Seconds and peak bytes of whole processes; of ours with packed weights cached (warm) and without (cold).
+
+    ``after_case`` gets all there is after each case of each round.
+    """
     seconds: list[Figure] = []
     memory: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="bossa-caches-") as caches:
-        runs = [(engine, kind) for engine in engines for kind in (("cold", "warm") if engine.family == OURS else ("",))]
-        chosen: dict[tuple[Engine, JobCase], Settings] = {}
 
         def once(engine: Engine, kind: str, case: JobCase, count: int, settings: Settings) -> Any:
             cache = Path(caches) / (kind or "none")
-            if kind == "cold":
+            if kind == COLD:
                 shutil.rmtree(cache, ignore_errors=True)
             variables = {"BOSSA_CACHE": str(cache)}
             return run_job(engine.command(threads), prompts, count, case.new, settings, variables)
 
-        for engine in engines:
-            for case in cases:
-                count = min(case.prompts, TRIAL_PROMPTS)
-                candidates = engine.job_settings(case)
-                if not candidates:
-                    continue
-                try:
-                    if engine.family == OURS:  # also packs the weights, for the warm runs
-                        once(engine, "warm", case, 1, candidates[0])
-                    chosen[engine, case] = choose(
-                        candidates,
-                        lambda settings, engine=engine, case=case, count=count: (
-                            once(engine, "warm", case, count, settings).seconds
-                        ),
-                        higher=False,
-                    )
-                except WorkerFailed as error:
-                    say(f"{engine.name}, {case.name}: left out: {error}")
+        def settings_of(engine: Engine, case: JobCase) -> Settings | None:
+            """The fastest settings; none where the job makes no sense for the engine, or fails, which is said."""
+            candidates = engine.job_settings(case)
+            if not candidates:
+                return None
+            count = min(case.prompts, TRIAL_PROMPTS)
+            try:
+                if engine.family == OURS:  # also packs the weights, for the warm runs
+                    once(engine, WARM, case, 1, candidates[0])
+                return choose(
+                    candidates, lambda settings: once(engine, WARM, case, count, settings).seconds, higher=False
+                )
+            except WorkerFailed as error:
+                say(f"{engine.name}, {case.name}: left out: {error}")
+                return None
+
+        chosen: dict[JobCase, dict[Engine, Settings]] = {}
         for number in range(rounds):
             for case in cases:
                 if number >= (case.rounds or rounds):
                     continue
-                for engine in in_turn(engines, number):
-                    settings = chosen.get((engine, case))
-                    for kind in [kind for other, kind in runs if other is engine and settings is not None]:
-                        assert settings is not None
+                if case not in chosen:
+                    running = engines if case.after is None else keep_up(engines, case, seconds)
+                    tried = {engine: settings_of(engine, case) for engine in running}
+                    chosen[case] = {engine: settings for engine, settings in tried.items() if settings is not None}
+                for engine in in_turn(list(chosen[case]), number):
+                    settings = chosen[case][engine]
+                    for kind in (COLD, WARM) if engine.family == OURS else ("",):
                         try:
                             run = once(engine, kind, case, case.prompts, settings)
                         except WorkerFailed as error:
@@ -159,6 +180,6 @@ def run_jobs(
                         common = (case.name, name, engine.family, engine.bits, number)
                         seconds.append(Figure(*common, run.seconds, settings))
                         memory.append(Figure(*common, float(run.peak_bytes), settings))
-            after_round(seconds, memory)
+                after_case(seconds, memory)
             say(f"whole processes: round {number + 1} of {rounds} done")
     return seconds, memory

@@ -13,6 +13,7 @@ import setup_peers
 from comparison import session
 from comparison.cases import JobCase, RateCase, counts, job_cases, rate_cases
 from comparison.engines import Engine, find_engines
+from comparison.results import Figure
 from comparison.running import ServingWorker, WorkerFailed, run_job
 
 WORKER = """
@@ -111,6 +112,19 @@ def test_settings_that_do_not_run_are_passed_over():
     assert session.choose([{"x": 1}, {"x": 5}, {"x": 3}], measure, higher=False) == {"x": 3}
     with pytest.raises(WorkerFailed, match="does not run"):
         session.choose([{"x": 1}, {"x": 1}], measure, higher=True)
+
+
+def test_many_prompts_are_run_by_engines_that_kept_up_with_few():
+    few, many = job_cases(957)[1:]
+    seconds = {"Bossa fp32 cold": 9, "Bossa fp32 warm": 5, "Bossa int8 cold": 9, "Bossa int8 warm": 3}
+    seconds |= {"llama.cpp f32": 3.1, "llama.cpp q8_0": 2, "OpenVINO int8": 3}
+    figures = [Figure(few.name, name, name.split()[0], 8, 0, value, {}) for name, value in seconds.items()]
+    figures.append(Figure("one prompt, one token", "llama.cpp f32", "llama.cpp", 32, 0, 0.1, {}))
+    names = [name.removesuffix(" cold") for name in seconds if not name.endswith(" warm")]
+    engines = [Engine(*name.split(), 8, "", "", Path(), Path()) for name in names]
+    assert [engine.name for engine in session.keep_up(engines, many, figures)] == [
+        "Bossa int8", "llama.cpp q8_0", "OpenVINO int8",
+    ]  # fmt: skip
 
 
 def test_what_is_not_installed_is_left_out_and_said(tmp_path):
