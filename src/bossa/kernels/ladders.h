@@ -390,7 +390,7 @@ struct Ladders {
     }
   }
 
-  // The same of two digits of two tiles of rows, one panel, and 64 steps.
+  // The same of two pairs of tiles of rows, one panel, and 64 steps.
   static inline __attribute__((always_inline)) void multiply_two(const char* rows, const char* more,
                                                                  const uint8_t* weights) {
     _tile_loadd(6, weights, 64);
@@ -428,7 +428,7 @@ struct Ladders {
                        size_t out_stride) {
     if (rows <= kAmxRows) return few_sums<NP, kDigits == 2>(rows, x, K, panels, out, out_stride);
     if (rows <= kTogether) return few_sums<NP, true>(rows, x, K, panels, out, out_stride);
-    if (rows <= 2 * kAmxRows) {
+    if (rows <= 2 * kTogether) {
       for (int p = 0; p < NP; p++) two_sums(rows, x, row_bytes, K, panels[p], out + p * kLanes, out_stride);
       return;
     }
@@ -485,12 +485,12 @@ struct Ladders {
     }
   }
 
-  // The same for two tiles of rows, of two digits, and one panel.
+  // The same for rows that lie together and more of them, and one panel.
   static void two_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out,
                        size_t out_stride) {
     alignas(64) uint8_t bytes[2][kFewChunk * kLanes];
     alignas(64) int32_t sums[4 * detail::kAmxSums];
-    const char* more = x + kAmxRows * row_bytes;
+    const char* more = x + kTogether * row_bytes;
     detail::clear_tiles<2>();
     for (int k = 0; k < K; k += kFewChunk) {
       uint8_t* weights = bytes[k / kFewChunk % 2];
@@ -501,8 +501,8 @@ struct Ladders {
     }
     detail::store_tiles<2>(sums);
     const f16 scale = load((const float*)panel);
-    finish(sums, of_tiles(x, K), kAmxRows, scale, out, out_stride);
-    finish(sums + 2 * detail::kAmxSums, of_tiles(more, K), rows - kAmxRows, scale, out + kAmxRows * out_stride, out_stride);
+    finish(sums, of_tiles(x, K), kTogether, scale, out, out_stride);
+    finish(sums + 2 * detail::kAmxSums, of_tiles(more, K), rows - kTogether, scale, out + kTogether * out_stride, out_stride);
   }
 #endif
 };
