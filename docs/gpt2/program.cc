@@ -12,6 +12,7 @@
 #include "pack.h"
 #include "rows.h"
 #include "team.h"
+#include "walk.h"
 
 namespace {
 
@@ -23,8 +24,8 @@ using Kv = float;  // keys and values as they are stored
 constexpr size_t kPageBytes = 2359296;  // of 32 positions, all layers
 constexpr size_t kArenaFloats = 4608;  // activations of one row
 
-struct Program {
-  Team team;
+// What a section needs, for all rows of a step or for some that lie side by side.
+struct Part {
   int max_rows;
   const void** slots;      // packed weights, in the order of the manifest
   const float* constants;  // position tables
@@ -34,6 +35,11 @@ struct Program {
   int* sequence_of;        // [max_rows]
   Best* bests;             // [workers][max_rows]
   const bossa_step* step;
+  int first;               // the row of the arena that is the first one of the step
+};
+
+struct Program : Part {
+  Team team;
   Decoding* decoding;      // steps that follow each other, each from the bests of the one before
   bool decodes;            // whether another one follows, from these bests
 
@@ -51,12 +57,12 @@ struct Program {
 };
 
 // Row `t` of the arena value at `offset` with `stride` floats a row.
-inline float* row(Program& p, size_t offset, size_t stride, int t) {
-  return p.arena + offset * (size_t)p.max_rows + stride * (size_t)t;
+inline float* row(Part& p, size_t offset, size_t stride, int t) {
+  return p.arena + offset * (size_t)p.max_rows + stride * (size_t)(p.first + t);
 }
 
 template <class T>
-inline const T* slot(Program& p, int index) {
+inline const T* slot(Part& p, int index) {
   return (const T*)p.slots[index];
 }
 
@@ -65,7 +71,7 @@ inline float* floats(size_t count) {
   return posix_memalign(&memory, 64, sizeof(float) * count) == 0 ? (float*)memory : nullptr;
 }
 
-inline const int32_t* block_table(Program& p, int t) {
+inline const int32_t* block_table(Part& p, int t) {
   return p.step->block_tables + (size_t)p.sequence_of[t] * (size_t)p.step->max_blocks;
 }
 
@@ -82,10 +88,32 @@ inline Share share_of(const Worker& w, int rows) {
   return {(int)((int64_t)rows * w.id / w.count), (int)((int64_t)rows * (w.id + 1) / w.count)};
 }
 
+// Sections that need nothing of other rows: run with all of them, or block by block.
+template <class Sections>
+inline void run_stretch(Program& p, Worker& w, Sections&& sections) {
+  const int rows = p.step->rows;
+  if (!walks(rows, w.count)) {
+    sections(p, w);
+    return;
+  }
+  walk(w, rows, [&](Worker& alone, int worker, int first, int last) {
+    bossa_step step = *p.step;
+    step.rows = last - first;
+    step.tokens += first;
+    step.positions += first;
+    Part block = p;
+    block.step = &step;
+    block.sequence_of += first;
+    block.first = first;
+    sections(block, alone);
+  });
+  w.barrier();
+}
+
 // %v1[768] = embed $"lm_head.weight" tokens
 // %v2[768] = embed $"transformer.wpe.weight" !t0
 // %v3[768] = map add(%v1[768], %v2[768])
-void rows_0(Program& p, Worker& w) {
+void rows_0(Part& p, Worker& w) {
   const float* w_lm_head_weight = slot<float>(p, 0);
   const float* w_transformer_wpe_weight = slot<float>(p, 1);
   const Share share = share_of(w, p.step->rows);
@@ -131,7 +159,7 @@ constexpr int kLoop1[12][12] = {
 // %v4[] = reduce mean 1 [768] %v24_in[768]
 // %v5[] = reduce mean 1 [768] mul(sub(%v24_in[768], %v4[768|0]), sub(%v24_in[768], %v4[768|0]))
 // %v6[768] = map add(mul(mul(sub(%v24_in[768], %v4[768|0]), rsqrt(add(%v5[768|0], 1e-05))), $"transformer.h.*.ln_1.weight"[768]), $"transformer.h.*.ln_1.bias"[768])
-void rows_2(Program& p, Worker& w, const int* slots, int i) {
+void rows_2(Part& p, Worker& w, const int* slots, int i) {
   (void)i;
   const float* w_transformer_h___ln_1_weight = slot<float>(p, slots[0]);
   const float* w_transformer_h___ln_1_bias = slot<float>(p, slots[1]);
@@ -166,7 +194,7 @@ void rows_2(Program& p, Worker& w, const int* slots, int i) {
 }
 
 // %v7[2304] = linear %v6[768] $"transformer.h.*.attn.c_attn.weight" bias $"transformer.h.*.attn.c_attn.bias"
-void linear_3(Program& p, Worker& w, const int* slots, int i) {
+void linear_3(Part& p, Worker& w, const int* slots, int i) {
   (void)i;
   const float* w_transformer_h___attn_c_attn_bias = slot<float>(p, slots[3]);
   const float* x = row(p, 768, 768, 0);
@@ -180,7 +208,7 @@ void linear_3(Program& p, Worker& w, const int* slots, int i) {
 }
 
 // store %v7, %v7 in the KV pages
-void rows_4(Program& p, Worker& w, const int* slots, int i) {
+void rows_4(Part& p, Worker& w, const int* slots, int i) {
   (void)slots;
   KvWriter<Kv, 768> kv_0{AttentionShape{12, 12, 64, 64, 0.125f, 0, 0.0f, nullptr, 0, nullptr, kPageBytes, 0 + (size_t)i * 196608}, p.kv};
   const Share share = share_of(w, p.step->rows);
@@ -191,8 +219,17 @@ void rows_4(Program& p, Worker& w, const int* slots, int i) {
   }
 }
 
+void from_rows_2(Part& p, Worker& w, const int* slots, int i) {
+  rows_2(p, w, slots, i);
+  w.barrier();
+  linear_3(p, w, slots, i);
+  w.barrier();
+  rows_4(p, w, slots, i);
+  w.barrier();
+}
+
 // %v8[12,64] = attention %v7[12,64] %v7[12,64]+768 %v7[12,64]+1536 layer 0 scale 0.125 window 0 softcap 0.0
-void attention_5(Program& p, Worker& w, const int* slots, int i) {
+void attention_5(Part& p, Worker& w, const int* slots, int i) {
   (void)slots;
   attention<Kv>(w, AttentionShape{12, 12, 64, 64, 0.125f, 0, 0.0f, nullptr, 0, nullptr, kPageBytes, 0 + (size_t)i * 196608}, p.kv, batch_of(*p.step),
             row(p, 1536, 2304, 0), 2304, 64,
@@ -200,7 +237,7 @@ void attention_5(Program& p, Worker& w, const int* slots, int i) {
 }
 
 // %v10[768] = linear %v8[768] $"transformer.h.*.attn.c_proj.weight" bias $"transformer.h.*.attn.c_proj.bias" then add(#0[768], %v24_in[768])
-void linear_6(Program& p, Worker& w, const int* slots, int i) {
+void linear_6(Part& p, Worker& w, const int* slots, int i) {
   (void)i;
   const float* w_transformer_h___attn_c_proj_bias = slot<float>(p, slots[5]);
   const float* x = row(p, 768, 768, 0);
@@ -217,7 +254,7 @@ void linear_6(Program& p, Worker& w, const int* slots, int i) {
 // %v11[] = reduce mean 1 [768] %v10[768]
 // %v12[] = reduce mean 1 [768] mul(sub(%v10[768], %v11[768|0]), sub(%v10[768], %v11[768|0]))
 // %v13[768] = map add(mul(mul(sub(%v10[768], %v11[768|0]), rsqrt(add(%v12[768|0], 1e-05))), $"transformer.h.*.ln_2.weight"[768]), $"transformer.h.*.ln_2.bias"[768])
-void rows_7(Program& p, Worker& w, const int* slots, int i) {
+void rows_7(Part& p, Worker& w, const int* slots, int i) {
   (void)i;
   const float* w_transformer_h___ln_2_weight = slot<float>(p, slots[6]);
   const float* w_transformer_h___ln_2_bias = slot<float>(p, slots[7]);
@@ -252,7 +289,7 @@ void rows_7(Program& p, Worker& w, const int* slots, int i) {
 }
 
 // %v22[3072] = linear %v13[768] $"transformer.h.*.mlp.c_fc.weight" bias $"transformer.h.*.mlp.c_fc.bias" then gelu_tanh(#0[3072])
-void linear_8(Program& p, Worker& w, const int* slots, int i) {
+void linear_8(Part& p, Worker& w, const int* slots, int i) {
   (void)i;
   const float* w_transformer_h___mlp_c_fc_bias = slot<float>(p, slots[9]);
   const float* x = row(p, 768, 768, 0);
@@ -266,7 +303,7 @@ void linear_8(Program& p, Worker& w, const int* slots, int i) {
 }
 
 // %v24[768] = linear %v22[3072] $"transformer.h.*.mlp.c_proj.weight" bias $"transformer.h.*.mlp.c_proj.bias" then add(%v10[768], #0[768])
-void linear_9(Program& p, Worker& w, const int* slots, int i) {
+void linear_9(Part& p, Worker& w, const int* slots, int i) {
   (void)i;
   const float* w_transformer_h___mlp_c_proj_bias = slot<float>(p, slots[11]);
   const float* x = row(p, 1536, 3072, 0);
@@ -280,11 +317,22 @@ void linear_9(Program& p, Worker& w, const int* slots, int i) {
   });
 }
 
+void from_linear_6(Part& p, Worker& w, const int* slots, int i) {
+  linear_6(p, w, slots, i);
+  w.barrier();
+  rows_7(p, w, slots, i);
+  w.barrier();
+  linear_8(p, w, slots, i);
+  w.barrier();
+  linear_9(p, w, slots, i);
+  w.barrier();
+}
+
 // %v255_selected[768] = select %v255[768]
 // %v256[] = reduce mean 1 [768] %v255_selected[768]
 // %v257[] = reduce mean 1 [768] mul(sub(%v255_selected[768], %v256[768|0]), sub(%v255_selected[768], %v256[768|0]))
 // %v258[768] = map add(mul(mul(sub(%v255_selected[768], %v256[768|0]), rsqrt(add(%v257[768|0], 1e-05))), $"transformer.ln_f.weight"[768]), $"transformer.ln_f.bias"[768])
-void rows_10(Program& p, Worker& w) {
+void rows_10(Part& p, Worker& w) {
   const float* w_transformer_ln_f_weight = slot<float>(p, 146);
   const float* w_transformer_ln_f_bias = slot<float>(p, 147);
   const Share share = share_of(w, p.step->logit_count);
@@ -319,7 +367,7 @@ void rows_10(Program& p, Worker& w) {
 }
 
 // %v260[50257] = linear %v258[768] $"lm_head.weight"
-void linear_11(Program& p, Worker& w) {
+void linear_11(Part& p, Worker& w) {
   Best* bests = p.step->best ? p.bests + (size_t)w.id * (size_t)p.max_rows : nullptr;
   for (int t = 0; bests && t < p.step->logit_count; t++) bests[t].clear();
   const float* x = row(p, 768, 768, 0);
@@ -336,28 +384,16 @@ void linear_11(Program& p, Worker& w) {
 
 constexpr int kSlots = 148;
 
-// One step, on every worker. A barrier follows each section.
+// One step, on every worker. A barrier follows each section, or each stretch of them.
 void run(Worker& w, void* arg) {
   Program& p = *(Program*)arg;
   rows_0(p, w);
   w.barrier();
   for (int i = 0; i < 12; i++) {
-    rows_2(p, w, kLoop1[i], i);
-    w.barrier();
-    linear_3(p, w, kLoop1[i], i);
-    w.barrier();
-    rows_4(p, w, kLoop1[i], i);
-    w.barrier();
+    run_stretch(p, w, [&](Part& part, Worker& worker) { from_rows_2(part, worker, kLoop1[i], i); });
     attention_5(p, w, kLoop1[i], i);
     w.barrier();
-    linear_6(p, w, kLoop1[i], i);
-    w.barrier();
-    rows_7(p, w, kLoop1[i], i);
-    w.barrier();
-    linear_8(p, w, kLoop1[i], i);
-    w.barrier();
-    linear_9(p, w, kLoop1[i], i);
-    w.barrier();
+    run_stretch(p, w, [&](Part& part, Worker& worker) { from_linear_6(part, worker, kLoop1[i], i); });
   }
   if (p.step->logit_count == 0) return;
   rows_10(p, w);
@@ -428,6 +464,7 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
   if (posix_memalign(&memory, 64, sizeof(Program)) != 0) return nullptr;
   Program* p = new (memory) Program(threads);
   p->max_rows = max_rows;
+  p->first = 0;
   p->constants = constants;
   p->kv = kv;
   p->slots = (const void**)malloc(sizeof(void*) * (kSlots + 1));

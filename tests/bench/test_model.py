@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bossa.bench.model import Cost, Span, StepModel
+from bossa.codegen.plan import FEWEST_WALKED_ROWS
+from bossa.codegen.toolchain import KERNELS
 from bossa.program.ir import Attention, Carried, Embed, Linear, Loop, Map, Program, Select, Value, View, whole
 from bossa.weights.slot import Slot, Source
 
@@ -101,6 +103,17 @@ def test_barriers_are_one_a_section_and_fewer_where_nobody_wants_logits():
     assert made.cost([Span(0, 1)]).barriers - made.cost([Span(0, 1, 0)]).barriers == 2
     with_copies = made.cost([Span(0, 1, 0)]).barriers
     assert 1 + LAYERS * 4 <= with_copies <= 2 + LAYERS * 5
+
+
+def test_rows_that_walk_meet_fewer_barriers_and_the_kernels_agree_which_those_are():
+    header = (KERNELS / "walk.h").read_text()
+    assert f"constexpr int kFewestWalkedRows = {FEWEST_WALKED_ROWS};" in header
+    few, many = (model().cost([Span(0, rows)]).barriers for rows in (FEWEST_WALKED_ROWS - 1, FEWEST_WALKED_ROWS))
+    # Of a layer's norm, linear and store the last one alone.
+    assert few - many >= LAYERS
+    on_two = StepModel.of_program(program(), POSITION * PAGE, PAGE, 2)
+    assert on_two.cost([Span(0, FEWEST_WALKED_ROWS)]).barriers == few
+    assert on_two.cost([Span(0, 2 * FEWEST_WALKED_ROWS)]).barriers == many
 
 
 def test_times_are_of_all_bytes_and_of_each_arithmetic_at_its_own_rate():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bossa.codegen.plan import FEWEST_WALKED_ROWS
 from bossa.codegen.toolchain import host_target
 from bossa.passes import Precision, optimize
 from bossa.passes.rewrite import drop_dead
@@ -67,6 +68,24 @@ def test_chunks_threads_and_company_do_not_change_a_bit(natives: list[Native]) -
         np.testing.assert_array_equal(together, chunked, err_msg=f"program {seed}")
 
 
+def _many_rows(program: Program) -> list[list[int]]:
+    """So many that blocks of them walk through sections, with up to three threads."""
+    rng = np.random.default_rng(len(program.body))
+    sequences = [rng.integers(0, program.vocab_size, length).tolist() for length in (40, 3, 39, 40, 37, 1, 40, 38, 40)]
+    assert sum(map(len, sequences)) >= 4 * FEWEST_WALKED_ROWS
+    return sequences
+
+
+def test_blocks_of_rows_that_walk_have_the_bits_of_each_sequence_alone(natives: list[Native]) -> None:
+    for seed, original, native in zip(SEEDS, _originals(), natives, strict=True):
+        weights = joined(original, native.plan.program, random_weights(original, seed))
+        sequences = _many_rows(native.plan.program)
+        alone = np.concatenate([native.run(weights, [sequence], threads=1) for sequence in sequences])
+        for threads in (1, 2, 3):
+            together = native.run(weights, sequences, threads=threads)
+            np.testing.assert_array_equal(together, alone, err_msg=f"program {seed}, {threads} threads")
+
+
 QUANTIZED = {
     **{"int8": (2e-3, range(0, 24, 2)), "int4": (5e-2, range(1, 24, 2))},
     **{"int4-a16": (2e-3, range(2, 24, 3)), "int4-a8": (5e-2, range(3, 24, 4))},
@@ -99,6 +118,11 @@ def test_quantized_programs_match_the_interpreter_and_are_the_same_to_the_bit_ho
         assert error < tolerance, f"program {seed}: {error:.1e}"
         chunked = native.run(weights, sequences, threads=3, chunks=[(0, 3, 10), (1, 0, 22), (0, 4, 1), (0, 0, 2)])
         np.testing.assert_array_equal(together, chunked, err_msg=f"program {seed}")
+        many = _many_rows(program)
+        alone = np.concatenate([native.run(weights, [sequence], threads=1) for sequence in many])
+        for threads in (1, 2, 3):
+            walked = native.run(weights, many, threads=threads)
+            np.testing.assert_array_equal(walked, alone, err_msg=f"program {seed}, {threads} threads")
         if at < len(portable):
             np.testing.assert_array_equal(together, portable[at].run(weights, sequences), err_msg=f"program {seed}")
 

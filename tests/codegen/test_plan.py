@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bossa.codegen.cut import Repeat, makes, ops_of, reads, stretches
 from bossa.codegen.plan import make_plan, pack_constants
 from bossa.codegen.source import generate
 from bossa.passes import optimize
@@ -54,6 +56,23 @@ def test_a_page_holds_the_keys_and_values_of_every_layer() -> None:
     page = 4 * 32 * (20 + 32)  # values are padded to panels of 16
     assert plan.kv_offsets == tuple(i * page for i in range(5))
     assert plan.page_bytes == 5 * page
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_values_of_a_stretch_share_memory_only_row_by_row(seed: int) -> None:
+    """Its workers are in different sections at the same time."""
+    plan = make_plan(optimize(random_program(random.Random(seed))))
+    bodies = [plan.sections, *(section.sections for section in plan.sections if isinstance(section, Repeat))]
+    for stretch in (
+        stretch for sections in bodies for stretch in stretches(sections, plan.program.output) if len(stretch) > 1
+    ):
+        ops = [op for section in stretch if not isinstance(section, Repeat) for op in ops_of(section)]
+        names = {name for op in ops for name in reads(op)}
+        names |= {name for section in stretch if not isinstance(section, Repeat) for name in makes(section)}
+        places = {plan.places[name] for name in names if name in plan.places}
+        ends = sorted((place.offset, place.offset + place.stride) for place in places)
+        assert all(end <= start for (_, end), (start, _) in pairwise(ends))
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from bossa.codegen.cut import Matmul, Repeat, Rows, Section
-from bossa.codegen.plan import Plan, make_plan
+from bossa.codegen.cut import Matmul, Repeat, Rows, Section, stretches
+from bossa.codegen.plan import FEWEST_WALKED_ROWS, Plan, make_plan
 from bossa.precision import ARITHMETIC
 from bossa.program.ir import Attention, Embed, Linear, Loop, Op, Program, Select, weights_of
 from bossa.weights.slot import Slot
@@ -93,22 +93,46 @@ class _Heads:
         return min(position + 1, self.window or position + 1)
 
 
+@dataclass(frozen=True)
+class Barriers:
+    """How many a step has.
+
+    Attributes:
+        before: up to where rows are selected: all of a step whose logits nobody wants.
+        walked: the same where blocks of rows walk through stretches of sections.
+        after: from there on.
+    """
+
+    before: int = 0
+    walked: int = 0
+    after: int = 0
+
+
 class StepModel:
     """The cost of any step of one program.
 
     Args:
         program: the row program.
         page_bytes, page_size: of a KV page, all layers together, as the manifest has them.
-        barriers: of a step, and of one whose logits nobody wants.
+        barriers: of a step.
+        threads: that share a step, on which it depends whether rows walk.
     """
 
-    def __init__(self, program: Program, page_bytes: int, page_size: int, barriers: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self,
+        program: Program,
+        page_bytes: int,
+        page_size: int,
+        barriers: Barriers = Barriers(),
+        threads: int = 1,
+    ) -> None:
         self.matrices: list[_Matrix] = []
         self.attentions: list[_Heads] = []
         self.row_bytes = 0
         self.flat_bytes = 0
         self.selected_flat_bytes = 0
         self.barriers = barriers
+        self.threads = threads
         selected, shapes = False, []
         for op, slots in _unrolled(program.body, program.slots):
             if isinstance(op, Select):
@@ -136,12 +160,12 @@ class StepModel:
             self.attentions.append(_Heads(share, operations, op.window))
 
     @classmethod
-    def of_plan(cls, plan: Plan, page_bytes: int, page_size: int) -> StepModel:
-        return cls(plan.program, page_bytes, page_size, count_barriers(plan))
+    def of_plan(cls, plan: Plan, page_bytes: int, page_size: int, threads: int = 1) -> StepModel:
+        return cls(plan.program, page_bytes, page_size, count_barriers(plan), threads)
 
     @classmethod
-    def of_program(cls, program: Program, page_bytes: int, page_size: int) -> StepModel:
-        return cls.of_plan(make_plan(program), page_bytes, page_size)
+    def of_program(cls, program: Program, page_bytes: int, page_size: int, threads: int = 1) -> StepModel:
+        return cls.of_plan(make_plan(program), page_bytes, page_size, threads)
 
     @property
     def kv_bytes_per_position(self) -> float:
@@ -166,7 +190,9 @@ class StepModel:
                 kv += heads.nbytes * (last + 1 - first)
                 seen = sum(heads.sees(position) for position in range(span.start, last + 1))
                 operations["fp32"] = operations.get("fp32", 0) + heads.operations * seen
-        return Cost(weights, round(kv), operations, self.barriers[0] if logits else self.barriers[1])
+        walk = rows >= FEWEST_WALKED_ROWS * self.threads
+        barriers = self.barriers.walked if walk else self.barriers.before
+        return Cost(weights, round(kv), operations, barriers + (self.barriers.after if logits else 0))
 
     def prefill(self, length: int, max_rows: int) -> Cost:
         """The cost of a prompt in steps of ``max_rows`` rows at most, with the logits of its last token."""
@@ -196,30 +222,29 @@ def _unrolled(ops: Iterable[Op], slots: Mapping[str, Slot]) -> Iterator[tuple[Op
             yield from _unrolled(op.body, {**slots, **held})
 
 
-def count_barriers(plan: Plan) -> tuple[int, int]:
-    """Barriers of a step: with logits, and without any."""
-    before = after = 0
-    selected = False
-    for section in plan.sections:
-        selected = selected or _is_selected(section)
-        met = _barriers(plan, section)
-        if selected:
-            after += met
+def count_barriers(plan: Plan) -> Barriers:
+    """Barriers of a step of this plan's program."""
+    before = walked = after = 0
+    for stretch in stretches(plan.sections, plan.program.output):
+        if any(_is_selected(section) for section in stretch):
+            after += 1
         else:
-            before += met
-    return before + after, before
+            before += sum(_barriers(plan, section, walk=False) for section in stretch)
+            walked += max(_barriers(plan, section, walk=True) for section in stretch)
+    return Barriers(before, walked, after)
 
 
 def _is_selected(section: Section) -> bool:
     return isinstance(section, (Rows, Matmul)) and section.selected
 
 
-def _barriers(plan: Plan, section: Section) -> int:
-    """One after each section; in a loop, one more for each carried value that has to be copied into place."""
+def _barriers(plan: Plan, section: Section, *, walk: bool) -> int:
+    """One after each section or stretch; in a loop, one more for each carried value that is copied into place."""
     if not isinstance(section, Repeat):
         return 1
     places = plan.places
     carried = section.loop.carried
     first = sum(places[item.init] != places[item.inner.name] for item in carried)
     again = sum(places[item.step] != places[item.inner.name] for item in carried)
-    return first + section.loop.count * (again + sum(_barriers(plan, inner) for inner in section.sections))
+    inner = len(list(stretches(section.sections, plan.program.output))) if walk else len(section.sections)
+    return first + section.loop.count * (again + inner)

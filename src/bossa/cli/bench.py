@@ -83,7 +83,7 @@ def command(
     manifest = opened.manifest
     lengths = _fitting(prompt_lengths, manifest.max_seq_length)
     steps = _steps(context, manifest.max_seq_length)
-    model_of_steps = StepModel.of_program(read_program(opened), manifest.page_bytes, manifest.page_size)
+    model_of_steps = StepModel.of_program(read_program(opened), manifest.page_bytes, manifest.page_size, threads)
     checkpoint, words = _weights(opened, model_name_or_path, checkpoint_name)
     measured, why = _limits(threads, seconds / 2) if limits else (None, "")
     with Packing() as packing:

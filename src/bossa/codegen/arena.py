@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bossa.codegen.cut import Repeat, Section, Store, ops_of, reads
+from bossa.codegen.cut import Repeat, Section, Store, ops_of, reads, stretches
 from bossa.program.ir import Apply, Carried, Cat, Expr, Linear, Loop, Map, Op, Program, Value, outputs, views
 
 UNIT = 16
@@ -41,23 +41,24 @@ def place_values(program: Program, sections: tuple[Section, ...]) -> tuple[dict[
     """Place every value that outlives its section.
 
     Values whose lifetimes do not meet share memory: each takes the lowest gap that is free while it lives (first fit,
-    in order of birth). A result takes the place of an operand that ends with it and is read element by element.
+    in order of birth). A result takes the place of an operand that ends with it and is read element by element. Where
+    workers are in different sections of one stretch, each with rows of its own, values of them share memory only if
+    these rows lie in the same places.
 
     Returns:
         The places by value name, and the arena's floats for one row. Values without a place live inside one section;
         the logits are the caller's.
     """
-    arena = _Arena(program, _Lifetimes(sections))
+    lives = _Lifetimes(sections, program.output)
+    arena = _Arena(program, lives)
     for op in _in_order(sections):
         arena.assign(op)
     buffers = {id(buffer): buffer for buffer in arena.buffers.values()}
     placed: list[_Buffer] = []
     for buffer in sorted(buffers.values(), key=lambda b: (b.first, -b.size)):
         buffer.offset = 0
-        for other in sorted(placed, key=lambda b: b.offset):
-            meets = other.first <= buffer.last and buffer.first <= other.last
-            if meets and other.offset < buffer.offset + buffer.size and buffer.offset < other.offset + other.size:
-                buffer.offset = other.offset + other.size
+        while other := next((other for other in placed if lives.clash(buffer, other)), None):
+            buffer.offset = other.offset + other.size
         placed.append(buffer)
     total = max((buffer.offset + buffer.size for buffer in placed), default=0)
     return {name: Place(buffer.offset, buffer.size) for name, buffer in arena.buffers.items()}, total
@@ -78,25 +79,44 @@ class _Lifetimes:
     A value from before a loop that is read in it lives until the loop has ended, and so does what goes round it.
     """
 
-    def __init__(self, sections: tuple[Section, ...]) -> None:
+    def __init__(self, sections: tuple[Section, ...], output: str) -> None:
+        self.output = output
         self.made: dict[str, int] = {}
         self.last: dict[str, int] = {}
         self.readers: Counter[tuple[int, str]] = Counter()
         self.inits: dict[str, int] = {}  # what a loop starts from, and where that begins
+        self.stretch: dict[int, int] = {}  # the first section of each section's stretch
         self._number(sections, 0)
 
+    def clash(self, one: _Buffer, other: _Buffer) -> bool:
+        """Whether placed buffers overlap while both are in use."""
+        if one.offset >= other.offset + other.size or other.offset >= one.offset + one.size:
+            return False
+        if other.first <= one.last and one.first <= other.last:
+            return True
+        if (one.offset, one.size) == (other.offset, other.size):
+            return False
+        return self._begin(other.first) <= self._begin(one.last) and self._begin(one.first) <= self._begin(other.last)
+
+    def _begin(self, section: int) -> int:
+        """The first section of the stretch that a section is in."""
+        return self.stretch.get(section, section)
+
     def _number(self, sections: tuple[Section, ...], at: int) -> int:
-        for section in sections:
-            if isinstance(section, Repeat):
-                at = self._loop(section, at)
-                continue
-            for op in ops_of(section):
-                for name in reads(op):
-                    self.last[name] = at
-                    self.readers[at, name] += 1
-                if not isinstance(op, Store):
-                    self.made.update({value.name: at for value in outputs(op)})
-            at += 1
+        for stretch in stretches(sections, self.output):
+            begin = at
+            for section in stretch:
+                if isinstance(section, Repeat):
+                    at = self._loop(section, at)
+                    continue
+                self.stretch[at] = begin
+                for op in ops_of(section):
+                    for name in reads(op):
+                        self.last[name] = at
+                        self.readers[at, name] += 1
+                    if not isinstance(op, Store):
+                        self.made.update({value.name: at for value in outputs(op)})
+                at += 1
         return at
 
     def _loop(self, section: Repeat, first: int) -> int:

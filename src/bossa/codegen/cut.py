@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from bossa.program.ir import Attention, Embed, Linear, Loop, Map, Op, Reduce, Select, expressions, views
+from bossa.program.ir import Attention, Embed, Linear, Loop, Map, Op, Reduce, Select, expressions, outputs, views
 from bossa.program.text import show
 
 
@@ -59,6 +59,25 @@ def cut(ops: Iterable[Op]) -> tuple[Section, ...]:
     return _Cutter().cut(ops)
 
 
+def stretches(sections: Iterable[Section], output: str) -> Iterator[tuple[Section, ...]]:
+    """The sections of a program or of a loop, those together that one worker may take a block of rows through.
+
+    These follow each other, and each row of theirs needs that row alone. The one that makes the `output`, which is the
+    caller's memory, stays by itself.
+    """
+    run: list[Section] = []
+    for section in sections:
+        if isinstance(section, (Rows, Matmul)) and not section.selected and output not in makes(section):
+            run.append(section)
+            continue
+        if run:
+            yield tuple(run)
+            run = []
+        yield (section,)
+    if run:
+        yield tuple(run)
+
+
 def reads(op: Op | Store) -> set[str]:
     """Values that an op of a section reads; an attention's keys and values are read by the store ahead of it."""
     if isinstance(op, Store):
@@ -66,6 +85,11 @@ def reads(op: Op | Store) -> set[str]:
     if isinstance(op, Attention):
         return {op.q.name}
     return {view.name for expr in expressions(op) for view in views(expr) if view.space == "value"}
+
+
+def makes(section: Rows | Matmul) -> set[str]:
+    """Values that a section makes."""
+    return {value.name for op in ops_of(section) if not isinstance(op, Store) for value in outputs(op)}
 
 
 def ops_of(section: Rows | Matmul | Attend) -> tuple[Op | Store, ...]:

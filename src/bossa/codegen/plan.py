@@ -16,6 +16,9 @@ from bossa.weights.slot import PANEL
 PAGE = 32
 """Positions of one KV page; `kPage` of the kernels."""
 
+FEWEST_WALKED_ROWS = 64
+"""Rows of a step for each worker from which on blocks of them walk; `kFewestWalkedRows` of the kernels."""
+
 KV_BYTES: dict[KvPrecision, int] = {"fp32": 4, "bf16": 2, "int8": 1}
 """Bytes of a stored key or value, by precision."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 
-from bossa.codegen.cut import Attend, Matmul, Repeat, Rows, Section, Store, ops_of
+from bossa.codegen.cut import Attend, Matmul, Repeat, Rows, Section, Store, ops_of, stretches
 from bossa.codegen.linear import write_attention, write_linear
 from bossa.codegen.names import KV_TYPES, TYPES, Names
 from bossa.codegen.plan import PAGE, Plan
@@ -21,13 +22,16 @@ def generate(plan: Plan) -> str:
     functions: list[str] = []
 
     def write(sections: tuple[Section, ...], loop: Loop | None) -> None:
-        for section in sections:
-            if isinstance(section, Repeat):
-                functions.append(_slot_table(section, slot_index))
-                write(section.sections, section.loop)
-            else:
-                selected = not isinstance(section, Attend) and section.selected
-                functions.append(_function(section, Names(plan, loop, selected, slot_index)))
+        for stretch in stretches(sections, program.output):
+            for section in stretch:
+                if isinstance(section, Repeat):
+                    functions.append(_slot_table(section, slot_index))
+                    write(section.sections, section.loop)
+                else:
+                    selected = not isinstance(section, Attend) and section.selected
+                    functions.append(_function(section, Names(plan, loop, selected, slot_index)))
+            if len(stretch) > 1:
+                functions.append(_stretch(stretch, in_loop=loop is not None))
 
     write(plan.sections, None)
     layers = len(plan.kv_offsets)
@@ -46,6 +50,7 @@ def generate(plan: Plan) -> str:
         *(['#include "quantized.h"'] if plan.quantized else []),
         '#include "rows.h"',
         '#include "team.h"',
+        '#include "walk.h"',
         "",
         "namespace {",
         "",
@@ -82,8 +87,8 @@ def _used(text: str, plan: Plan) -> str:
     return "\n".join(line for line in text.split("\n") if not any(word in line for word in unused))
 
 
-_PROGRAM = """struct Program {
-  Team team;
+_PROGRAM = """// What a section needs, for all rows of a step or for some that lie side by side.
+struct Part {
   int max_rows;
   const void** slots;      // packed weights, in the order of the manifest
   const float* constants;  // position tables
@@ -94,6 +99,11 @@ _PROGRAM = """struct Program {
   int* sequence_of;        // [max_rows]
   Best* bests;             // [workers][max_rows]
   const bossa_step* step;
+  int first;               // the row of the arena that is the first one of the step
+};
+
+struct Program : Part {
+  Team team;
   Decoding* decoding;      // steps that follow each other, each from the bests of the one before
   bool decodes;            // whether another one follows, from these bests
 
@@ -111,12 +121,12 @@ _PROGRAM = """struct Program {
 };
 
 // Row `t` of the arena value at `offset` with `stride` floats a row.
-inline float* row(Program& p, size_t offset, size_t stride, int t) {
-  return p.arena + offset * (size_t)p.max_rows + stride * (size_t)t;
+inline float* row(Part& p, size_t offset, size_t stride, int t) {
+  return p.arena + offset * (size_t)p.max_rows + stride * (size_t)(p.first + t);
 }
 
 template <class T>
-inline const T* slot(Program& p, int index) {
+inline const T* slot(Part& p, int index) {
   return (const T*)p.slots[index];
 }
 
@@ -125,7 +135,7 @@ inline float* floats(size_t count) {
   return posix_memalign(&memory, 64, sizeof(float) * count) == 0 ? (float*)memory : nullptr;
 }
 
-inline const int32_t* block_table(Program& p, int t) {
+inline const int32_t* block_table(Part& p, int t) {
   return p.step->block_tables + (size_t)p.sequence_of[t] * (size_t)p.step->max_blocks;
 }
 
@@ -140,6 +150,29 @@ struct Share {
 
 inline Share share_of(const Worker& w, int rows) {
   return {(int)((int64_t)rows * w.id / w.count), (int)((int64_t)rows * (w.id + 1) / w.count)};
+}
+
+// Sections that need nothing of other rows: run with all of them, or block by block.
+template <class Sections>
+inline void run_stretch(Program& p, Worker& w, Sections&& sections) {
+  const int rows = p.step->rows;
+  if (!walks(rows, w.count)) {
+    sections(p, w);
+    return;
+  }
+  walk(w, rows, [&](Worker& alone, int worker, int first, int last) {
+    bossa_step step = *p.step;
+    step.rows = last - first;
+    step.tokens += first;
+    step.positions += first;
+    Part block = p;
+    block.step = &step;
+    block.sequence_of += first;
+    block.quantized += (size_t)worker * kWalkedRoom * kQuantizedBytes;
+    block.first = first;
+    sections(block, alone);
+  });
+  w.barrier();
 }
 """
 
@@ -177,6 +210,7 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
   if (posix_memalign(&memory, 64, sizeof(Program)) != 0) return nullptr;
   Program* p = new (memory) Program(threads);
   p->max_rows = max_rows;
+  p->first = 0;
   p->constants = constants;
   p->kv = kv;
   p->slots = (const void**)malloc(sizeof(void*) * (kSlots + 1));
@@ -251,7 +285,28 @@ def _function(section: Rows | Matmul | Attend, names: Names) -> str:
     extra = "" if names.loop is None else ", const int* slots, int i"
     unused = [name for name in ("slots", "i") if extra and not re.search(rf"\b{name}\b", "\n".join(body))]
     ignored = [f"  (void){name};" for name in unused]
-    return "\n".join([*comments, f"void {section.name}(Program& p, Worker& w{extra}) {{", *ignored, *body, "}\n"])
+    return "\n".join([*comments, f"void {section.name}(Part& p, Worker& w{extra}) {{", *ignored, *body, "}\n"])
+
+
+def _stretch(sections: Sequence[Section], *, in_loop: bool) -> str:
+    """The function that runs the sections of a stretch, with a barrier after each."""
+    more, arguments = (", const int* slots, int i", ", slots, i") if in_loop else ("", "")
+    calls = [line for section in sections for line in (f"  {section.name}(p, w{arguments});", "  w.barrier();")]
+    return "\n".join([f"void {_stretch_name(sections)}(Part& p, Worker& w{more}) {{", *calls, "}\n"])
+
+
+def _stretch_name(sections: Sequence[Section]) -> str:
+    return f"from_{sections[0].name}"
+
+
+def _calls(plan: Plan, sections: Iterable[Section], arguments: str) -> Iterator[str]:
+    """What runs sections in order, with a barrier after each or, where blocks of rows walk through them, the last."""
+    for stretch in stretches(sections, plan.program.output):
+        if len(stretch) == 1:
+            yield from (f"{stretch[0].name}(p, w{arguments});", "w.barrier();")
+        else:
+            call = f"{_stretch_name(stretch)}(part, worker{arguments});"
+            yield f"run_stretch(p, w, [&](Part& part, Worker& worker) {{ {call} }});"
 
 
 def _table_name(section: Repeat) -> str:
@@ -294,24 +349,24 @@ def _run(plan: Plan) -> str:
     lines = [
         f"constexpr int kSlots = {len(plan.program.slots)};",
         "",
-        "// One step, on every worker. A barrier follows each section.",
+        "// One step, on every worker. A barrier follows each section, or each stretch of them.",
         "void run(Worker& w, void* arg) {",
         "  Program& p = *(Program*)arg;",
     ]
     selecting = False
-    for section in plan.sections:
+    for stretch in stretches(plan.sections, plan.program.output):
+        section = stretch[0]
         if isinstance(section, Repeat):
             lines += [f"  {line}" for line in _copies(plan, section.loop, first=True)]
             lines.append(f"  for (int i = 0; i < {section.loop.count}; i++) {{")
-            for inner in section.sections:
-                lines += [f"    {inner.name}(p, w, {_table_name(section)}[i], i);", "    w.barrier();"]
+            lines += [f"    {line}" for line in _calls(plan, section.sections, f", {_table_name(section)}[i], i")]
             lines += [f"    {line}" for line in _copies(plan, section.loop, first=False)]
             lines.append("  }")
             continue
         if not isinstance(section, Attend) and section.selected and not selecting:
             selecting = True
             lines.append("  if (p.step->logit_count == 0) return;")
-        lines += [f"  {section.name}(p, w);", "  w.barrier();"]
+        lines += [f"  {line}" for line in _calls(plan, stretch, "")]
     if plan.finds_best:
         lines += [
             "  if (p.step->best == nullptr) return;",

@@ -5,6 +5,7 @@
 #include "formats.h"
 #include "linear.h"
 #include "team.h"
+#include "walk.h"
 
 namespace bossa {
 
@@ -13,9 +14,17 @@ constexpr int kOwnRows = 8;
 constexpr int kMostTogether = 2 * kAmxRows;  // in tiles
 constexpr int kOwnRoom = kFewestAmxRows < INT32_MAX ? kMostTogether : kOwnRows;
 
+// Rows that a worker has to itself in a walk, and what is read past the last one, of which nothing is used.
+constexpr int kWalkedRoom = kWalkedRows + kMostTogether;
+static_assert(kFewestWalkedRows / 2 > kOwnRows);  // blocks are at least half as large
+
 // Rows of quantized activations that a team needs memory for: those of a step, each worker's own, and what is read past
-// the last row, of which nothing is used.
-constexpr int quantized_rows(int max_rows, int workers) { return max_rows + kMostTogether + kOwnRoom * workers; }
+// the last row; or of a walk.
+constexpr int quantized_rows(int max_rows, int workers) {
+  const int together = max_rows + kMostTogether + kOwnRoom * workers;
+  const int walked = walks(max_rows, workers) ? kWalkedRoom * workers : 0;
+  return together > walked ? together : walked;
+}
 
 namespace detail {
 

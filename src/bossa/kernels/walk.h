@@ -1,0 +1,29 @@
+// Blocks of rows that one worker each takes through several sections, where these need nothing of other rows: what a section
+// leaves is still in that worker's second cache when the next one begins, and nobody waits between them.
+#pragma once
+
+#include "team.h"
+
+namespace bossa {
+
+// Rows of a block, at most. GPT-2 small leaves some 10 KB a row and section.
+constexpr int kWalkedRows = 128;
+
+// With fewer rows for each worker they share the weights instead: in a walk each of them reads and unpacks all of these.
+constexpr int kFewestWalkedRows = 64;
+
+constexpr bool walks(int rows, int workers) { return rows >= kFewestWalkedRows * workers; }
+
+// sections(alone, index, first, last) for all blocks, where `alone` is a team of one and `index` the worker's, 0 .. count - 1.
+// Every worker calls it; a barrier before reading the results is the caller's.
+template <class Sections>
+inline void walk(Worker& worker, int rows, Sections&& sections) {
+  const int most = worker.count * kWalkedRows;
+  const int blocks = worker.count * ((rows + most - 1) / most);
+  Worker alone{0, 1, worker.team};
+  for (int block = worker.next(); block < blocks; block = worker.next()) {
+    sections(alone, worker.id, (int)((int64_t)rows * block / blocks), (int)((int64_t)rows * (block + 1) / blocks));
+  }
+}
+
+}  // namespace bossa
