@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bossa.codegen.plan import FEWEST_WALKED_ROWS
 from bossa.codegen.toolchain import host_target
@@ -76,14 +77,18 @@ def _many_rows(program: Program) -> list[list[int]]:
     return sequences
 
 
+def _check_walks(native: Native, weights: dict[str, NDArray[np.float32]], name: str) -> None:
+    """Rows that walk have the bits that each sequence gets in a step of its own, which is too short for it."""
+    sequences = _many_rows(native.plan.program)
+    alone = native.run(weights, sequences, threads=1, chunks=np.diag([len(s) for s in sequences]).tolist())
+    for threads in (1, 2, 3):
+        walked = native.run(weights, sequences, threads=threads)
+        np.testing.assert_array_equal(walked, alone, err_msg=f"{name}, {threads} threads")
+
+
 def test_blocks_of_rows_that_walk_have_the_bits_of_each_sequence_alone(natives: list[Native]) -> None:
     for seed, original, native in zip(SEEDS, _originals(), natives, strict=True):
-        weights = joined(original, native.plan.program, random_weights(original, seed))
-        sequences = _many_rows(native.plan.program)
-        alone = np.concatenate([native.run(weights, [sequence], threads=1) for sequence in sequences])
-        for threads in (1, 2, 3):
-            together = native.run(weights, sequences, threads=threads)
-            np.testing.assert_array_equal(together, alone, err_msg=f"program {seed}, {threads} threads")
+        _check_walks(native, joined(original, native.plan.program, random_weights(original, seed)), f"program {seed}")
 
 
 QUANTIZED = {
@@ -118,11 +123,7 @@ def test_quantized_programs_match_the_interpreter_and_are_the_same_to_the_bit_ho
         assert error < tolerance, f"program {seed}: {error:.1e}"
         chunked = native.run(weights, sequences, threads=3, chunks=[(0, 3, 10), (1, 0, 22), (0, 4, 1), (0, 0, 2)])
         np.testing.assert_array_equal(together, chunked, err_msg=f"program {seed}")
-        many = _many_rows(program)
-        alone = np.concatenate([native.run(weights, [sequence], threads=1) for sequence in many])
-        for threads in (1, 2, 3):
-            walked = native.run(weights, many, threads=threads)
-            np.testing.assert_array_equal(walked, alone, err_msg=f"program {seed}, {threads} threads")
+        _check_walks(native, weights, f"program {seed}")
         if at < len(portable):
             np.testing.assert_array_equal(together, portable[at].run(weights, sequences), err_msg=f"program {seed}")
 
