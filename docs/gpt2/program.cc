@@ -79,15 +79,6 @@ inline Batch batch_of(const bossa_step& s) {
   return {s.rows, s.sequences, s.max_blocks, s.positions, s.starts, s.block_tables};
 }
 
-// The share of `rows` rows of one worker.
-struct Share {
-  int begin, end;
-};
-
-inline Share share_of(const Worker& w, int rows) {
-  return {(int)((int64_t)rows * w.id / w.count), (int)((int64_t)rows * (w.id + 1) / w.count)};
-}
-
 // Sections that need nothing of other rows: run with all of them, or block by block.
 template <class Sections>
 inline void run_stretch(Program& p, Worker& w, Sections&& sections) {
@@ -96,15 +87,15 @@ inline void run_stretch(Program& p, Worker& w, Sections&& sections) {
     sections(p, w);
     return;
   }
-  walk(w, rows, [&](Worker& alone, int worker, int first, int last) {
+  walk(w, rows, [&](Worker& alone, Share of) {
     bossa_step step = *p.step;
-    step.rows = last - first;
-    step.tokens += first;
-    step.positions += first;
+    step.rows = of.end - of.begin;
+    step.tokens += of.begin;
+    step.positions += of.begin;
     Part block = p;
     block.step = &step;
-    block.sequence_of += first;
-    block.first = first;
+    block.sequence_of += of.begin;
+    block.first = of.begin;
     sections(block, alone);
   });
   w.barrier();

@@ -153,7 +153,8 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
     quantized += (size_t)(max_rows + kMostTogether + worker.id * kOwnRoom) * row_bytes;
     quantize(0, rows);
   } else {
-    quantize((int)((int64_t)rows * worker.id / worker.count), (int)((int64_t)rows * (worker.id + 1) / worker.count));
+    const Share share = share_of(worker, rows);
+    quantize(share.begin, share.end);
     worker.barrier();
   }
   static_assert(Format::kTiledRows > detail::kStreamedRows);

@@ -182,6 +182,18 @@ inline int Worker::next() {
   return count == 1 ? own_ticket++ : team->ticket.fetch_add(1, std::memory_order_relaxed);
 }
 
+// Rows `begin` to `end`, which is not among them.
+struct Share {
+  int begin, end;
+};
+
+// The share `index` of rows in `count` nearly equal ones, one after the other.
+inline Share share_of(int rows, int index, int count) {
+  return {(int)((int64_t)rows * index / count), (int)((int64_t)rows * (index + 1) / count)};
+}
+
+inline Share share_of(const Worker& worker, int rows) { return share_of(rows, worker.id, worker.count); }
+
 // Runs fn on every worker, the caller being worker 0, and returns when all are done. Not reentrant.
 inline void team_run(Team* team, void (*fn)(Worker&, void*), void* arg) {
   team->work = fn;

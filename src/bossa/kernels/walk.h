@@ -14,7 +14,7 @@ constexpr int kFewestWalkedRows = 64;
 
 constexpr bool walks(int rows, int workers) { return rows >= kFewestWalkedRows * workers; }
 
-// sections(alone, index, first, last) for all blocks, where `alone` is a team of one and `index` the worker's, 0 .. count - 1.
+// sections(alone, block) for all blocks, the rows of which `block` says, where `alone` is a team of one.
 // Every worker calls it; a barrier before reading the results is the caller's.
 template <class Sections>
 inline void walk(Worker& worker, int rows, Sections&& sections) {
@@ -22,7 +22,7 @@ inline void walk(Worker& worker, int rows, Sections&& sections) {
   const int blocks = worker.count * ((rows + most - 1) / most);
   Worker alone{0, 1, worker.team};
   for (int block = worker.next(); block < blocks; block = worker.next()) {
-    sections(alone, worker.id, (int)((int64_t)rows * block / blocks), (int)((int64_t)rows * (block + 1) / blocks));
+    sections(alone, share_of(rows, block, blocks));
   }
 }
 
