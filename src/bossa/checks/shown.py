@@ -1,0 +1,32 @@
+"""Text from outside as it may be shown to a person: nothing in it can move the cursor, colour, hide or reorder."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_HARMLESS = "\n\t"
+_ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode categories with no look of their own: controls, marks that reorder text, halves of surrogate pairs, …"""
+
+
+def shown(text: object, *, lines: bool = False) -> str:
+    r"""The text with what a terminal would act on written as ``\x1b`` or ``\u202e``.
+
+    Args:
+        text: anything; what is no string is turned into one.
+        lines: leave line breaks and tabs as they are, for text of several lines.
+    """
+    whole = str(text)
+    if whole.isascii() and whole.isprintable():
+        return whole
+    return "".join(
+        letter if (lines and letter in _HARMLESS) or unicodedata.category(letter) not in _ESCAPED else _escape(letter)
+        for letter in whole
+    )
+
+
+def _escape(letter: str) -> str:
+    code = ord(letter)
+    if letter in "\n\r\t":
+        return {"\n": r"\n", "\r": r"\r", "\t": r"\t"}[letter]
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
