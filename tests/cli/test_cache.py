@@ -64,3 +64,27 @@ def test_prune_without_saying_what_removes_nothing(bossa, kept):
     assert result.code == 2
     assert "say what to remove" in result.err
     assert len(kept.entries()) == 3
+
+
+def test_verify_says_which_entries_are_damaged_and_removes_them_on_request(bossa, kept):
+    assert bossa("cache", "verify").out.splitlines()[-1] == "3 of 3 are good"
+    damaged = next(entry.path for entry in kept.entries() if entry.source == "model-10")
+    raw = bytearray(damaged.read_bytes())
+    raw[4096 + 100] ^= 1
+    damaged.write_bytes(raw)
+    result = bossa("cache", "verify")
+    assert result.code == 2
+    assert [line.split()[1] for line in result.out.splitlines() if line.endswith("model-10")] == ["damaged"]
+    assert result.err.count("\n") == 1
+    assert "1 of 3 are not as they were written: remove them with 'bossa cache verify --remove'" in result.err
+    result = bossa("cache", "verify", "--remove")
+    assert (result.code, result.out.splitlines()[-1]) == (0, "2 of 3 are good")
+    assert sorted(entry.source for entry in kept.entries()) == ["model-0", "model-20"]
+
+
+def test_a_pipe_among_the_entries_stops_no_command(bossa, kept):
+    os.mkfifo(kept.directory / ("a" * 64 + ".weights"))
+    assert "(not a regular file)" in bossa("cache", "list").out
+    assert bossa("cache", "verify").code == 2
+    assert bossa("cache", "prune", "--all").code == 0
+    assert list(kept.directory.iterdir()) == []

@@ -207,7 +207,7 @@ def test_a_rename_that_fails_still_gives_the_weights(
     def fail(*_: object) -> None:
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     bound = bind(SLOTS, checkpoint(arrays), cache=WeightCache(tmp_path))
     np.testing.assert_array_equal(bound.view("bias"), arrays["b"])
     assert list((tmp_path / "weights").iterdir()) == []

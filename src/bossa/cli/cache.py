@@ -6,11 +6,12 @@ import time
 
 import click
 
+from bossa.checks.shown import shown
 from bossa.cli import options
 from bossa.cli.text import size, table
 
 
-@click.group("cache", short_help="List and prune the packed weights kept on disk.")
+@click.group("cache", short_help="List, verify and prune the packed weights kept on disk.")
 def command() -> None:
     """Packed weights are kept so that the next run maps them at once; they can always be made again.
 
@@ -44,12 +45,47 @@ def list_entries(as_json: bool) -> None:
         return
     now = time.time()
     rows = [
-        (size(entry.bytes), f"{max(0.0, now - entry.last_used) / 86_400:.1f} days ago", entry.key[:12], entry.source)
+        (
+            size(entry.bytes),
+            f"{max(0.0, now - entry.last_used) / 86_400:.1f} days ago",
+            entry.key[:12],
+            shown(entry.source),
+        )
         for entry in entries
     ]
     if rows:
         click.echo(table(rows))
-    click.echo(f"{len(rows)} in {cache.directory}: {size(sum(entry.bytes for entry in entries))}")
+    click.echo(f"{len(rows)} in {shown(cache.directory)}: {size(sum(entry.bytes for entry in entries))}")
+
+
+@command.command("verify", short_help="Check every byte of what is kept.")
+@click.option("--remove", is_flag=True, help="Remove what is not as it was written.")
+@options.DEBUG
+def verify(remove: bool) -> None:
+    """Read all packed weights, and compare them with the checksums that were made when they were packed.
+
+    Each run looks at a part of every page only, which notices a write that the machine did not finish.
+    """
+    import os
+
+    from bossa.errors import WeightsError
+    from bossa.weights.cache import WeightCache
+
+    cache = WeightCache()
+    bad = count = 0
+    for entry, problem in cache.verify():
+        count += 1
+        bad += bool(problem)
+        if problem and remove:
+            os.unlink(entry.path)
+            problem += ", removed"
+        click.echo(f"{entry.key[:12]}  {problem or 'good'}  {size(entry.bytes)}  {shown(entry.source)}")
+    if bad and not remove:
+        raise WeightsError(
+            f"{shown(cache.directory)}: {bad} of {count} are not as they were written: remove them with"
+            " 'bossa cache verify --remove'; they are made again when they are needed"
+        )
+    click.echo(f"{count - bad} of {count} are good")
 
 
 @command.command("prune", short_help="Remove what is kept.")
@@ -65,5 +101,5 @@ def prune(older_than: float | None, max_size: int | None, everything: bool) -> N
 
     removed = WeightCache().prune(max_bytes=max_size, older_than_days=older_than, everything=everything)
     for entry in removed:
-        click.echo(f"removed {entry.key[:12]}  {size(entry.bytes)}  {entry.source}")
+        click.echo(f"removed {entry.key[:12]}  {size(entry.bytes)}  {shown(entry.source)}")
     click.echo(f"{len(removed)} removed: {size(sum(entry.bytes for entry in removed))}")

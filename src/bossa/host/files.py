@@ -106,15 +106,19 @@ def is_private(status: os.stat_result) -> bool:
 
 
 def private_folder(folder: Path) -> Path:
-    """A folder of this user alone, made with its parents where it is missing.
+    """A folder of this user alone, made where it is missing, as are its parents.
 
     Raises:
-        OSError: it cannot be made, or belongs to somebody else.
+        OSError: it cannot be made, is no folder, or belongs to somebody else.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=PRIVATE_FOLDER)
+    for place in (*reversed(folder.parents), folder):
+        if not place.exists():
+            with contextlib.suppress(FileExistsError):
+                place.mkdir(mode=PRIVATE_FOLDER)
+                place.chmod(PRIVATE_FOLDER)  # whatever the umask took away
     status = folder.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(None, "it is not a folder", str(folder))
     if status.st_uid != os.geteuid():
         raise PermissionError(None, "it belongs to another user", str(folder))
     if stat.S_IMODE(status.st_mode) != PRIVATE_FOLDER:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
+from bossa.host.resources import cores
 from bossa.precision import QUANTIZED
 from bossa.weights.cache import WeightCache, anonymous
 from bossa.weights.names import Match, match
@@ -133,7 +133,8 @@ def bind(
     for slot in slots:
         _check_size(slot)
     _, total = blob_layout(slots)
-    key = "" if cache is None else cache.key([slot.to_json() for slot in slots], source.identity())
+    identity = "" if cache is None else source.identity()
+    key = "" if cache is None else cache.key([slot.to_json() for slot in slots], identity)
     if cache is not None and (kept := cache.find(key, total)) is not None:
         return BoundWeights(slots, *kept, cached=True)
     # Before any file or memory is made, so that what does not fit is refused whatever size it claims.
@@ -141,8 +142,12 @@ def bind(
 
     def fill(memory: Any, offset: int) -> None:
         out = np.frombuffer(memory, np.uint8, total, offset) if total else np.empty(0, np.uint8)
-        _pack_all(slots, source, found, out, progress, threads or _cores(), packer)
+        _pack_all(slots, source, found, out, progress, threads or cores(), packer)
         _check_tied(source, found)
+        if cache is not None and source.identity() != identity:
+            raise WeightsError(
+                f"{source.describe()}: changed while it was read: wait until it is written, and run again"
+            )
 
     if cache is not None:
         memory, offset, hit = cache.open_or_build(key, source.describe(), total, fill)
@@ -187,12 +192,6 @@ def _check_size(slot: Slot) -> None:
             f"slot {slot.name!r} has the shape {list(slot.shape)}, which its tensors do not make"
             f" ({', '.join(str(list(part)) for part in parts[:4])}): compile the model again"
         )
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _pack_all(

@@ -8,29 +8,25 @@ import json
 import mmap
 import os
 import re
-import secrets
-import struct
+import stat
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bossa import pages
+from bossa.checks.shown import shown
 from bossa.errors import WeightsError
+from bossa.host.files import PRIVATE, PRIVATE_FOLDER, create_beside, is_private, open_regular, private_folder
+from bossa.host.home import NoHome, expanded
+from bossa.weights.entry import FORMAT, HEADER, Header, checksum, parse, sample
 
-FORMAT = 2
-"""Raised when the packed layout, how weights are rounded, or the file changes; old entries are then built again."""
-MAGIC = b"BOSSAWTS"
-HEADER = 4096
-"""Bytes before the blob, so that it starts on a page."""
 ENDING = ".weights"
 BESIDE = ".tmp"
 STALE = 86_400.0
 """Seconds after which a file that a writer left behind is removed."""
-SAMPLES, SAMPLE = 64, 1024
 KEY = re.compile(r"[0-9a-f]{64}\Z")
 
 Fill = Callable[[Any, int], None]
@@ -61,17 +57,35 @@ def anonymous(size: int, source: str) -> mmap.mmap:
 
 
 def default_directory() -> Path:
-    """``$BOSSA_CACHE``, else ``$XDG_CACHE_HOME/bossa``, else ``~/.cache/bossa``."""
-    if value := os.environ.get("BOSSA_CACHE"):
-        return Path(value).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bossa"
+    """``$BOSSA_CACHE``, else ``$XDG_CACHE_HOME/bossa``, else ``~/.cache/bossa``.
+
+    A process without a home directory, as in some containers, has ``bossa-<user id>`` beside the temporary files.
+
+    Raises:
+        WeightsError: ``BOSSA_CACHE`` names the home of a user that there is not.
+    """
+    for variable, below in (("BOSSA_CACHE", ""), ("XDG_CACHE_HOME", "bossa")):
+        if value := os.environ.get(variable):
+            try:
+                return expanded(value) / below
+            except NoHome as error:
+                raise WeightsError(f"{variable}: {shown(value)}: {error}: set it to another path") from None
+    try:
+        return expanded("~/.cache") / "bossa"
+    except NoHome:
+        from tempfile import gettempdir
+
+        return Path(gettempdir()) / f"bossa-{os.geteuid()}"
 
 
 class WeightCache:
-    """The directory of packed weights. Several processes may use it at once.
+    """The directory of packed weights. Several processes of one user may use it at once.
 
-    An entry is whole or not there: it is written beside, then renamed. Its header and a sample of its bytes are
-    checked when it is opened, and one that does not hold is built again.
+    An entry is whole or not there: it is written beside, then renamed. Its header and a line of each of its pages are
+    checked when it is opened, and one that does not hold is built again; ``verify`` checks every byte.
+
+    The directory is this user's alone, as are the files in it: weights are run as they are found, so nothing is used
+    that somebody else could have written.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
@@ -98,11 +112,11 @@ class WeightCache:
         if found is not None:
             return found, HEADER, True
         try:
-            beside, file = self._create(HEADER + total)
+            beside, file = self._create(key, HEADER + total)
         except OSError as error:
             warnings.warn(
-                f"{self.directory}: packed weights cannot be kept ({error.strerror or error}), so they are packed"
-                " again each time: free some space there, or set BOSSA_CACHE to another directory",
+                f"{shown(self.directory)}: packed weights cannot be kept ({error.strerror or error}), so they are"
+                " packed again each time: free some space there, or set BOSSA_CACHE to another directory",
                 stacklevel=3,
             )
             memory = anonymous(HEADER + total, source)
@@ -113,13 +127,14 @@ class WeightCache:
                 memory = mmap.mmap(handle.fileno(), HEADER + total, access=mmap.ACCESS_WRITE)
             pages.prefer_large(memory)
             fill(memory, HEADER)
-            memory[:HEADER] = _header(key, source, total, _sample(memory, total))
+            header = Header(key, source, total, sample(memory, total), checksum(memory, total))
+            memory[:HEADER] = header.encode()
         except BaseException:
             with contextlib.suppress(OSError):
                 beside.unlink()
             raise
         try:
-            beside.replace(self._path(key))
+            os.replace(beside, self._path(key))
         except OSError:  # what is packed is good all the same: the map outlives the file's name
             beside.unlink(missing_ok=True)
         return self._open(key, total) or memory, HEADER, False
@@ -128,13 +143,29 @@ class WeightCache:
         """What is in the cache, the last used first."""
         found = []
         for path in self._files(ENDING):
-            with contextlib.suppress(OSError, ValueError):
-                status = path.stat()
-                with path.open("rb") as file:
-                    header = _parse(file.read(HEADER))
-                source = str(header.get("source", "")) if header else "(damaged)"
+            with contextlib.suppress(OSError):
+                status = path.lstat()
+                header = self._header(path)
+                source = header.source if isinstance(header, Header) else f"({header})"
                 found.append(CacheEntry(path.name[: -len(ENDING)], source, status.st_size, status.st_mtime, path))
         return sorted(found, key=lambda entry: entry.last_used, reverse=True)
+
+    def verify(self) -> Iterator[tuple[CacheEntry, str]]:
+        """Reads every byte of every entry.
+
+        Yields:
+            Each entry, the last used first, and what is wrong with it; nothing if it is as it was written.
+        """
+        for entry in self.entries():
+            header = self._header(entry.path)
+            if not isinstance(header, Header):
+                yield entry, header
+                continue
+            memory = None if header.key != entry.key else self._open(entry.key, header.size, use=False)
+            if memory is None or checksum(memory, header.size) != header.checksum:
+                yield entry, "damaged"
+            else:
+                yield entry, ""
 
     def prune(
         self, max_bytes: int | None = None, older_than_days: float | None = None, everything: bool = False
@@ -169,33 +200,60 @@ class WeightCache:
             return
         yield from (path for path in names if KEY.match(path.name[: -len(ending)]) or ending == BESIDE)
 
-    def _open(self, key: str, total: int) -> Any | None:
-        """The entry mapped read-only, or None if it is not there or does not hold."""
-        path = self._path(key)
+    def _open(self, key: str, total: int, *, use: bool = True) -> Any | None:
+        """The entry mapped read-only, or None if it is not there or does not hold; ``use`` marks it as used now."""
         try:
-            with path.open("rb") as file:
+            self._tighten()
+            with os.fdopen(open_regular(self._path(key), is_private), "rb") as file:
                 if os.fstat(file.fileno()).st_size != HEADER + total:
                     return None
                 memory = mmap.mmap(file.fileno(), HEADER + total, access=mmap.ACCESS_READ)
                 pages.prefer_large(memory)
-        except (OSError, ValueError):
+                header = parse(memory[:HEADER])
+                if not isinstance(header, Header) or (header.key, header.size) != (key, total):
+                    return None
+                if header.sample != sample(memory, total):
+                    return None
+                if use:
+                    with contextlib.suppress(OSError):
+                        os.utime(file.fileno())
+        except (OSError, ValueError, OverflowError):
             return None
-        header = _parse(memory[:HEADER])
-        if header is None or (header.get("key"), header.get("bytes")) != (key, total):
-            return None
-        if header.get("sample") != _sample(memory, total):
-            return None
-        with contextlib.suppress(OSError):
-            os.utime(path)
         return memory
 
-    def _create(self, size: int) -> tuple[Path, int]:
-        """A new file of ``size`` zero bytes, with its space set aside so that writing to its map cannot fail."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._remove_leftovers(STALE)
-        beside = self.directory / (secrets.token_hex(16) + BESIDE)
-        file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    def _header(self, path: Path) -> Header | str:
+        """The header of an entry, or why it is none that would be used."""
         try:
+            with os.fdopen(open_regular(path, is_private), "rb") as file:
+                header = parse(file.read(HEADER))
+                size = os.fstat(file.fileno()).st_size
+        except PermissionError:
+            return "others may write to it"
+        except OSError:
+            return "not a regular file"
+        if isinstance(header, Header) and size != HEADER + header.size:
+            return "cut short or too long"
+        return header
+
+    def _tighten(self) -> None:
+        """Closes a directory to others that was left open to them.
+
+        Raises:
+            OSError: there is none, or it is another user's.
+        """
+        status = self.directory.stat()
+        if stat.S_IMODE(status.st_mode) != PRIVATE_FOLDER or status.st_uid != os.geteuid():
+            private_folder(self.directory)
+
+    def _create(self, key: str, size: int) -> tuple[Path, int]:
+        """A new file of ``size`` zero bytes, with its space set aside so that writing to its map cannot fail."""
+        private_folder(self.directory)
+        self._remove_leftovers(STALE)
+        beside, file = create_beside(self.directory / key, BESIDE, PRIVATE)
+        try:
+            os.fchmod(file, PRIVATE)  # whatever the umask took away
+            if not is_private(os.fstat(file)):
+                raise PermissionError(None, "its file system lets others write to every file")
             _reserve(file, size)
         except BaseException:
             os.close(file)
@@ -207,7 +265,7 @@ class WeightCache:
         now = time.time()
         for path in self._files(BESIDE):
             with contextlib.suppress(OSError):
-                if now - path.stat().st_mtime >= age:
+                if now - path.lstat().st_mtime >= age:
                     path.unlink()
 
 
@@ -218,37 +276,3 @@ def _reserve(file: int, size: int) -> None:
     zeros = bytes(1 << 20)
     for start in range(0, size, len(zeros)):
         os.pwrite(file, zeros[: size - start], start)
-
-
-def _header(key: str, source: str, total: int, sample: int) -> bytes:
-    text = b""
-    for length in (1000, 300, 0):
-        fields = {"key": key, "bytes": total, "sample": sample, "source": source[:length]}
-        text = json.dumps(fields).encode("ascii")
-        if len(text) <= HEADER - 20:
-            break
-    head = MAGIC + struct.pack("<III", FORMAT, len(text), zlib.crc32(text)) + text
-    return head + bytes(HEADER - len(head))
-
-
-def _parse(header: bytes) -> dict[str, Any] | None:
-    if len(header) != HEADER or header[:8] != MAGIC:
-        return None
-    version, size, crc = struct.unpack_from("<III", header, 8)
-    text = header[20 : 20 + size]
-    if version != FORMAT or zlib.crc32(text) != crc:
-        return None
-    try:
-        fields = json.loads(text)
-    except ValueError:
-        return None
-    return fields if isinstance(fields, dict) else None
-
-
-def _sample(memory: Any, total: int) -> int:
-    """CRC-32 of pieces spread over the blob, which notices pages that never reached the disk."""
-    crc = 0
-    step = max(SAMPLE, total // SAMPLES)
-    for start in range(0, total, step):
-        crc = zlib.crc32(memory[HEADER + start : HEADER + min(start + SAMPLE, total)], crc)
-    return crc

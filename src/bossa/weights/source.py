@@ -43,7 +43,7 @@ class WeightSource(Protocol):
 
     @abstractmethod
     def identity(self) -> str:
-        """Changes whenever a file of the checkpoint does: real paths, sizes, times and inodes."""
+        """Changes whenever a file of the checkpoint does: see ``file_identity``."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -79,7 +79,10 @@ def widen(array: NDArray[Any], dtype: str, name: str, where: str) -> NDArray[np.
 
 
 def file_identity(paths: Sequence[Path]) -> str:
-    """Real path, size, modification time and inode of each file, hashed.
+    """Real path, size, inode, and times of each file, hashed.
+
+    Besides the time of modification, which is often set back when a file is copied or fetched, that of the last change
+    to the inode counts, which only the system sets: whatever is written in place changes it.
 
     Raises:
         WeightsError: a file is missing.
@@ -92,7 +95,7 @@ def file_identity(paths: Sequence[Path]) -> str:
             raise WeightsError(
                 f"{path}: cannot be read ({error.strerror}): check the path, or fetch the file again"
             ) from None
-        fields = (os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+        fields = (os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         digest.update(repr(fields).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
