@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 from transformers import PretrainedConfig
 
+from bossa.checks.patterns import is_supported
 from bossa.errors import BossaError, CompileError, ModelError
 from bossa.frontend.build import build_model, copy_on_meta, fix_frequencies
 from bossa.frontend.lower import lower
@@ -115,8 +116,13 @@ def _import(
 
 
 def _ignored_by_transformers(model: Any) -> list[str]:
-    """What transformers itself passes over in checkpoints of this model, and of the models inside it."""
+    """What transformers itself passes over in checkpoints of this model, and of the models inside it.
+
+    A model's own code may have expressions that a program file cannot hold; tensors that they alone name are then
+    refused when they are met.
+    """
     patterns: list[str] = []
     for module in model.modules():
-        patterns += getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ()
-    return [*patterns, *_OLD_BUFFERS]
+        own = getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ()
+        patterns += sorted(own) if isinstance(own, (set, frozenset)) else own
+    return [*filter(is_supported, patterns), *_OLD_BUFFERS]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields
 from math import prod
 from typing import Any
 
+from bossa.checks.patterns import PatternError
+from bossa.checks.patterns import check as check_pattern
 from bossa.errors import PefError
 from bossa.pef.checks import Fields, parse
 from bossa.pef.slots import read_slots
@@ -81,7 +83,8 @@ class Manifest:
         targets: CPUs that a compiled library is held for, best first.
         slots: the packed weights, each as ``bossa.weights.slot.Slot.to_json`` writes it.
         constants: the arrays in ``constants.bin``.
-        ignored_tensors: regular expressions of checkpoint tensors that are not wanted and not missed.
+        ignored_tensors: regular expressions of checkpoint tensors that are not wanted and not missed, of the kind
+            that ``bossa.checks.patterns`` matches.
         parameters: number of weights.
         sections: the program's sections, in order.
         torch_version, transformers_version: what traced the model.
@@ -238,9 +241,9 @@ def _patterns(read: Fields) -> tuple[str, ...]:
     patterns = read.texts("ignored_tensors")
     for pattern in patterns:
         try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError):
-            read.refuse("ignored_tensors", "a list of regular expressions")
+            check_pattern(pattern)
+        except PatternError as error:
+            read.refuse("ignored_tensors", f"a list of regular expressions that are matched in one pass ({error})")
     return patterns
 
 
