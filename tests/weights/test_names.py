@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bossa.errors import WeightsError
-from bossa.weights import Slot, Source
+from bossa.weights import Slot, Source, names
 from bossa.weights.names import Match, match
 
 NAMES = [
@@ -170,3 +172,88 @@ def test_a_match_is_one_to_one_or_an_error(held: list[str]):
     assert sorted(found.names) == sorted(wanted)
     assert len(set(found.names.values())) == len(wanted)
     assert all(name.endswith(".weight") or name == "weight" for name in found.names.values())
+
+
+WRAPPED = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_module")
+
+
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_wrappers_are_understood_in_any_place_and_order(data: st.DataObject):
+    held = {}
+    for name in LLAMA:
+        parts = []
+        for part in name.split("."):
+            parts += [*data.draw(st.lists(st.sampled_from(WRAPPED), max_size=2)), part]
+        held[name] = ".".join(parts)
+    assert matched(slots(*LLAMA), list(held.values())).names == held
+
+
+def test_a_component_that_the_model_has_itself_is_no_wrapper():
+    wanted = [f"model.layers.{i}.module.{part}.weight" for i in range(2) for part in ("a", "b")]
+    held = ["_orig_mod." + name for name in wanted]
+    assert matched(slots(*wanted), held).names == dict(zip(wanted, held, strict=True))
+    with pytest.raises(WeightsError, match="missing: model"):
+        matched(slots(*wanted), [*held[1:], wanted[0].replace(".module", "")])
+
+
+def test_two_wrappings_of_one_tensor_are_refused():
+    held = ["_orig_mod." + name for name in NAMES] + ["module." + NAMES[0]]
+    with pytest.raises(WeightsError, match=r"both '_orig_mod\.transformer\.wte\.weight' and 'module\.transformer"):
+        matched(slots(*NAMES), held)
+
+
+@pytest.mark.parametrize("front", ["\x1b[2J", "\x1b[2J.", "x.", "model.model.", "\u202e", " ", "x"])
+def test_a_tensor_that_only_ends_like_one_that_is_wanted_is_not_taken_for_it(front: str):
+    odd = front + "model.norm.weight"
+    held = [odd if name == "model.norm.weight" else name for name in LLAMA]
+    with pytest.raises(WeightsError, match=r"missing: model\.norm\.weight; not part of the program: ") as caught:
+        matched(slots(*LLAMA), held)
+    assert str(caught.value).isprintable()
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("short", ["norm.weight", "embed_tokens.weight"])
+def test_a_tensor_that_lacks_the_prefix_that_all_others_have_is_not_taken_for_one_with_it(short: str):
+    held = [short if name == f"model.{short}" else name for name in LLAMA]
+    with pytest.raises(WeightsError, match=rf"missing: model\.{short}; not part of the program: {short}"):
+        matched(slots(*LLAMA), held)
+
+
+def test_names_of_control_characters_that_all_tensors_share_are_no_prefix():
+    with pytest.raises(WeightsError, match="another architecture") as caught:
+        matched(slots(*LLAMA), ["\x1b[2J." + name for name in LLAMA])
+    assert str(caught.value).isprintable()
+
+
+def test_a_long_name_is_cut_in_the_message():
+    with pytest.raises(WeightsError, match="not part of the program: xxx") as caught:
+        matched(slots(*NAMES), [*NAMES, "x" * 100_000])
+    assert len(str(caught.value)) < 400
+
+
+def test_an_expression_that_explodes_is_matched_at_once():
+    held = [*NAMES, *(f"{'a' * 60}{number}" for number in range(50))]
+    with pytest.raises(WeightsError, match="not part of the program: aaaa"):
+        matched(slots(*NAMES), held, ("^(a+)+$",))
+    assert len(matched(slots(*NAMES), held, (r"^(a+)+\d+$",)).names) == len(NAMES)
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)b", "(", "(a)\\1"])
+def test_an_expression_that_is_not_matched_is_one_line(pattern: str):
+    with pytest.raises(WeightsError, match=r"tensors to ignore are not matched .*: compile the model again"):
+        matched(slots(*NAMES), [*NAMES, "x"], (pattern,))
+
+
+def test_more_tensors_than_any_model_has_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(names, "MAX_TENSORS", 10)
+    with pytest.raises(WeightsError, match="has 11 tensors, and no more than 10 are read"):
+        matched(slots(*NAMES), [str(number) for number in range(11)])
+
+
+def test_many_names_take_seconds_at_most():
+    held = [f"a{number % 7}.b{number % 11}.{number}.weight" for number in range(10_000)]
+    start = time.perf_counter()
+    with pytest.raises(WeightsError, match="another architecture"):
+        matched(slots(*LLAMA), held, (r"rotary_emb\.inv_freq$", r"(a+)+x"))
+    assert time.perf_counter() - start < 20

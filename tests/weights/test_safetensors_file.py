@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save, save_file
 
 from bossa.errors import WeightsError
-from bossa.weights import open_weights
+from bossa.weights import open_weights, safetensors_file
 from support.smaps import of_map
 
 ARRAYS: dict[str, Any] = {
@@ -108,33 +108,69 @@ def entry(begin: int, end: int, shape: Any = (1,), dtype: Any = "F32") -> dict[s
         (file({"a": entry(1, 5)}, bytes(5)), "bytes lie between them"),
         (file({"a": entry(0, 4), "b": entry(0, 4)}, bytes(8)), "overlaps another"),
         (file({"a": entry(0, 4)}, bytes(3)), "cut short"),
+        (file({"__metadata__": [1]}), "its __metadata__ does not map text to text"),
+        (file({"__metadata__": {"a": 1}}), "its __metadata__ does not map text to text"),
+        (file({"\x1b[2J\ud800": entry(0, 4)}, bytes(5)), "cut short"),
+        (file({"\x1b[2J\ud800": 1}), r"tensor '\\x1b\[2J\\ud800' has no description"),
+        (file(b'{"a": ' + b"9" * 5000 + b"}"), "not valid JSON"),
+        (file({"a": entry(0, 4, dtype={"x": 1})}, bytes(4)), "which is not read"),
+        (file({"a": entry(0, 4, dtype="F4")}, bytes(4)), "'a' as F4, which is not read: pass the unquantized model"),
         (file({"a": entry(0, 4)}, bytes(5)), "cut short or has bytes at its end"),
     ],
 )
 def test_a_hostile_header_is_refused(tmp_path: Path, raw: bytes, reason: str):
     path = tmp_path / "x.safetensors"
     path.write_bytes(raw)
-    with pytest.raises(WeightsError, match=reason):
+    with pytest.raises(WeightsError, match=reason) as caught:
+        open_weights(path).names()
+    assert str(caught.value).isprintable()
+
+
+def test_a_header_beyond_the_limit_is_refused_before_it_is_read(tmp_path: Path):
+    path = tmp_path / "x.safetensors"
+    with path.open("wb") as out:
+        out.write(struct.pack("<Q", 100_000_000))
+        out.truncate(100_000_008)
+    with pytest.raises(WeightsError, match="has a header of 100,000,000 bytes, and no more than 33,554,432 are read"):
         open_weights(path).names()
 
 
-@given(data=st.data())
+@pytest.mark.parametrize("whole", [True, False])
+def test_more_tensors_than_any_model_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool):
+    monkeypatch.setattr(safetensors_file, "MAX_TENSORS", 4)
+    save_file(
+        ARRAYS if whole else {name: ARRAYS[name] for name in "abc"}, tmp_path / "model-00001-of-00002.safetensors"
+    )
+    save_file({name: ARRAYS[name] for name in "de"}, tmp_path / "model-00002-of-00002.safetensors")
+    with pytest.raises(WeightsError, match="has 5 tensors, and no more than 4 are read"):
+        open_weights(tmp_path).names()
+
+
+CUTS = st.tuples(st.floats(0, 1), st.binary(max_size=10), st.integers(0, 10))
+
+
+@given(cuts=st.lists(CUTS, min_size=1, max_size=4))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_mutated_file_is_refused_or_read_within_its_bounds(data: st.DataObject, tmp_path: Path):
+def test_a_mutated_file_is_refused_in_a_line_or_gives_what_it_holds(
+    cuts: list[tuple[float, bytes, int]], tmp_path: Path
+):
     raw = save(ARRAYS)
-    at = data.draw(st.integers(0, len(raw) - 1))
-    change = data.draw(st.binary(max_size=10))
-    cut = data.draw(st.integers(0, 10))
+    for where, change, cut in cuts:
+        at = int(where * len(raw))
+        raw = raw[:at] + change + raw[at + cut :]
     path = tmp_path / "x.safetensors"
-    path.write_bytes(raw[:at] + change + raw[at + cut :])
+    path.write_bytes(raw)
     source = open_weights(path)
+    refusal = ""
+    names = []
     try:
         names = source.names()
     except WeightsError as error:
         refusal = str(error)
-        names = []
-    else:
-        refusal = ""
-    assert "\n" not in refusal
+    assert refusal.isprintable()
     for name in names:
-        assert source.read(name).shape == source.shape(name)
+        array = source.read(name)
+        assert array.shape == source.shape(name)
+        start = len(raw) - sum(source.read(each).nbytes for each in names)
+        begin, end = json.loads(raw[8:start])[name]["data_offsets"]
+        assert array.tobytes() == raw[start + begin : start + end]

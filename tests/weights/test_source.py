@@ -88,9 +88,9 @@ def test_a_directory_without_weights_names_what_it_has(tmp_path: Path):
 
 
 def test_an_unknown_kind_of_file_is_refused(tmp_path: Path):
-    (tmp_path / "x.onnx").touch()
+    (tmp_path / "x.xyz").write_bytes(bytes(100))
     with pytest.raises(WeightsError, match="not a kind of weights that is read"):
-        open_weights(tmp_path / "x.onnx")
+        open_weights(tmp_path / "x.xyz")
 
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "half": torch.randn(5).to(torch.bfloat16), "t": torch.randn(3, 2).T}
@@ -137,7 +137,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path: Path, kind: s
     assert not (tmp_path / "evil").exists()
 
 
-@pytest.mark.parametrize("raw", [b"", b"junk" * 10, b"PK\x03\x04" + bytes(100)])
+@pytest.mark.parametrize("raw", [b"\x01junk" * 10, b"PK\x03\x04" + bytes(100)])
 def test_a_torch_file_that_is_damaged_is_refused_with_one_line(tmp_path: Path, raw: bytes):
     (tmp_path / "x.pt").write_bytes(raw)
     with pytest.raises(WeightsError, match=r"^[^\n]*is not a torch state dict, or is damaged[^\n]*$"):
@@ -154,7 +154,7 @@ def test_a_torch_file_without_a_state_dict_is_refused(tmp_path: Path, saved: Any
 @pytest.mark.parametrize(
     ("name", "head", "missing", "reason"),
     [
-        ("x.pt", b"", "torch", r"reading torch files needs torch: install bossa\[compile\], or convert"),
+        ("x.pt", b"\x80\x02", "torch", r"reading torch files needs torch: install bossa\[compile\], or convert"),
         ("x.gguf", b"GGUF", "transformers", r"needs torch, transformers and gguf: install bossa\[compile\]"),
     ],
 )
@@ -182,7 +182,7 @@ def test_a_gguf_file_gives_the_weights_that_transformers_would_run(tmp_path: Pat
         np.testing.assert_array_equal(source.float32(name), state[name].numpy())
 
 
-@pytest.mark.parametrize("raw", [b"", b"not gguf"])
+@pytest.mark.parametrize("raw", [b"\0" * 40, b"not\0gguf"])
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path, raw: bytes):
     (tmp_path / "x.gguf").write_bytes(raw)
     with pytest.raises(WeightsError, match="is not a GGUF file"):

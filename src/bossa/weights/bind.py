@@ -19,7 +19,7 @@ from bossa.weights.cache import WeightCache, anonymous
 from bossa.weights.names import Match, match
 from bossa.weights.packer import Packer
 from bossa.weights.slot import ALIGNMENT, PANEL, Slot
-from bossa.weights.source import WeightSource
+from bossa.weights.source import WeightSource, check_stored
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -139,6 +139,8 @@ def bind(
         return BoundWeights(slots, *kept, cached=True)
     # Before any file or memory is made, so that what does not fit is refused whatever size it claims.
     found = match(slots, source.names(), source.shape, source.describe(), list(ignored))
+    for name in found.names.values():
+        check_stored(source.dtype(name), name, source.describe())
 
     def fill(memory: Any, offset: int) -> None:
         out = np.frombuffer(memory, np.uint8, total, offset) if total else np.empty(0, np.uint8)

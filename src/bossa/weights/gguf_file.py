@@ -9,7 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bossa.checks.shown import shown
 from bossa.errors import WeightsError
+from bossa.weights.gguf_header import check_gguf
+from bossa.weights.kinds import check_head
 from bossa.weights.source import WeightSource, file_identity
 from bossa.weights.torch_file import dtype_name, to_numpy
 
@@ -44,7 +47,7 @@ class GgufSource(WeightSource):
         return file_identity([self._path])
 
     def describe(self) -> str:
-        return str(self._path)
+        return shown(self._path)
 
 
 def load_gguf(path: Path) -> dict[str, Any]:
@@ -54,23 +57,18 @@ def load_gguf(path: Path) -> dict[str, Any]:
         WeightsError: transformers or gguf is not installed, the file is damaged, or transformers cannot read its
             architecture.
     """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}): check the file's permissions") from None
-    if magic != MAGIC:
-        raise WeightsError(f"{path}: is not a GGUF file: pass another, or fetch it again")
+    if not check_head(path, own=(MAGIC,)).startswith(MAGIC):
+        raise WeightsError(f"{shown(path)}: is not a GGUF file: pass another, or fetch it again")
     try:
         import gguf
         import torch
         import transformers
     except ImportError:
         raise WeightsError(
-            f"{path}: reading GGUF files needs torch, transformers and gguf: install bossa[compile], or convert the"
-            " model to safetensors"
+            f"{shown(path)}: reading GGUF files needs torch, transformers and gguf: install bossa[compile], or convert"
+            " the model to safetensors"
         ) from None
-    del gguf
+    check_gguf(path, {int(kind): size for kind, size in gguf.GGML_QUANT_SIZES.items()})
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # the loader draws progress bars of its own
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
@@ -82,7 +80,10 @@ def load_gguf(path: Path) -> dict[str, Any]:
                 local_files_only=True,
             )
     except Exception as error:  # the loader raises whatever its parser meets
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise WeightsError(f"{path}: transformers cannot read this GGUF file ({reason}): pass safetensors") from None
-    absent = set(report["missing_keys"])
+        reason = shown((str(error).splitlines() or [type(error).__name__])[0][:120])
+        raise WeightsError(
+            f"{shown(path)}: transformers cannot read this GGUF file ({reason}): pass safetensors"
+        ) from None
+    # What the file lacks, or has in another shape, was made up.
+    absent = {*report["missing_keys"], *(key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])}
     return {name: tensor.detach() for name, tensor in model.state_dict().items() if name not in absent}

@@ -7,9 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bossa.checks.patterns import PatternError, Patterns
+from bossa.checks.shown import shown
 from bossa.errors import WeightsError
+from bossa.weights.kinds import describe_names
 from bossa.weights.slot import Slot, Source
+from bossa.weights.source import MAX_TENSORS
 
+WRAPPERS = (
+    *("module", "_module", "_forward_module", "_orig_mod", "_dp_wrapped_module", "_fpw_module"),
+    *("_fsdp_wrapped_module", "_checkpoint_wrapped_module"),
+)
+"""Components that a wrapper of a module puts into the names of what it wraps: those of data parallelism, torch.compile,
+checkpointed activations and trainers."""
+COMPONENT = re.compile(r"[A-Za-z0-9_-]+\Z")
+LONGEST_SHOWN = 120
 SHOWN = 8
 """Names that a message lists before it says how many more there are."""
 CANDIDATES = 12
@@ -20,6 +32,8 @@ NEARLY_ALL = 0.9
 """The share of the sources that each of two prefixes must find for the checkpoint to hold two models."""
 DEPTH = 5
 """Components that a prefix may have."""
+MOSTLY = 0.5
+"""The share of the found names that a renaming must change: a few that it makes fit are others that look alike."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +82,17 @@ def match(
         WeightsError: tensors are missing or have another shape, the checkpoint holds others that are not ignored,
             or more than one renaming fits.
     """
+    if len(names) > MAX_TENSORS:
+        raise WeightsError(f"{where}: has {len(names):,} tensors, and no more than {MAX_TENSORS:,} are read")
     sources = {source.names[0]: source for slot in slots for source in slot.sources}
     wanted = {name: source for source in sources.values() for name in source.names}
-    renaming = _choose(sources, wanted, names, where)
+    held = set(names)
+    exact = all(any(name in held for name in source.names) for source in sources.values())
+    bare = list(names) if exact else _unwrapped(names, wanted)
+    renaming = Renaming() if exact else _choose(sources, wanted, bare, where)
     homes: dict[str, str] = {}
-    for name in names:
-        target = renaming(name, wanted)
+    for name, inner in zip(names, bare, strict=True):
+        target = renaming(inner, wanted)
         if target in wanted:
             if target in homes:
                 raise WeightsError(
@@ -81,15 +100,30 @@ def match(
                 )
             homes[target] = name
     found = {first: _found(source, homes) for first, source in sources.items()}
-    missing = [first for first, held in found.items() if not held]
+    missing = [first for first, held_names in found.items() if not held_names]
     misshaped = [
-        f"{held[0]} {list(shape(held[0]))} instead of {list(sources[first].shape)}"
-        for first, held in found.items()
-        if held and tuple(shape(held[0])) != sources[first].shape
+        f"{shown(held_names[0])} {list(shape(held_names[0]))} instead of {list(sources[first].shape)}"
+        for first, held_names in found.items()
+        if held_names and tuple(shape(held_names[0])) != sources[first].shape
     ]
-    unexpected = _unexpected(names, homes, renaming, wanted, list(ignored), where)
+    unexpected = _unexpected(names, bare, homes, renaming, wanted, list(ignored), where)
+    if missing or misshaped or unexpected:
+        used = set(homes.values())
+        if (what := describe_names(name for name in names if name not in used)) is not None:
+            raise WeightsError(f"{where}: {what}")
     _report(missing, misshaped, unexpected, len(sources), where)
-    return Match({first: held[0] for first, held in found.items()}, {first: held[1:] for first, held in found.items()})
+    return Match(
+        {first: held_names[0] for first, held_names in found.items()},
+        {first: held_names[1:] for first, held_names in found.items()},
+    )
+
+
+def _unwrapped(names: Sequence[str], wanted: Iterable[str]) -> list[str]:
+    """The names without the components that wrappers put there, but for those that the model itself has."""
+    own = {part for name in wanted for part in name.split(".")}
+    wrappers = "|".join(wrapper for wrapper in WRAPPERS if wrapper not in own)
+    pattern = re.compile(rf"(?<![^.])(?:{wrappers})\.")
+    return [pattern.sub("", name) for name in names] if wrappers else list(names)
 
 
 def _found(source: Source, homes: Mapping[str, str]) -> tuple[str, ...]:
@@ -103,13 +137,11 @@ def _choose(sources: Mapping[str, Source], wanted: Mapping[str, Source], names: 
     A change of prefix that finds only a few is a coincidence of last components, such as ``weight``.
     """
     plain = Renaming()
-    held = set(names)
-    if all(any(name in held for name in source.names) for source in sources.values()):
-        return plain
     rules = [Renaming(strip, add) for strip in _prefixes(names) for add in _prefixes(wanted)]
     sample = names[:: -(-len(names) // SAMPLE)] if names else []
     rough = [sum(rule(name, wanted) in wanted for name in sample) for rule in rules]
     likely = [rule for rule, count in zip(rules, rough, strict=True) if 2 * count >= max(rough, default=0)]
+    likely = [rule for rule in likely if rule == plain or _changes_most(rule, wanted, names)]
     scored = [(_score(rule, sources, wanted, names), rule) for rule in likely]
     best = max((score for score, _ in scored), default=0)
     if 2 * best < len(sources) or best == _score(plain, sources, wanted, names):
@@ -129,6 +161,11 @@ def _choose(sources: Mapping[str, Source], wanted: Mapping[str, Source], names: 
     return top[0]
 
 
+def _changes_most(rule: Renaming, wanted: Mapping[str, Source], names: Sequence[str]) -> bool:
+    pairs = [(name, target) for name in names if (target := rule(name, wanted)) in wanted]
+    return sum(name != target for name, target in pairs) >= MOSTLY * len(pairs)
+
+
 def _mapping(rule: Renaming, wanted: Mapping[str, Source], names: Sequence[str]) -> dict[str, str]:
     return {target: name for name in names if (target := rule(name, wanted)) in wanted}
 
@@ -144,7 +181,7 @@ def _prefixes(names: Iterable[str]) -> list[str]:
     for name in names:
         prefix = ""
         for part in name.split(".")[:-1][:DEPTH]:
-            if part.isdigit():
+            if part.isdigit() or not COMPONENT.match(part):
                 break
             prefix += part + "."
             counts[prefix] += 1
@@ -153,6 +190,7 @@ def _prefixes(names: Iterable[str]) -> list[str]:
 
 def _unexpected(
     names: Sequence[str],
+    bare: Sequence[str],
     homes: Mapping[str, str],
     renaming: Renaming,
     wanted: Mapping[str, Source],
@@ -160,18 +198,21 @@ def _unexpected(
     where: str,
 ) -> list[str]:
     used = set(homes.values())
-    try:
-        patterns = [re.compile(pattern) for pattern in ignored]
-    except re.error as error:
-        raise WeightsError(f"{where}: {error.pattern!r} is not a regular expression: compile the model again") from None
     unexpected = []
-    for name in names:
-        if name in used:
-            continue
-        bare = renaming(name, wanted)
-        spellings = (name, bare, renaming.add + bare)
-        if not any(pattern.search(spelling) for pattern in patterns for spelling in spellings):
-            unexpected.append(name)
+    try:
+        patterns = Patterns(ignored)
+        for name, inner in zip(names, bare, strict=True):
+            if name in used:
+                continue
+            renamed = renaming(inner, wanted)
+            spellings = dict.fromkeys((name, inner, renamed, renaming.add + renamed))
+            if not any(patterns.search(spelling) for spelling in spellings):
+                unexpected.append(name)
+    except PatternError as error:
+        raise WeightsError(
+            f"{where}: the program's expressions for tensors to ignore are not matched ({error}): compile the model"
+            " again"
+        ) from None
     return unexpected
 
 
@@ -198,4 +239,8 @@ def _report(
 def listed(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(_cut(shown(name)) for name in names[:SHOWN]) + more
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_SHOWN else name[: LONGEST_SHOWN - 1] + "…"

@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from bossa.checks.shown import shown
 from bossa.errors import WeightsError
+from bossa.weights.kinds import UNQUANTIZED, check_head
 from bossa.weights.shards import check_shards
-from bossa.weights.source import WeightSource, file_identity
+from bossa.weights.source import MAX_TENSORS, WeightSource, file_identity
 
-MAX_HEADER = 100_000_000
-"""The largest header that the format allows, in bytes."""
+MAX_HEADER = 32 << 20
+"""The largest header that is read, in bytes; the format allows three times as many. A tensor takes about 100."""
 NUMPY: dict[str, type[np.generic]] = {
     **{"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16},
     **{"I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8},
@@ -72,22 +74,32 @@ class SafetensorsFile:
             self._map.madvise(mmap.MADV_DONTNEED, first, size)
 
     def _refuse(self, what: str) -> NoReturn:
-        raise WeightsError(f"{self.path}: {what}: fetch the file again, or pass another")
+        raise WeightsError(f"{shown(self.path)}: {what}: fetch the file again, or pass another")
 
     def _read_header(self) -> dict[str, Tensor]:
         total = len(self._map)
-        if total < 8:
-            self._refuse("is too short to be a safetensors file")
-        size = struct.unpack_from("<Q", self._map)[0]
-        if size > MAX_HEADER or size > total - 8:
+        size = struct.unpack_from("<Q", self._map)[0] if total >= 8 else 0
+        if not 2 <= size <= total - 8:
+            check_head(self.path)
+            if total < 8:
+                self._refuse("is too short to be a safetensors file")
             self._refuse(f"is not a safetensors file, or is cut short: its header claims {size} bytes of {total}")
+        if size > MAX_HEADER:
+            self._refuse(f"has a header of {size:,} bytes, and no more than {MAX_HEADER:,} are read")
         try:
             header = json.loads(self._map[8 : 8 + size].decode("utf-8"), object_pairs_hook=_unique)
         except (ValueError, RecursionError):
+            check_head(self.path)
             self._refuse("is not a safetensors file: its header is not valid JSON")
         if not isinstance(header, dict):
             self._refuse("is not a safetensors file: its header is not a JSON object")
-        header.pop("__metadata__", None)
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            self._refuse("is damaged: its __metadata__ does not map text to text")
+        if len(header) > MAX_TENSORS:  # before each of them is looked at
+            raise WeightsError(
+                f"{shown(self.path)}: has {len(header):,} tensors, and no more than {MAX_TENSORS:,} are read"
+            )
         start = 8 + size
         spans: list[tuple[int, int, str]] = []
         tensors: dict[str, Tensor] = {}
@@ -109,7 +121,10 @@ class SafetensorsFile:
             self._refuse(f"is damaged: tensor {name!r} has no description")
         dtype, shape, offsets = item.get("dtype"), _sizes(item.get("shape")), _sizes(item.get("data_offsets"))
         if not isinstance(dtype, str) or dtype not in NUMPY:
-            self._refuse(f"holds tensor {name!r} as {str(dtype)[:20]}, which is not read")
+            stored = shown(str(dtype)[:20])
+            raise WeightsError(
+                f"{shown(self.path)}: holds tensor {name!r} as {stored}, which is not read: {UNQUANTIZED}"
+            )
         if shape is None or len(shape) > 32:
             self._refuse(f"is damaged: tensor {name!r} has no valid shape")
         if offsets is None or len(offsets) != 2:
@@ -144,7 +159,15 @@ class SafetensorsSource(WeightSource):
 
     def _open(self) -> dict[str, SafetensorsFile]:
         if self._homes is None:
-            opened = [SafetensorsFile(path) for path in self._paths]
+            opened: list[SafetensorsFile] = []
+            count = 0
+            for path in self._paths:
+                opened.append(SafetensorsFile(path))
+                count += len(opened[-1].tensors)
+                if count > MAX_TENSORS:
+                    raise WeightsError(
+                        f"{self.describe()}: has {count:,} tensors, and no more than {MAX_TENSORS:,} are read"
+                    )
             folder = self._path.parent
             check_shards(
                 {file.path.relative_to(folder).as_posix(): file.tensors for file in opened},
@@ -173,4 +196,4 @@ class SafetensorsSource(WeightSource):
         return file_identity([self._path, *self._paths])
 
     def describe(self) -> str:
-        return str(self._path)
+        return shown(self._path)

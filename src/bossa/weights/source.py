@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bossa.checks.shown import shown
 from bossa.errors import WeightsError
 
 SAFETENSORS = "model.safetensors"
 TORCH = "pytorch_model.bin"
 INDEX = ".index.json"
 TORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt")
+ENDINGS = (".safetensors", ".gguf", *TORCH_ENDINGS)
+READ = ("F32", "BF16", "F16", "F64")
+"""How tensors may be stored."""
+MAX_TENSORS = 100_000
+"""The most tensors of a checkpoint: the largest in public without experts have some 2,000."""
 PARTS = (SAFETENSORS, TORCH)
 """What a directory may hold, best first: each as one file, or as an index of shards."""
 
@@ -47,7 +54,7 @@ class WeightSource(Protocol):
 
     @abstractmethod
     def describe(self) -> str:
-        """The path, for messages."""
+        """The path, as messages show it."""
 
     def release(self, name: str) -> None:
         """Says that a tensor was read: its memory may go, and comes back where it is read again."""
@@ -73,9 +80,21 @@ def widen(array: NDArray[Any], dtype: str, name: str, where: str) -> NDArray[np.
     if dtype == "F64":
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
-    raise WeightsError(
-        f"{where}: tensor {name!r} is stored as {dtype}, which is not read: convert it to F32, F16 or BF16"
-    )
+    check_stored(dtype, name, where)
+    raise AssertionError(f"{dtype} is not among {READ}")
+
+
+def check_stored(dtype: str, name: str, where: str) -> None:
+    """Refuses a tensor that ``widen`` cannot widen.
+
+    Raises:
+        WeightsError: it holds no floating-point numbers, or those of a quantized model.
+    """
+    if dtype not in READ:
+        raise WeightsError(
+            f"{where}: tensor {name!r} is stored as {dtype}, which is not read: convert it to F32, F16 or BF16, or pass"
+            " the unquantized model"
+        )
 
 
 def file_identity(paths: Sequence[Path]) -> str:
@@ -91,9 +110,11 @@ def file_identity(paths: Sequence[Path]) -> str:
     for path in paths:
         try:
             status = os.stat(path)
+            if stat.S_ISDIR(status.st_mode):  # the folder of shards without an index, in which other files may change
+                continue
         except OSError as error:
             raise WeightsError(
-                f"{path}: cannot be read ({error.strerror}): check the path, or fetch the file again"
+                f"{shown(path)}: cannot be read ({error.strerror}): check the path, or fetch the file again"
             ) from None
         fields = (os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         digest.update(repr(fields).encode("utf-8", "surrogatepass"))
@@ -114,10 +135,16 @@ def open_weights(path: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
         WeightsError: the files found are not weights that can be read.
     """
     place = Path(path)
-    if place.is_dir():
+    try:
+        status = place.stat()
+    except (OSError, ValueError):  # not there, or no path at all
+        status = None
+    if status is not None and stat.S_ISDIR(status.st_mode):
         return _open_directory(place)
-    if place.is_file():
+    if status is not None and stat.S_ISREG(status.st_mode):
         return _open_file(place)
+    if status is not None:
+        raise WeightsError(f"{shown(place)}: is a pipe or a device: pass a file or a directory")
     from bossa.weights.hub import find_model
 
     return _open_directory(find_model(os.fspath(path), cache_dir))
@@ -128,11 +155,20 @@ def _open_directory(folder: Path) -> WeightSource:
         for name in (part, part + INDEX):
             if (folder / name).is_file():
                 return _open_file(folder / name)
-    found = sorted(
-        entry.name for entry in folder.iterdir() if entry.suffix in (".safetensors", ".gguf", *TORCH_ENDINGS)
-    )
+    from bossa.weights.kinds import describe_folder, is_training_state
+    from bossa.weights.shards import numbered_shards
+
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise WeightsError(f"{shown(folder)}: cannot be read ({error.strerror}): check its permissions") from None
+    if shards := numbered_shards(folder, names):
+        return _open_files(shards, folder, None)
+    if (what := describe_folder(folder, names)) is not None:
+        raise WeightsError(f"{shown(folder)}: {what}")
+    found = [shown(name) for name in names if name.endswith(ENDINGS) and not is_training_state(name)]
     hint = f"pass one of its files by name ({', '.join(found[:4])})" if found else "pass a directory that has one"
-    raise WeightsError(f"{folder}: has no {SAFETENSORS} and no {TORCH}, nor an index of either: {hint}")
+    raise WeightsError(f"{shown(folder)}: has no {SAFETENSORS} and no {TORCH}, nor an index of either: {hint}")
 
 
 def _open_file(path: Path) -> WeightSource:
@@ -141,6 +177,11 @@ def _open_file(path: Path) -> WeightSource:
 
         shards = read_index(path)
         return _open_files(shards.files, path, shards.weight_map)
+    if "-of-" in path.name:
+        from bossa.weights.shards import describe_shard
+
+        if (what := describe_shard(path)) is not None:
+            raise WeightsError(f"{shown(path)}: {what}")
     return _open_files([path], path, None)
 
 
@@ -150,6 +191,10 @@ def _open_files(files: Sequence[Path], path: Path, weight_map: Mapping[str, str]
         from bossa.weights.safetensors_file import SafetensorsSource
 
         return SafetensorsSource(files, path, weight_map)
+    from bossa.weights.kinds import check_head, describe_name
+
+    if (what := describe_name(names[0])) is not None:
+        raise WeightsError(f"{shown(files[0])}: {what}")
     if all(name.endswith(TORCH_ENDINGS) for name in names):
         from bossa.weights.torch_file import TorchSource
 
@@ -158,4 +203,7 @@ def _open_files(files: Sequence[Path], path: Path, weight_map: Mapping[str, str]
         from bossa.weights.gguf_file import GgufSource
 
         return GgufSource(path)
-    raise WeightsError(f"{path}: not a kind of weights that is read: pass .safetensors, .pt, .pth, .bin or .gguf")
+    check_head(files[0])
+    raise WeightsError(
+        f"{shown(path)}: not a kind of weights that is read: pass .safetensors, .pt, .pth, .bin or .gguf"
+    )

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bossa.checks.shown import shown
 from bossa.errors import WeightsError
+from bossa.weights.kinds import check_head
 from bossa.weights.shards import check_shards
 from bossa.weights.source import WeightSource, file_identity
 
@@ -51,7 +53,7 @@ class TorchSource(WeightSource):
         return file_identity([self._path, *self._paths])
 
     def describe(self) -> str:
-        return str(self._path)
+        return shown(self._path)
 
 
 def load_state_dict(path: Path) -> dict[str, Any]:
@@ -60,11 +62,13 @@ def load_state_dict(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: torch is not installed, or the file holds code, is damaged, or is not a state dict.
     """
+    head = check_head(path, own=(b"PK\x03\x04", b"\x80"))
     try:
         import torch
     except ImportError:
         raise WeightsError(
-            f"{path}: reading torch files needs torch: install bossa[compile], or convert the file to safetensors"
+            f"{shown(path)}: reading torch files needs torch: install bossa[compile], or convert the file to"
+            " safetensors"
         ) from None
     try:
         with warnings.catch_warnings():
@@ -74,23 +78,31 @@ def load_state_dict(path: Path) -> dict[str, Any]:
             except RuntimeError:  # the format before torch 1.6 is not a ZIP and cannot be mapped
                 loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise _refused(path, error) from None
+        raise _refused(path, head, error) from None
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}): check the file's permissions") from None
+        raise WeightsError(f"{shown(path)}: cannot be read ({error.strerror}): check the file's permissions") from None
     except Exception as error:  # a damaged pickle fails in whatever way its bytes lead to
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: is not a torch state dict, or is damaged ({reason}): fetch it again") from None
-    return {name: tensor.detach() for name, tensor in _unwrap(loaded, path).items() if torch.is_tensor(tensor)}
+        reason = shown((str(error).splitlines() or [type(error).__name__])[0][:100])
+        raise WeightsError(
+            f"{shown(path)}: is not a torch state dict, or is damaged ({reason}): fetch it again"
+        ) from None
+    tensors = {name: tensor.detach() for name, tensor in _unwrap(loaded, path).items() if torch.is_tensor(tensor)}
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
+            raise WeightsError(
+                f"{shown(path)}: tensor {name!r} is sparse, quantized, nested or has no data: save it as a dense tensor"
+            )
+    return tensors
 
 
-def _refused(path: Path, error: pickle.UnpicklingError) -> WeightsError:
+def _refused(path: Path, head: bytes, error: pickle.UnpicklingError) -> WeightsError:
     text = str(error)
-    if "Unsupported" in text or "GLOBAL" in text:
+    if head.startswith((b"PK", b"\x80")) and ("Unsupported" in text or "GLOBAL" in text):
         return WeightsError(
-            f"{path}: is a pickle that could run code when it is loaded, so it is not: save the state dict alone,"
-            " or as safetensors"
+            f"{shown(path)}: is a pickle that could run code when it is loaded, so it is not: save the state dict"
+            " alone, or as safetensors"
         )
-    return WeightsError(f"{path}: is not a torch state dict, or is damaged: fetch it again")
+    return WeightsError(f"{shown(path)}: is not a torch state dict, or is damaged: fetch it again")
 
 
 def _unwrap(loaded: Any, path: Path) -> Mapping[str, Any]:
@@ -99,16 +111,14 @@ def _unwrap(loaded: Any, path: Path) -> Mapping[str, Any]:
     for _ in range(4):
         if not isinstance(loaded, Mapping):
             break
-        if any(torch.is_tensor(value) for value in loaded.values()):
-            if all(isinstance(name, str) for name in loaded):
-                return loaded
-            break
         inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
         if inner is None:
+            if all(isinstance(name, str) for name in loaded) and any(map(torch.is_tensor, loaded.values())):
+                return loaded
             break
         loaded = inner
     raise WeightsError(
-        f"{path}: holds no state dict (a mapping from names to tensors, alone or under"
+        f"{shown(path)}: holds no state dict (a mapping from names to tensors, alone or under"
         f" {', '.join(WRAPPERS)}): save model.state_dict()"
     )
 
@@ -126,7 +136,7 @@ def to_numpy(tensor: Any, name: str, where: str) -> NDArray[Any]:
 
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         raise WeightsError(f"{where}: tensor {name!r} is sparse, quantized or has no data: save it as a dense tensor")
-    tensor = tensor.detach().contiguous()
+    tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
     if tensor.dtype == torch.bfloat16:
         return np.asarray(tensor.view(torch.int16).numpy()).view(np.uint16)
     return np.asarray(tensor.numpy())
