@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ import torch
 from safetensors.numpy import save_file
 
 from bossa.errors import ModelError, WeightsError
-from bossa.weights import open_weights
+from bossa.weights import hub, open_weights
 from bossa.weights.hub import cached_snapshot
 
 A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(4, np.float32)
@@ -256,7 +260,7 @@ def test_any_error_of_the_hub_s_client_is_one_line(tmp_path: Path, monkeypatch: 
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", fail)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
     reason = "no route" if str(error) else "ConnectError"
     with pytest.raises(ModelError, match=rf"no such model could be fetched from the hub \({reason}\)") as caught:
         open_weights("someone/model", cache_dir=tmp_path)
@@ -267,6 +271,64 @@ def test_stopping_a_fetch_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("huggingface_hub.HfApi.list_repo_files", stop)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", stop)
     with pytest.raises(KeyboardInterrupt):
         open_weights("someone/model", cache_dir=tmp_path)
+
+
+NAMELESS = "http://a-host-that-is-not-there.invalid"
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that takes connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("what", ["nobody", "silence", "no such host"])
+def test_a_hub_that_does_not_answer_is_given_up_after_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: str, what: str
+):
+    endpoint = {"nobody": "http://127.0.0.1:9", "silence": silent, "no such host": NAMELESS}[what]
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", endpoint)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "PATIENCE", 0.5)
+    start = time.perf_counter()
+    with pytest.raises(ModelError, match="no such model could be fetched from the hub") as caught:
+        open_weights("someone/model", cache_dir=tmp_path)
+    assert not hub.is_reachable()
+    assert time.perf_counter() - start < 5
+    assert "\n" not in str(caught.value)
+
+
+def test_a_look_up_that_cannot_be_stopped_is_not_waited_for():
+    ended = threading.Event()
+    with pytest.raises(TimeoutError, match=r"no answer in 0\.1 seconds"):
+        hub._within(0.1, ended.wait)
+    ended.set()
+    assert hub._within(5, lambda: 3) == 3
+
+
+@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME"])
+def test_the_home_of_a_user_that_there_is_not_is_one_line(monkeypatch: pytest.MonkeyPatch, variable: str):
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("HUGGINGFACE_HUB_CACHE", raising=False)
+    monkeypatch.setenv(variable, "~nosuchuser/x")
+    with pytest.raises(ModelError, match=rf"^{variable}: ~nosuchuser/x: there is no such user: set it to another"):
+        open_weights("someone/model")
+
+
+def test_a_snapshot_of_shards_without_an_index_is_whole_if_all_are_there(tmp_path: Path):
+    folder = write_snapshot(tmp_path, "model")
+    (folder / "model.safetensors").unlink()
+    save_file({"a": A}, folder / "model-00001-of-00002.safetensors")
+    assert cached_snapshot("model", tmp_path) is None
+    save_file({"b": B}, folder / "model-00002-of-00002.safetensors")
+    assert cached_snapshot("model", tmp_path) == folder
+    assert sorted(open_weights("model", cache_dir=tmp_path).names()) == ["a", "b"]

@@ -94,6 +94,11 @@ def _location(model: str, cache_dir: Any, trust_remote_code: bool) -> tuple[str,
             raise ModelError(f"{model}: the directory has no config.json; is it a model in Hugging Face's layout?")
     elif path.exists() or model.startswith((".", "/", "~")):
         raise ModelError(f"{model}: no such model directory (and it is not a name on the hub)")
+    else:
+        from bossa.weights.hub import is_reachable
+
+        # Transformers asks a hub that does not answer for half a minute before it looks at what it has of it.
+        arguments["local_files_only"] = not is_reachable()
     return model, arguments
 
 
@@ -117,7 +122,11 @@ def _generation_config(place: str, arguments: dict[str, Any]) -> dict[str, Any] 
         return None
     try:
         with quiet():
-            config = GenerationConfig.from_pretrained(place, cache_dir=arguments.get("cache_dir"))
+            config = GenerationConfig.from_pretrained(
+                place,
+                cache_dir=arguments.get("cache_dir"),
+                local_files_only=arguments.get("local_files_only", False),
+            )
         return dict(json.loads(config.to_json_string(use_diff=True)))
     except Exception:  # most models have none
         return None

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+from bossa.checks.shown import shown
 from bossa.errors import ModelError, WeightsError
-from bossa.weights.shards import read_index
+from bossa.host.home import NoHome, expanded
+from bossa.weights.shards import numbered_shards, read_index
 from bossa.weights.source import INDEX, PARTS
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?\Z")
 FILE_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".gguf", ".json")
+LONGEST_SHOWN = 200
+PATIENCE = 5.0
+"""Seconds that the hub has to connect, and to answer."""
 ALLOWED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+
+T = TypeVar("T")
 
 
 def find_model(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -25,7 +36,7 @@ def find_model(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Pa
         ModelError: the name is neither a path nor a hub id, or the hub cannot be reached or does not have it.
     """
     if not HUB_ID.match(name) or name.endswith(FILE_ENDINGS):
-        raise ModelError(f"{name}: no such model or file: check the path")
+        raise ModelError(f"{_cut(shown(name))}: no such model or file: check the path")
     found = cached_snapshot(name, cache_dir)
     return found if found is not None else _fetch(name, cache_dir)
 
@@ -33,6 +44,8 @@ def find_model(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Pa
 def cached_snapshot(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Path | None:
     """The newest snapshot of a model's main branch in the hub cache, if it has a config and all of its weights."""
     cache = Path(cache_dir) if cache_dir is not None else _hub_cache()
+    if cache is None:
+        return None
     model = cache / ("models--" + name.replace("/", "--"))
     try:
         revision = (model / "refs" / "main").read_text().strip()
@@ -42,6 +55,10 @@ def cached_snapshot(name: str, cache_dir: str | os.PathLike[str] | None = None) 
         return None
     folder = model / "snapshots" / revision
     return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_SHOWN else name[: LONGEST_SHOWN - 1] + "…"
 
 
 def _has_weights(folder: Path) -> bool:
@@ -54,37 +71,106 @@ def _has_weights(folder: Path) -> bool:
             except WeightsError:  # a download that was stopped halfway
                 return False
             return True
+    with contextlib.suppress(OSError, WeightsError):
+        return bool(numbered_shards(folder, os.listdir(folder)))
     return False
 
 
-def _hub_cache() -> Path:
-    """Where the hub's library keeps its cache: the same environment variables, in the same order."""
-    if value := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(value).expanduser()
-    if value := os.environ.get("HF_HOME"):
-        return Path(value).expanduser() / "hub"
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "huggingface" / "hub"
+def _hub_cache() -> Path | None:
+    """Where the hub's library keeps its cache: the same environment variables, in the same order; None without a home.
+
+    Raises:
+        ModelError: a variable names the home of a user that there is not.
+    """
+    places = (("HF_HUB_CACHE", ""), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub"))
+    for variable, below in (*places, ("XDG_CACHE_HOME", "huggingface/hub")):
+        if value := os.environ.get(variable):
+            try:
+                return expanded(value) / below
+            except NoHome as error:
+                raise ModelError(f"{variable}: {shown(value)}: {error}: set it to another path") from None
+    try:
+        return expanded("~/.cache/huggingface/hub")
+    except NoHome:
+        return None
+
+
+def files_on_hub(name: str) -> list[str]:
+    """The names of a model's files on the hub, by one request: without an answer it is given up after seconds.
+
+    The hub's library itself tries again and again for half a minute, and without any bound where nothing answers.
+
+    Raises:
+        ModelError: the hub cannot be reached, or does not have the model.
+    """
+    from huggingface_hub import HfApi
+
+    with _explained(name):
+        info = _within(2 * PATIENCE, lambda: HfApi().model_info(name, timeout=PATIENCE))
+        return [file.rfilename for file in info.siblings or ()]
+
+
+def is_reachable() -> bool:
+    """Whether the hub answers, whatever it says: one question, of seconds at most, and none under HF_HUB_OFFLINE."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        _within(2 * PATIENCE, lambda: get_session().head(constants.ENDPOINT, timeout=PATIENCE))
+    except Exception:  # as in `_explained`
+        return False
+    return True
 
 
 def _fetch(name: str, cache_dir: str | os.PathLike[str] | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
+
+    patterns = list(ALLOWED)
+    if not any(file.endswith(".safetensors") and "/" not in file for file in files_on_hub(name)):
+        patterns.append("pytorch_model*.bin")
+    folder = Path(cache_dir) if cache_dir is not None else None
+    with _explained(name):
+        return Path(snapshot_download(name, cache_dir=folder, allow_patterns=patterns, ignore_patterns=["*/*"]))
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turns the errors of the hub's library into one of ours."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-    folder = Path(cache_dir) if cache_dir is not None else None
     try:
-        files = HfApi().list_repo_files(name)
-        patterns = list(ALLOWED)
-        if not any(file.endswith(".safetensors") and "/" not in file for file in files):
-            patterns.append("pytorch_model*.bin")
-        return Path(snapshot_download(name, cache_dir=folder, allow_patterns=patterns, ignore_patterns=["*/*"]))
+        yield
     except GatedRepoError:
         raise ModelError(f"{name}: the hub asks for access to this model: log in with 'hf auth login'") from None
     except RepositoryNotFoundError:
         raise ModelError(f"{name}: no such file or directory, and no such model on the hub: check the name") from None
     except Exception as error:  # the hub's HTTP clients have errors of their own, which change with its releases
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        reason = shown((str(error).strip().splitlines() or [type(error).__name__])[0][:120])
         raise ModelError(
             f"{name}: no such file or directory, and no such model could be fetched from the hub ({reason}):"
             " check the name and the network, or pass a directory"
         ) from None
+
+
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """What ``work`` returns, or raises.
+
+    Raises:
+        TimeoutError: it takes longer, as a look-up of the hub's address may, which cannot be stopped.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="bossa-hub", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise TimeoutError(f"no answer in {seconds:g} seconds")
+    return done[0]
