@@ -212,7 +212,7 @@ def test_a_torch_checkpoint_runs_like_the_safetensors_one(run, tensors, tmp_path
 
 
 def test_a_torch_checkpoint_without_torch_says_what_to_do(tiny_pef, tiny_model, tmp_path):
-    (tmp_path / "x.pt").write_bytes(b"not looked at")
+    (tmp_path / "x.pt").write_bytes(b"\x80\x02 not looked at")
     blocked = "import sys; sys.modules['torch'] = None; from bossa.cli import main; sys.exit(main())"
     arguments = ["run", "-p", str(tiny_pef), "--checkpoint_name", str(tmp_path / "x.pt"), "--prompt", "a"]
     result = subprocess.run([sys.executable, "-c", blocked, *arguments], capture_output=True, text=True, check=False)
