@@ -88,3 +88,14 @@ def test_a_pipe_among_the_entries_stops_no_command(bossa, kept):
     assert bossa("cache", "verify").code == 2
     assert bossa("cache", "prune", "--all").code == 0
     assert list(kept.directory.iterdir()) == []
+
+
+def test_what_another_version_keeps_is_listed_and_is_not_called_damaged(bossa, kept):
+    path = kept.entries()[0].path
+    raw = bytearray(path.read_bytes())
+    raw[8] += 1
+    path.write_bytes(raw)
+    assert "(of another version of bossa)" in bossa("cache", "list").out
+    result = bossa("cache", "verify", "--remove")
+    assert (result.code, result.out.splitlines()[-1]) == (0, "2 of 2 are good")
+    assert path.exists()

@@ -20,7 +20,8 @@ import torch
 from safetensors.numpy import save_file
 
 from bossa.errors import ModelError, WeightsError
-from bossa.weights import hub, open_weights
+from bossa.host import network
+from bossa.weights import open_weights
 from bossa.weights.hub import cached_snapshot
 
 A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(4, np.float32)
@@ -298,11 +299,11 @@ def test_a_hub_that_does_not_answer_is_given_up_after_seconds(
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", endpoint)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "PATIENCE", 0.5)
+    monkeypatch.setattr(network, "PATIENCE", 0.5)
     start = time.perf_counter()
     with pytest.raises(ModelError, match="no such model could be fetched from the hub") as caught:
         open_weights("someone/model", cache_dir=tmp_path)
-    assert not hub.is_reachable()
+    assert not network.hub_is_reachable()
     assert time.perf_counter() - start < 5
     assert "\n" not in str(caught.value)
 
@@ -310,9 +311,9 @@ def test_a_hub_that_does_not_answer_is_given_up_after_seconds(
 def test_a_look_up_that_cannot_be_stopped_is_not_waited_for():
     ended = threading.Event()
     with pytest.raises(TimeoutError, match=r"no answer in 0\.1 seconds"):
-        hub._within(0.1, ended.wait)
+        network.within(0.1, ended.wait)
     ended.set()
-    assert hub._within(5, lambda: 3) == 3
+    assert network.within(5, lambda: 3) == 3
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME"])

@@ -70,13 +70,15 @@ def verify(remove: bool) -> None:
 
     from bossa.errors import WeightsError
     from bossa.weights.cache import WeightCache
+    from bossa.weights.entry import OTHER_VERSION
 
     cache = WeightCache()
     bad = count = 0
     for entry, problem in cache.verify():
-        count += 1
-        bad += bool(problem)
-        if problem and remove:
+        is_bad = problem not in ("", OTHER_VERSION)
+        count += problem != OTHER_VERSION
+        bad += is_bad
+        if is_bad and remove:
             os.unlink(entry.path)
             problem += ", removed"
         click.echo(f"{entry.key[:12]}  {problem or 'good'}  {size(entry.bytes)}  {shown(entry.source)}")

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, Pretrained
 
 from bossa.errors import ModelError
 from bossa.frontend.build import quiet
+from bossa.host.network import hub_is_reachable
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "added_tokens.json",
@@ -95,10 +96,8 @@ def _location(model: str, cache_dir: Any, trust_remote_code: bool) -> tuple[str,
     elif path.exists() or model.startswith((".", "/", "~")):
         raise ModelError(f"{model}: no such model directory (and it is not a name on the hub)")
     else:
-        from bossa.weights.hub import is_reachable
-
         # Transformers asks a hub that does not answer for half a minute before it looks at what it has of it.
-        arguments["local_files_only"] = not is_reachable()
+        arguments["local_files_only"] = not hub_is_reachable()
     return model, arguments
 
 

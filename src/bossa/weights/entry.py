@@ -21,7 +21,8 @@ STEP = 63
 """Every 63rd line of 64 bytes is sampled: one or two of every page of 4 KB, at another place in each."""
 CHUNK = 16 << 20
 
-Problem = Literal["damaged", "of another version of bossa", "cut short or too long"]
+OTHER_VERSION: Literal["of another version of bossa"] = "of another version of bossa"
+Problem = Literal["damaged", "of another version of bossa"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def parse(data: bytes) -> Header | Problem:
         return "damaged"
     version, size, crc = struct.unpack_from("<III", data, 8)
     if version != FORMAT:
-        return "of another version of bossa"
+        return OTHER_VERSION
     text = data[20 : 20 + size]
     try:
         fields = json.loads(text) if zlib.crc32(text) == crc else None

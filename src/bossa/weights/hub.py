@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from bossa.checks.shown import shown
 from bossa.errors import ModelError, WeightsError
+from bossa.host import network
 from bossa.host.home import NoHome, expanded
 from bossa.weights.shards import numbered_shards, read_index
 from bossa.weights.source import INDEX, PARTS
@@ -19,11 +18,7 @@ from bossa.weights.source import INDEX, PARTS
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?\Z")
 FILE_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".gguf", ".json")
 LONGEST_SHOWN = 200
-PATIENCE = 5.0
-"""Seconds that the hub has to connect, and to answer."""
 ALLOWED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
-
-T = TypeVar("T")
 
 
 def find_model(name: str, cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -105,20 +100,10 @@ def files_on_hub(name: str) -> list[str]:
     """
     from huggingface_hub import HfApi
 
+    patience = network.PATIENCE
     with _explained(name):
-        info = _within(2 * PATIENCE, lambda: HfApi().model_info(name, timeout=PATIENCE))
+        info = network.within(2 * patience, lambda: HfApi().model_info(name, timeout=patience))
         return [file.rfilename for file in info.siblings or ()]
-
-
-def is_reachable() -> bool:
-    """Whether the hub answers, whatever it says: one question, of seconds at most, and none under HF_HUB_OFFLINE."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        _within(2 * PATIENCE, lambda: get_session().head(constants.ENDPOINT, timeout=PATIENCE))
-    except Exception:  # as in `_explained`
-        return False
-    return True
 
 
 def _fetch(name: str, cache_dir: str | os.PathLike[str] | None) -> Path:
@@ -149,28 +134,3 @@ def _explained(name: str) -> Iterator[None]:
             f"{name}: no such file or directory, and no such model could be fetched from the hub ({reason}):"
             " check the name and the network, or pass a directory"
         ) from None
-
-
-def _within(seconds: float, work: Callable[[], T]) -> T:
-    """What ``work`` returns, or raises.
-
-    Raises:
-        TimeoutError: it takes longer, as a look-up of the hub's address may, which cannot be stopped.
-    """
-    done: list[T] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            done.append(work())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run, name="bossa-hub", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if failed:
-        raise failed[0]
-    if not done:
-        raise TimeoutError(f"no answer in {seconds:g} seconds")
-    return done[0]
