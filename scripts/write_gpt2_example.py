@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from bossa.host.files import replacing
+
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "gpt2"
 
 
@@ -53,7 +55,8 @@ def main() -> None:
         print(f"docs/gpt2/{name}")
         if not arguments:
             FOLDER.mkdir(parents=True, exist_ok=True)
-            (FOLDER / name).write_text(files[name], encoding="utf-8")
+            with replacing(FOLDER / name) as file:
+                file.write(files[name].encode())
     if arguments and differing:
         sys.exit(1)
 

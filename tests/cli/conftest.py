@@ -127,13 +127,17 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A stand-in for ``bossa.compiler``; what ``compile`` was called with is in ``model`` and ``options``."""
     fake = SimpleNamespace(model=None, options=None, error=None)
 
+    def save(path: Path) -> None:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"a program")
+
     def compile_model(model: Any, *, progress: Callable[[str], None], **options: Any) -> Any:
         fake.model, fake.options = model, options
         progress("trace")
         if fake.error is not None:
             raise fake.error
         progress("build")
-        return SimpleNamespace(save=lambda path: Path(path).write_bytes(b"a program"))
+        return SimpleNamespace(save=save)
 
     fake.compile = compile_model
     monkeypatch.setitem(sys.modules, "bossa.compiler", fake)

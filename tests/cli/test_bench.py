@@ -65,3 +65,11 @@ def test_a_chart_is_refused_before_anything_is_measured_where_it_cannot_be_drawn
     result = bossa("bench", tmp_path / "missing.pef", "--chart", tmp_path / "a.png")
     assert result.code == 2
     assert "bossa[bench]" in result.err
+
+
+@pytest.mark.parametrize("option", ["--json", "--chart"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(bossa, tmp_path, monkeypatch, option):
+    monkeypatch.setattr("bossa.bench.report.plotting", lambda: None)
+    result = bossa("bench", tmp_path / "missing.pef", option, tmp_path / "missing" / "a.png")
+    assert result.code == 2
+    assert result.err == f"bossa: {tmp_path / 'missing'}: No such file or directory\n"

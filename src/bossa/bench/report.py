@@ -10,6 +10,7 @@ from typing import Any
 from bossa.bench.limits import Limits
 from bossa.bench.rates import Rate
 from bossa.errors import RequestError
+from bossa.host.output import writing
 
 CACHED = 128 << 20
 """Weights up to this many bytes may be held in part by a large last cache."""
@@ -143,6 +144,7 @@ def plotting() -> Any:
 def save(figure: Any, path: Path) -> None:
     """Write a figure to a file."""
     try:
-        figure.savefig(path, dpi=150, bbox_inches="tight")
+        with writing(path) as file:
+            figure.savefig(file, format=path.suffix[1:] or "png", dpi=150, bbox_inches="tight")
     except ValueError as error:
         raise RequestError(f"{path}: cannot be drawn ({error}): name it .png, .svg or .pdf") from None

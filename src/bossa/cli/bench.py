@@ -12,6 +12,7 @@ from bossa.cli import options
 from bossa.cli.progress import Packing
 from bossa.cli.text import table
 from bossa.errors import RequestError, ToolchainError
+from bossa.host.output import check_writable, writing
 
 if TYPE_CHECKING:
     from bossa.bench import Limits, Rate, StepModel
@@ -76,6 +77,8 @@ def command(
 
     if chart is not None:
         report.plotting()  # refused before anything is measured
+    for file_named in filter(None, (json_file, chart)):
+        check_writable(file_named)
     if cpus and threads not in (None, len(cpus)):
         raise RequestError(f"--threads is {threads}, and --cpus names {len(cpus)}: leave one of them out")
     threads = threads or len(cpus or []) or default_threads()
@@ -120,7 +123,8 @@ def command(
     for line in report.notes(result):
         click.echo(line)
     if json_file is not None:
-        json_file.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
+        with writing(json_file) as file:
+            file.write((json.dumps(result.to_json(), indent=1) + "\n").encode())
     if chart is not None:
         report.draw(result, chart)
 

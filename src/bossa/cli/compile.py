@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,15 +120,7 @@ def command(
             ) from error
         stage("write")
         path = folder / f"{name}.pef"
-        made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            pef.save(path)
-        except BaseException:
-            with suppress(OSError):
-                for parent in made:
-                    parent.rmdir()  # only if it is empty
-            raise
+        pef.save(path)
     click.echo(path)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import secrets
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bossa.errors import PefError
+from bossa.host.files import replacing
 from bossa.pef.container import MAX_MEMBERS, ZIP64_LIMIT, Entry, check_name, directory, local_header
 
 CHUNK = 1 << 24
@@ -54,21 +53,17 @@ def write(path: Path, members: Mapping[str, memoryview], limit: int = ZIP64_LIMI
         PefError: the directory or file cannot be written, or the disk is full.
     """
     made: list[Path] = []
-    beside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}.tmp")
     done = False
     try:
         _make_directories(path.parent, made)
-        with open(beside, "xb") as file:
+        with replacing(path) as file:
             for chunk in encode(members, str(path), limit):
                 file.write(chunk)
-        os.replace(beside, path)
         done = True
     except OSError as error:
         raise PefError(f"{path}: cannot be written: {_reason(error)}") from error
     finally:
         if not done:
-            with contextlib.suppress(OSError):
-                beside.unlink()
             for folder in reversed(made):
                 with contextlib.suppress(OSError):
                     folder.rmdir()

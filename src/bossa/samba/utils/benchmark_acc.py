@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bossa.host.output import writing
+
 
 @dataclass(frozen=True)
 class AccuracyReport:
@@ -20,4 +22,5 @@ class AccuracyReport:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON, with the folders above the file."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        with writing(path) as file:
+            file.write((json.dumps(asdict(self), indent=2) + "\n").encode())

@@ -1,0 +1,84 @@
+"""What users name to be written: a file to replace when the new one is whole, or a stream to write as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from bossa.host.files import PUBLIC, replacing
+
+MOST_LINKS = 40
+"""Links that Linux follows from one name."""
+
+
+def destination(path: str | os.PathLike[str]) -> Path | int:
+    """Where what is written to ``path`` goes.
+
+    Links are followed as Linux follows them in a folder that all may write to: those of this user and of root alone.
+
+    Returns:
+        The file to replace, which may not be there yet; or the descriptor, which the caller closes, of the pipe or
+        device that the name stands for, or of a stream of this process (``/dev/stdout``, ``/dev/fd/N``).
+
+    Raises:
+        OSError: it is a folder, a link of somebody else, or cannot be opened.
+    """
+    place = os.path.abspath(path) if os.path.basename(path) in ("", ".", "..") else os.fspath(path)
+    for _ in range(MOST_LINKS):
+        folder, name = os.path.split(place)
+        folder = os.path.realpath(folder)
+        place = os.path.join(folder, name)
+        if folder == f"/proc/{os.getpid()}/fd" and name.isdecimal():
+            return os.dup(int(name))
+        try:
+            status = os.lstat(place)
+        except FileNotFoundError:
+            return Path(place)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a directory", os.fspath(path))
+        if stat.S_ISREG(status.st_mode):
+            return Path(place)
+        if not stat.S_ISLNK(status.st_mode):
+            return os.open(place, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if status.st_uid not in (os.geteuid(), 0):
+            raise PermissionError(errno.EPERM, f"{place} is a link that another user made", os.fspath(path))
+        place = os.path.join(folder, os.readlink(place))
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str], mode: int = PUBLIC) -> Iterator[BinaryIO]:
+    """A file to write that replaces the one at ``path`` when the block ends well; pipes and devices as they are.
+
+    Raises:
+        OSError: it cannot be made, written, synced or renamed.
+    """
+    place = destination(path)
+    if isinstance(place, int):
+        with os.fdopen(place, "wb") as stream:
+            yield stream
+        return
+    with replacing(place, mode) as file:
+        yield file
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out before the work, not after it, that its result could not be written.
+
+    Raises:
+        OSError: the folder is missing, or cannot be written to; or ``destination`` says no.
+    """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        return  # opening a pipe and closing it again would end it for its reader
+    place = destination(path)
+    if isinstance(place, int):
+        os.close(place)
+        return
+    status = place.parent.stat()
+    if not stat.S_ISDIR(status.st_mode) or not os.access(place.parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "its folder cannot be written to", os.fspath(path))
