@@ -1,14 +1,7 @@
 """Prompts in, predictions out."""
 
-from bossa.dataset.predictions import (
-    SEPARATOR,
-    JsonlWriter,
-    TextWriter,
-    answer_fields,
-    completion_fields,
-    error_fields,
-    write_text,
-)
+from bossa.dataset.fields import answer_fields, completion_fields, error_fields
+from bossa.dataset.predictions import SEPARATOR, JsonlWriter, TextWriter, write_text
 from bossa.dataset.prompts import BadRecord, Record, read_records
 
 __all__ = [

@@ -81,4 +81,7 @@ def _by_python(data: bytes) -> object:
 
 
 def _line(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    try:
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can write as an escape alone
+        return json.dumps(fields, separators=(",", ":")).encode() + b"\n"

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+import zlib
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TextIO, TypeVar
 
 from bossa.dataset.json_text import dump
-from bossa.dataset.prompts import BadRecord, Record
 from bossa.errors import BossaError, DatasetError
+from bossa.host.files import Busy, Lock, create_beside, put_in_place
+from bossa.host.output import destination
+from bossa.host.signals import held
 
 SEPARATOR = "\n" + "-" * 20 + "\n"
+GZIP = 31
+"""What zlib calls a window of 32 KiB in gzip's frame."""
+OTHER_PACKERS = (".bz2", ".xz", ".zst", ".lz4", ".zip", ".Z", ".7z")
 
 Item = TypeVar("Item")
 
@@ -24,35 +30,6 @@ def write_text(predictions: Iterable[str], stream: TextIO | None = None) -> None
     with TextWriter(stream) as writer:
         for index, prediction in enumerate(predictions):
             writer.put(index, prediction)
-
-
-def completion_fields(record: Record, *answers: Mapping[str, Any]) -> dict[str, Any]:
-    """The output record of a prompt: its own fields, then those of its answer, or several under ``completions``.
-
-    A field of its own that has one of these names is kept as ``input_`` and that name.
-    """
-    ours = answers[0] if len(answers) == 1 else {"completions": list(answers)}
-    return {**_renamed(record.fields, ours), **ours}
-
-
-def answer_fields(
-    text: str, token_ids: Sequence[int], finish_reason: str, logprobs: Sequence[Mapping[str, Any]] | None = None
-) -> dict[str, Any]:
-    """The fields of one completion: ``completion``, ``token_ids``, ``finish_reason``, and ``logprobs`` if given."""
-    fields = {"completion": text, "token_ids": list(token_ids), "finish_reason": finish_reason}
-    return fields if logprobs is None else {**fields, "logprobs": list(logprobs)}
-
-
-def error_fields(record: Record | BadRecord, reason: str | None = None) -> dict[str, Any]:
-    """The output record of a prompt that could not be run: its own fields, then ``error``: file, line and reason."""
-    if reason is None:
-        reason = record.reason if isinstance(record, BadRecord) else "it was not run"
-    ours = {"error": {"file": record.file, "line": record.line, "reason": reason}}
-    return {**_renamed(record.fields, ours), **ours}
-
-
-def _renamed(fields: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"input_{name}" if name in taken else name: value for name, value in fields.items()}
 
 
 class InOrder(Generic[Item]):
@@ -123,75 +100,114 @@ class TextWriter:
 class JsonlWriter:
     """Writes JSON Lines in the order of their indices, to a file that appears under its name when it is whole.
 
-    Lines go to ``.NAME.part`` beside it, each in one piece. Leaving the ``with`` block renames that to NAME, and so
-    does Ctrl-C, after writing the records whose turn had not come. After any other error the ``.part`` file stays,
-    with whole lines only. Pipes and devices are written as they are; ``-`` is standard output.
+    Lines go to a new file beside it, ``.NAME.….part``, each in one piece. Leaving the ``with`` block gives that file
+    the name, and so does Ctrl-C or another signal that ends the run, after writing the records whose turn had not come.
+    After any other error the part stays, with whole lines only. Until the end nobody else can write to the same name.
+    A name that ends in ``.gz`` gets gzip, which can be read up to the last whole line at any time. Pipes, devices and
+    descriptors are written as they are; ``-`` is standard output.
 
     Args:
         path: the file, or ``-``.
 
     Raises:
-        DatasetError: it cannot be written; the message names what is kept.
+        DatasetError: it cannot be written, or another process writes it; the message names what is kept.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.part: Path | None = None
         self._order: InOrder[Mapping[str, Any]] = InOrder()
-        self._whole = 0  # bytes of whole lines
-        target = Path(os.path.realpath(path))
-        self._target = target if path != "-" and (target.is_file() or not target.exists()) else None
-        self.part = target.with_name(f".{target.name}.part") if self._target is not None else None
+        self._whole = 0  # bytes of whole lines, as they are in the file
+        self._torn = False
+        self._target: Path | None = None
+        self._lock: Lock | None = None
         self._file: int | None = None  # None is standard output
+        self._gzip = zlib.compressobj(wbits=GZIP) if path.endswith(".gz") else None
+        if path.endswith(OTHER_PACKERS):
+            raise DatasetError(f"cannot write {path}: records are written as they are, or as .gz: name it so")
         if path == "-":
             return
-        if target.is_dir():
-            raise DatasetError(f"cannot write {path}: it is a directory")
         try:
-            self._file = os.open(self.part or target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            self._open(path)
+        except Busy:
+            raise DatasetError(
+                f"another process is writing {path}: wait until it has ended, or give another --output"
+            ) from None
         except OSError as error:
             raise DatasetError(f"cannot write {path}: {error.strerror}") from error
 
+    def _open(self, path: str) -> None:
+        place = destination(path)
+        if isinstance(place, int):
+            self._file = place
+            return
+        self._lock = Lock(place)
+        try:
+            self.part, self._file = create_beside(place, ".part")
+        except BaseException:
+            self._lock.release()
+            raise
+        self._target = place
+
     def put(self, index: int, fields: Mapping[str, Any]) -> None:
         """Take the record at ``index``, and write all whose turn has come."""
-        self._write(self._order.put(index, fields))
+        with self._whole_lines():
+            self._write(self._order.put(index, fields))
 
     def close(self) -> None:
         """Write what waits for its turn, and give the file its name."""
+        with self._whole_lines():
+            self._close()
+
+    def _close(self) -> None:
         try:
+            if self._torn:
+                return  # an interrupt came as a pipe took half a line: what follows would be no line of its own
             self._write(self._order.rest())
+            if self._gzip is not None:
+                self._write_bytes(self._gzip.flush())
+            if self.part is not None and self._target is not None:
+                put_in_place(self.part, self._target, self._file)
+        except OSError as error:
+            _give_up(error, self.path, f"the records are in {self.part}" if self.part is not None else "")
         finally:
-            self._close_file()
-        if self.part is not None and self._target is not None:
-            try:
-                self.part.replace(self._target)
-            except OSError as error:
-                _give_up(error, self.path, f"the records are in {self.part}")
+            self._let_go()
 
     def _write(self, records: Iterable[Mapping[str, Any]]) -> None:
         for fields in records:
             line = dump(fields)
+            self._torn = self._target is None
+            if self._gzip is not None:
+                line = self._gzip.compress(line) + self._gzip.flush(zlib.Z_SYNC_FLUSH)
             try:
-                self._write_line(line)
+                self._write_bytes(line)
             except OSError as error:
                 if self._file is not None and self.part is not None:
                     with suppress(OSError):
                         os.ftruncate(self._file, self._whole)
                 _give_up(error, self.path, f"what was done before is in {self.part}" if self._kept() else "")
             self._whole += len(line)
+            self._torn = False
 
-    def _write_line(self, line: bytes) -> None:
+    def _write_bytes(self, data: bytes) -> None:
         if self._file is None:
-            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
             return
-        left = memoryview(line)
+        left = memoryview(data)
         while left:
             left = left[os.write(self._file, left) :]
 
-    def _close_file(self) -> None:
+    def _whole_lines(self) -> AbstractContextManager[None]:
+        """Keep signals from cutting a line of a file in two; a pipe may block for long, and must not keep them."""
+        return held() if self._target is not None else nullcontext()
+
+    def _let_go(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+        if self._lock is not None:
+            self._lock.release()
 
     def _kept(self) -> bool:
         return self.part is not None and self._whole > 0
@@ -205,7 +221,7 @@ class JsonlWriter:
         if error is None or isinstance(error, KeyboardInterrupt):
             self.close()
             return
-        self._close_file()
+        self._let_go()
         if self._kept() and str(self.part) not in str(error):
             kept = f"what was done before is in {self.part}"
             if isinstance(error, BossaError):

@@ -1,0 +1,98 @@
+"""Signals that end a run: Ctrl-C, SIGTERM and SIGHUP all interrupt it in the same way.
+
+What was ignored when the process started stays ignored, as ``nohup`` and a shell's background jobs want it; SIGTERM
+alone always ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal came; ``number`` says which."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        self.number = number
+
+
+def number_of(interrupt: KeyboardInterrupt) -> int:
+    """The signal behind an interrupt: Ctrl-C's, where nothing else is known."""
+    return interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT
+
+
+def describe(number: int) -> str:
+    """What happened, in words."""
+    return "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+
+
+@contextlib.contextmanager
+def quitting() -> Iterator[None]:
+    """Within the block a signal ends the process at once, in one line: while there is nothing to keep or clean up."""
+
+    def quit_(number: int, _frame: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, f"bossa: {describe(number)}\n".encode())
+        os._exit(128 + number)
+
+    with _handled(quit_):
+        yield
+
+
+@contextlib.contextmanager
+def interrupting() -> Iterator[None]:
+    """Within the block a signal raises ``Interrupted`` in the main thread, as soon as nothing is ``held``."""
+    with _handled(_interrupt):
+        yield
+
+
+class _Hold:
+    """What must not be cut in two: how many blocks of it the main thread is in, and the signal that waits for them."""
+
+    depth = 0
+    waiting: int | None = None
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    if _Hold.depth:
+        _Hold.waiting = number
+    else:
+        raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Within the block no signal interrupts; one that came is raised at its end. For what soon ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _Hold.depth += 1
+    try:
+        yield
+    finally:
+        _Hold.depth -= 1
+        if not _Hold.depth and _Hold.waiting is not None:
+            number, _Hold.waiting = _Hold.waiting, None
+            raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDING:
+            if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGTERM:
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for changed, former in before.items():
+            signal.signal(changed, former)
