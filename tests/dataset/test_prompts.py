@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import threading
 import tracemalloc
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bossa.dataset import prompts
+from bossa.dataset import JsonlWriter, document, error_fields, prompts, values
 from bossa.dataset.prompts import BadRecord, Record, read_records
 from bossa.errors import DatasetError
 
@@ -171,9 +172,10 @@ def test_a_prompt_of_white_space_is_a_prompt(tmp_path):
     assert summary(write(tmp_path / "a.jsonl", '{"prompt": " \\n"}')) == [(1, " \n")]
 
 
-def test_an_empty_document_is_a_bad_record_and_an_empty_file_of_lines_has_none(tmp_path):
-    assert summary(write(tmp_path / "a.json", " \n")) == [(1, "the file is empty")]
-    assert summary(write(tmp_path / "a.jsonl", "\n \n")) == []
+@pytest.mark.parametrize("name", prompts.SUFFIXES)
+@pytest.mark.parametrize("data", ["", "\n", " \n\n", "\ufeff"])
+def test_a_file_with_nothing_in_it_has_no_records_whatever_its_name(tmp_path, name, data):
+    assert summary(write(tmp_path / ("a" + name), data)) == []
 
 
 def test_a_damaged_gzip_file_gives_what_can_be_read_and_the_next_file_is_read(tmp_path):
@@ -189,7 +191,7 @@ def test_a_damaged_gzip_file_gives_what_can_be_read_and_the_next_file_is_read(tm
 
 
 def test_a_line_beyond_the_bound_is_refused_and_skipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(prompts, "LONGEST_LINE", 40)
+    monkeypatch.setattr(values, "LONGEST_LINE", 40)
     long = '{"prompt": "' + "x" * 200 + '"}\n'
     path = write(tmp_path / "a.jsonl", long + '{"prompt": "after"}\n' + long.strip())
     assert summary(path) == [
@@ -242,7 +244,7 @@ def test_any_damage_to_a_good_file_gives_records_and_nothing_else(tmp_path, data
         assert isinstance(record, Record | BadRecord)
 
 
-values = st.recursive(
+anything = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
@@ -250,7 +252,7 @@ values = st.recursive(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(elements=st.lists(values, max_size=6), indent=st.sampled_from([None, 0, 1]))
+@given(elements=st.lists(anything, max_size=6), indent=st.sampled_from([None, 0, 1]))
 def test_elements_of_a_list_are_found_on_their_lines(tmp_path, elements, indent):
     texts = [json.dumps(element, indent=indent) for element in elements]
     lines, text = [], "\n["
@@ -260,3 +262,189 @@ def test_elements_of_a_list_are_found_on_their_lines(tmp_path, elements, indent)
         text += element
     records = list(read_records(write(tmp_path / "z.json", text + "]")))
     assert [r.line for r in records] == lines
+
+
+PRETTY = '{\n  "prompt": "one",\n  "x": {\n    "y": [\n      1\n    ]\n  }\n}\n{"prompt": "two",\n "z": []}\n'
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.jsonl.gz"])
+def test_documents_of_several_lines_follow_each_other(tmp_path, name):
+    assert summary(write(tmp_path / name, PRETTY + '{"prompt": "three"}\n')) == [(1, "one"), (9, "two"), (11, "three")]
+
+
+def test_documents_of_several_lines_are_read_from_a_pipe_as_they_come(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    seen = threading.Event()
+
+    def feed():
+        with path.open("wb", buffering=0) as pipe:
+            pipe.write(b'{\n  "prompt":')
+            pipe.write(b'\n "one"}\n')
+            assert seen.wait(10)
+            pipe.write(b'{"prompt": "two"}\n')
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    records = read_records(str(path))
+    assert next(records).prompt == "one"
+    seen.set()
+    assert [r.prompt for r in records] == ["two"]
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "damage", ['{"prompt": "x",', '{"x": [1,', '{"x":', "{", '{"x": {"y": 1}', "[", '{"x": [{"prompt": 1}']
+)
+def test_a_line_that_was_cut_short_takes_no_other_with_it(tmp_path, damage):
+    before, after = '{"prompt": "before"}\n', '\n{"prompt": "after"}\n{"prompt": "end"}\n'
+    found = summary(write(tmp_path / "a.jsonl", before + damage + after))
+    assert [found[0], *found[2:]] == [(1, "before"), (3, "after"), (4, "end")]
+    assert found[1][0] == 2
+    assert found[1][1].startswith("not JSON: ")
+
+
+def test_a_damaged_document_of_several_lines_is_one_bad_record_that_names_the_line(tmp_path):
+    damaged = PRETTY.replace('"one",', '"one"', 1)
+    first, second, third = summary(write(tmp_path / "a.jsonl", damaged + '{\n "prompt": "three"\n}\n'))
+    assert first[0] == 3
+    assert first[1].startswith("not JSON: ")
+    assert (second, third) == ((9, "two"), (11, "three"))
+    assert [line for line, _ in summary(write(tmp_path / "b.jsonl", PRETTY + '{\n "prompt": "three",\n'))] == [1, 9, 12]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    elements=st.lists(anything, max_size=5),
+    indent=st.sampled_from([None, 0, 1]),
+    suffix=st.sampled_from(prompts.SUFFIXES),
+)
+def test_objects_written_in_any_way_one_after_the_other_are_all_read(tmp_path, elements, indent, suffix):
+    texts = [json.dumps({"prompt": "p", "value": element}, indent=indent) for element in elements]
+    path = write(tmp_path / f"w{suffix}", "\n".join(texts))
+    records = list(read_records(path))
+    assert [r.fields for r in records] == [{"prompt": "p", "value": element} for element in elements]
+    lines = [1 + sum(text.count("\n") + 1 for text in texts[:i]) for i in range(len(texts))]
+    assert [r.line for r in records] == lines
+
+
+def test_reading_takes_time_in_step_with_length_whatever_stays_open(tmp_path, monkeypatch):
+    scanned = [0]
+    add = document.Document.add
+
+    def counted(self, line):
+        scanned[0] += 1
+        return add(self, line)
+
+    monkeypatch.setattr(document.Document, "add", counted)
+    for text in ("[1,", '{"x": [', '{"x":', "{", '{"x": {"y": 1},'):
+        scanned[0] = 0
+        records = list(read_records(write(tmp_path / "a.jsonl", '{"prompt": "p"}\n' + f"{text}\n" * 2000)))
+        assert 1 < len(records) <= 2001
+        assert scanned[0] <= 3 * 2000
+
+
+@pytest.mark.parametrize("name", prompts.SUFFIXES)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_text_in_a_wider_encoding_is_named_with_the_remedy(tmp_path, name, encoding):
+    [(line, reason)] = summary(write(tmp_path / ("a" + name), LINES.encode(encoding)))
+    kind = encoding.upper()[:6]
+    assert line == 1
+    assert reason == f"the file is {kind} and must be UTF-8: convert it, as with iconv -f {kind} -t UTF-8"
+
+
+MESSAGES = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
+
+
+def test_a_record_may_have_messages_instead_of_a_prompt(tmp_path):
+    calls = [{"role": "assistant", "content": None, "tool_calls": [{"name": "f"}]}]
+    parts = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
+    lines = [{"messages": MESSAGES, "id": 1}, {"messages": calls}, {"messages": parts}]
+    records = list(read_records(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, lines)))))
+    assert [r.messages for r in records] == [MESSAGES, calls, parts]
+    assert records[0].fields == lines[0]
+    [both] = read_records(write(tmp_path / "b.jsonl", json.dumps({"prompt": "p", "messages": MESSAGES})))
+    assert (both.prompt, both.messages) == ("p", None)
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ("hello", 'the "messages" are not a list but a string'),
+        (None, 'the "messages" are not a list but null'),
+        ([], 'the "messages" are empty'),
+        (["hello"], "message 1 is not an object but a string"),
+        ([MESSAGES[0], {"content": "x"}], 'message 2 has no "role"'),
+        ([{"role": 7, "content": "x"}], 'the "role" of message 1 is not a text'),
+        ([{"role": "user"}], 'message 1 has no "content"'),
+        ([{"role": "user", "content": 7}], 'the "content" of message 1 is not a text but a number'),
+        ([{"role": "user", "content": None}], 'the "content" of message 1 is not a text but null'),
+    ],
+)
+def test_messages_that_are_none_are_named(tmp_path, messages, reason):
+    [bad] = read_records(write(tmp_path / "a.jsonl", json.dumps({"messages": messages, "id": 1})))
+    assert (bad.reason, bad.fields["id"]) == (reason, 1)
+
+
+@pytest.mark.parametrize("start", [b"", b"[", b'{"prompt": "x'])
+def test_input_without_an_end_is_refused_in_a_line(tmp_path, monkeypatch, start):
+    for name, value in (("LONGEST_LINE", 1000), ("LARGEST_LIST", 5000), ("LARGEST_GAP", 5000)):
+        monkeypatch.setattr(values, name, value)
+
+    for fill in (b"\0", b" ", b"1", b"\n"):
+        endless = Endless(start, fill)
+        found = list(values.read_values(io.BufferedReader(endless), False))
+        assert 1 <= len(found) <= 2
+        assert all(re.search("bytes|not JSON|UTF-16", value.reason) for value in found)
+        assert endless.given < 30_000
+
+
+class Endless(io.RawIOBase):
+    """Some bytes, and then one byte for ever."""
+
+    def __init__(self, start, fill):
+        self.start, self.fill, self.given = start, fill, 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        buffer[:] = (b"" if self.given else self.start).ljust(len(buffer), self.fill)
+        self.given += len(buffer)
+        return len(buffer)
+
+
+def test_a_name_that_is_no_utf8_is_shown_as_what_it_is(tmp_path):
+    path = os.path.join(tmp_path, "\udcc3\udca9.jsonl")  # as Python reads é in a locale without it
+    with open(path, "w") as file:
+        file.write("x\n")
+    [bad] = read_records(path)
+    assert bad.file == str(tmp_path / "é.jsonl")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+records_like = st.fixed_dictionaries(
+    {}, optional={"prompt": json_values, "messages": json_values | st.lists(st.dictionaries(
+        st.sampled_from(["role", "content", "tool_calls"]), json_values), max_size=2)}
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(records_like | json_values, max_size=4), st.binary(max_size=3), st.integers(0, 80), st.booleans())
+def test_any_records_with_any_damage_are_usable_or_have_a_reason(tmp_path, items, noise, at, pretty):
+    text = "\n".join(json.dumps(item, indent=1 if pretty else None) for item in items).encode()
+    path = tmp_path / "v.jsonl"
+    path.write_bytes(text[:at] + noise + text[at:])
+    for index, record in enumerate(read_records(str(path))):
+        assert (record.index, record.line >= 1) == (index, True)
+        if isinstance(record, BadRecord):
+            assert record.reason
+            assert "\n" not in record.reason
+        else:
+            assert record.prompt or record.messages
+        with JsonlWriter("/dev/null") as writer:
+            writer.put(0, error_fields(record, "why"))

@@ -21,8 +21,16 @@ def shown(text: object, *, lines: bool = False) -> str:
         return whole
     return "".join(
         letter if (lines and letter in _HARMLESS) or unicodedata.category(letter) not in _ESCAPED else _escape(letter)
-        for letter in whole
+        for letter in readable(whole)
     )
+
+
+def readable(text: str) -> str:
+    """The text, with UTF-8 in it that Python took for bytes (an argument in another locale) read as what it is."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text  # other halves of surrogate pairs
 
 
 def _escape(letter: str) -> str:

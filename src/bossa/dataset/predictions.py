@@ -41,7 +41,8 @@ class InOrder(Generic[Item]):
 
     def put(self, index: int, item: Item) -> list[Item]:
         """Take an item; those whose turn has come, in order."""
-        self._early[index] = item
+        if index >= self._next:  # one may come twice where a signal came in between
+            self._early[index] = item
         ready: list[Item] = []
         while self._next in self._early:
             ready.append(self._early.pop(self._next))

@@ -7,30 +7,22 @@ from __future__ import annotations
 
 import gzip
 import io
-import re
 import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import orjson
-
-from bossa.dataset.json_text import is_deep, parse
+from bossa.checks.shown import readable
+from bossa.dataset.values import Value, read_values
 from bossa.errors import DatasetError
 
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
-LONGEST_LINE = 64 * 2**20
-"""Bytes that a line of JSON Lines may have: a bound on the memory of reading."""
 
-_BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
-_DEEP = 200  # brackets, from which a record is tried for whether it can be written again
-_DOCUMENT = re.compile(rb"\s*(\[|\{[ \t\r]*\n)")
-_MARKS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}\n]|[^\s,\[\]{}":]+')
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,9 @@ class Record:
         file: the file it came from, ``-`` for standard input.
         line: the line in the file on which it begins, from 1.
         fields: the whole record.
-        prompt: its field ``prompt``.
+        prompt: its field ``prompt``; empty where it has none, and ``messages``.
+        messages: its field ``messages``, a conversation that the chat template makes the prompt of; None where it has
+            a ``prompt``.
     """
 
     index: int
@@ -50,6 +44,7 @@ class Record:
     line: int
     fields: dict[str, Any]
     prompt: str
+    messages: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,26 +61,17 @@ class BadRecord:
         return f"{self.file}, line {self.line}: {self.reason}"
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A JSON value on its line, or why there is none."""
-
-    line: int
-    value: object = None
-    reason: str | None = None
-
-
 def read_records(path: str) -> Iterator[Record | BadRecord]:
     """The records of a ``.json`` or ``.jsonl`` file, of a directory's, sorted by name, or of standard input (``-``).
 
-    A file holds one object, a list of them, or an object a line, whichever of the two its name says; each may be
-    ``.gz``. Standard input and pipes may be any of these, gzipped or not. JSON Lines are read as they come, but a
-    ``.json`` file and a list are read whole.
+    A file holds objects one after the other, each on a line or on several, or a list of them, whichever of the two its
+    name says; each may be ``.gz``. Standard input and pipes may be any of these, gzipped or not. They are read as they
+    come, but a ``.json`` file and a list are read whole.
 
     Raises:
         DatasetError: at once when there is nothing to read, later when a file cannot be read any more.
     """
-    return _records(path, _files(path))
+    return _records(_files(path))
 
 
 def _files(path: str) -> list[str]:
@@ -112,14 +98,15 @@ def _entries(directory: Path) -> list[Path]:
         raise DatasetError(f"cannot read {directory}: {error.strerror}") from error
 
 
-def _records(path: str, files: list[str]) -> Iterator[Record | BadRecord]:
+def _records(files: list[str]) -> Iterator[Record | BadRecord]:
     index = count()
     for file in files:
+        name = readable(file)
         for item in _values(file):
-            yield _record(next(index), file, item)
+            yield _record(next(index), name, item)
 
 
-def _record(index: int, file: str, item: _Value) -> Record | BadRecord:
+def _record(index: int, file: str, item: Value) -> Record | BadRecord:
     if item.reason is not None:
         return BadRecord(index, file, item.line, item.reason)
     fields = item.value
@@ -127,6 +114,8 @@ def _record(index: int, file: str, item: _Value) -> Record | BadRecord:
         return BadRecord(index, file, item.line, f"not a JSON object but {_kind(fields)}")
     prompt = fields.get("prompt")
     if "prompt" not in fields:
+        if "messages" in fields:
+            return _conversation(index, file, item.line, fields)
         reason = 'the record has no "prompt"'
     elif not isinstance(prompt, str):
         reason = f'the "prompt" is not a string but {_kind(prompt)}'
@@ -137,6 +126,35 @@ def _record(index: int, file: str, item: _Value) -> Record | BadRecord:
     return BadRecord(index, file, item.line, reason, fields)
 
 
+def _conversation(index: int, file: str, line: int, fields: dict[str, Any]) -> Record | BadRecord:
+    """A record with ``messages``: objects with a role, and with content or the calls of tools in its place."""
+    messages = fields["messages"]
+    if not isinstance(messages, list):
+        reason = f'the "messages" are not a list but {_kind(messages)}'
+    elif not messages:
+        reason = 'the "messages" are empty'
+    else:
+        reasons = (_wrong_message(number, message) for number, message in enumerate(messages, start=1))
+        first = next(filter(None, reasons), None)
+        if first is None:
+            return Record(index, file, line, fields, "", messages)
+        reason = first
+    return BadRecord(index, file, line, reason, fields)
+
+
+def _wrong_message(number: int, message: object) -> str | None:
+    if not isinstance(message, dict):
+        return f"message {number} is not an object but {_kind(message)}"
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str) or not role:
+        return f'message {number} has no "role"' if role is None else f'the "role" of message {number} is not a text'
+    if isinstance(content, str | list) or (content is None and message.get("tool_calls")):
+        return None
+    if "content" not in message:
+        return f'message {number} has no "content"'
+    return f'the "content" of message {number} is not a text but {_kind(content)}'
+
+
 def _kind(value: object) -> str:
     if value is None:
         return "null"
@@ -144,22 +162,30 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "an object")
 
 
-def _values(file: str) -> Iterator[_Value]:
+def _values(file: str) -> Iterator[Value]:
     """The JSON values of one file, with what is damaged in their place."""
     line = 0
     try:
         with ExitStack() as opened:
-            stream = _unpacked(sys.stdin.buffer if file == "-" else opened.enter_context(Path(file).open("rb")))
-            if _is_document(file, stream):
-                yield from _document(stream.read())
-                return
-            for item in _lines(stream):
+            stream = _unpacked(_open(file, opened))
+            for item in read_values(stream, file.removesuffix(".gz").endswith(".json")):
                 line = item.line
                 yield item
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        yield _Value(line + 1, reason=f"the gzip file is damaged from here on: {error}")
+        yield Value(line + 1, reason=f"the gzip file is damaged from here on: {error}")
     except OSError as error:
         raise DatasetError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def _open(file: str, opened: ExitStack) -> BinaryIO:
+    if file != "-":
+        return opened.enter_context(Path(file).open("rb"))
+    try:
+        number = sys.stdin.fileno()
+    except (OSError, ValueError):
+        return sys.stdin.buffer  # text in memory, in a test
+    # Not the interpreter's own reader, which it could not close at its end while a thread waits in it.
+    return opened.enter_context(open(number, "rb", closefd=False))
 
 
 def _unpacked(raw: BinaryIO) -> io.BufferedReader:
@@ -168,94 +194,3 @@ def _unpacked(raw: BinaryIO) -> io.BufferedReader:
     if stream.peek(2)[:2] != _GZIP:
         return stream
     return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=stream)))
-
-
-def _is_document(file: str, stream: io.BufferedReader) -> bool:
-    """Whether it may be one JSON text rather than a value a line: by its name, or by how it begins."""
-    if file.removesuffix(".gz").endswith(".json"):
-        return True
-    return _DOCUMENT.match(stream.peek(1).removeprefix(_BOM)) is not None
-
-
-def _lines(stream: BinaryIO) -> Iterator[_Value]:
-    for line in count(1):
-        data = stream.readline(LONGEST_LINE + 1)
-        if not data:
-            return
-        if len(data) > LONGEST_LINE:
-            while data and not data.endswith(b"\n"):
-                data = stream.readline(LONGEST_LINE)
-            yield _Value(line, reason=f"the line is longer than {LONGEST_LINE} bytes")
-            continue
-        if line == 1:
-            data = data.removeprefix(_BOM)
-        if data.strip():
-            item = _parse(data, line)
-            yield item if _is_shallow(data) else _writable(item)
-
-
-def _parse(data: bytes, line: int) -> _Value:
-    """The JSON value in ``data``, which begins on ``line``."""
-    try:
-        return _Value(line, parse(data.rstrip()))
-    except orjson.JSONDecodeError as error:
-        return _not_json(data, line, error)
-
-
-def _is_shallow(data: bytes) -> bool:
-    return data.count(b"[") + data.count(b"{") <= _DEEP
-
-
-def _writable(item: _Value) -> _Value:
-    """The same, unless it is nested so deeply that it could not be written to the predictions."""
-    return _Value(item.line, reason="the record is nested too deeply") if is_deep(item.value) else item
-
-
-def _not_json(data: bytes, line: int, error: orjson.JSONDecodeError) -> _Value:
-    try:
-        data.decode()
-    except UnicodeDecodeError as wrong:
-        line += data.count(b"\n", 0, wrong.start)
-        at = wrong.start - data.rfind(b"\n", 0, wrong.start)
-        return _Value(line, reason=f"not UTF-8: byte {at} of the line is 0x{data[wrong.start]:02x}")
-    return _Value(line + error.lineno - 1, reason=f"not JSON: {error.msg} (column {error.colno})")
-
-
-def _document(data: bytes) -> Iterator[_Value]:
-    data = data.removeprefix(_BOM)
-    if not data.strip():
-        yield _Value(1, reason="the file is empty")
-        return
-    whole = _parse(data, 1)
-    if whole.reason is not None:
-        yield from _lines(io.BytesIO(data)) if _holds_lines(data) else [whole]
-    elif isinstance(whole.value, list):
-        for value, line in zip(whole.value, _element_lines(data), strict=True):
-            yield _writable(_Value(line, value))
-    else:
-        yield _writable(_Value(1 + data[: len(data) - len(data.lstrip())].count(b"\n"), whole.value))
-
-
-def _holds_lines(data: bytes) -> bool:
-    """Whether ``data``, which is not one JSON text, is a value a line: its first lines show it."""
-    lines = (line.strip() for line in io.BytesIO(data))
-    first, second, *_ = [*islice((line for line in lines if line), 2), b"", b""]
-    if not second:
-        return False
-    return (first.startswith(b"{") and second.startswith(b"{")) or _parse(first, 1).reason is None
-
-
-def _element_lines(data: bytes) -> Iterator[int]:
-    """The line on which each element of the list that ``data`` holds begins. ``data`` is valid JSON."""
-    depth, line = 0, 1
-    for mark in _MARKS.finditer(data):
-        text = mark.group()
-        if text == b"\n":
-            line += 1
-        elif text in (b"]", b"}"):
-            depth -= 1
-        else:
-            if depth == 1:
-                yield line
-            if text in (b"[", b"{"):
-                depth += 1
