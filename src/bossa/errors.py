@@ -39,6 +39,10 @@ class DatasetError(BossaError):
     """The prompts cannot be read, or the predictions cannot be written."""
 
 
+class StreamError(BossaError):
+    """Standard input or output is needed, and was closed when the process started."""
+
+
 class RequestError(BossaError):
     """A generation request asks for what the loaded program cannot do."""
 

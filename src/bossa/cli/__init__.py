@@ -1,5 +1,25 @@
 """The ``bossa`` command: one file a command, each importing what it needs only when it is run."""
 
-from bossa.cli.app import main
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; ``argv`` is ``sys.argv[1:]`` when not given, in a process of its own.
+
+    There a signal ends it in one line, while it is still being imported too.
+    """
+    if argv is None:
+        from bossa.host.signals import quit_at_once
+
+        quit_at_once()
+    from bossa.cli.app import main as run
+
+    return run(argv)
+
 
 __all__ = ["main"]

@@ -15,7 +15,9 @@ from typing import Any, cast
 
 import click
 
+from bossa.cli.text import say, show
 from bossa.errors import BossaError
+from bossa.host import signals, streams
 
 
 class ExitCode(IntEnum):
@@ -24,7 +26,7 @@ class ExitCode(IntEnum):
     OK = 0
     WRONG = 2  # wrong input or usage: one line on stderr says what
     SOME_RECORDS_FAILED = 3
-    INTERRUPTED = 130  # 128 + SIGINT
+    INTERRUPTED = 130  # 128 + SIGINT; of another signal, 128 and its number
     READER_GONE = 141  # 128 + SIGPIPE: `bossa run … | head`
 
 
@@ -47,7 +49,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
     if wanted and not ctx.resilient_parsing:
         from bossa.version import __version__
 
-        click.echo(f"bossa {__version__}")
+        show(f"bossa {__version__}")
         ctx.exit()
 
 
@@ -73,39 +75,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; ``argv`` is ``sys.argv[1:]`` when not given."""
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
-    with warnings.catch_warnings():
+    with streams.ready(), warnings.catch_warnings():
         if not debug:
             _quiet_libraries()
         try:
-            with bossa.make_context("bossa", args) as context:
-                return int(bossa.invoke(context) or ExitCode.OK)
-        except click.exceptions.Exit as exit_:
-            return exit_.exit_code
-        except click.ClickException as error:
-            return _report(error.format_message() + _hint(error), debug)
-        except BossaError as error:
-            return _report(str(error), debug)
-        except KeyboardInterrupt:
-            return _report("interrupted", debug, ExitCode.INTERRUPTED)
+            code = _run(args, debug)
+            sys.stdout.flush()
         except BrokenPipeError:
-            # The interpreter flushes stdout once more at its end; give it somewhere to go.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return ExitCode.READER_GONE
+            code = ExitCode.READER_GONE
         except OSError as error:
-            where = f"{error.filename}: " if error.filename is not None else ""
-            return _report(f"{where}{error.strerror or error}", debug)
+            code = _report(_reason(error), debug)
+        finally:
+            streams.settle()
+    return code
 
 
-def _report(message: str, debug: bool, code: ExitCode = ExitCode.WRONG) -> int:
+def _run(args: list[str], debug: bool) -> int:
+    try:
+        with bossa.make_context("bossa", args) as context:
+            return int(bossa.invoke(context) or ExitCode.OK)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        return _report(error.format_message() + _hint(error), debug)
+    except BossaError as error:
+        return _report(str(error), debug)
+    except KeyboardInterrupt as interrupt:
+        number = signals.number_of(interrupt)
+        return _report(signals.describe(number), debug, 128 + number)
+    except UnicodeEncodeError as error:
+        return _report(f"{error.object!r} cannot be written in this locale: set LC_ALL=C.UTF-8", debug)
+    except MemoryError:
+        return _report("there is not enough memory: free some, or ask for less at once", debug)
+
+
+def _reason(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _report(message: str, debug: bool, code: int = ExitCode.WRONG) -> int:
     if debug:
-        traceback.print_exc()
-    line = re.sub(r"\s*\n\s*", " ", message.strip())
-    print(f"bossa: {line}", file=sys.stderr)
+        say(traceback.format_exc().rstrip("\n"), lines=True)
+    say("bossa: " + re.sub(r"\s*\n\s*", " ", message.strip()))
     return code
 
 
 def _show_warning(message: Warning | str, *_where: object, **_more: object) -> None:
-    print(f"bossa: warning: {message}", file=sys.stderr)
+    say(f"bossa: warning: {message}")
 
 
 def _hint(error: click.ClickException) -> str:

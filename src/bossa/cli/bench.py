@@ -10,8 +10,9 @@ import click
 
 from bossa.cli import options
 from bossa.cli.progress import Packing
-from bossa.cli.text import table
+from bossa.cli.text import show, table
 from bossa.errors import RequestError, ToolchainError
+from bossa.host import streams
 from bossa.host.output import check_writable, writing
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="No more measurements after these."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: one a core]")
+@click.option("--threads", type=options.THREADS, help="Threads to compute with.  [default: one a core]")
 @click.option("--cpus", type=options.Cpus(), metavar="LIST", help="Keep a thread on each of these CPUs, as 0-3,8.")
 @click.option("--memory", type=options.Size(), metavar="SIZE", help="The most that keys and values may take, as 2GB.")
 @click.option("--limits/--no-limits", default=True, show_default=True, help="Measure the machine's limits.")
@@ -69,6 +70,7 @@ def command(
     The limits are measured too: reading from memory and multiply-adds. They need a C++ compiler, and are left out where
     there is none. Without weights, random ones are made up: speed does not depend on their values.
     """
+    streams.need(1)
     from bossa.assemble import read_program
     from bossa.bench import StepModel, measure_limits, report
     from bossa.loading import load
@@ -115,13 +117,13 @@ def command(
         measured = measured.best(measure_limits(threads, seconds / 2))
     result = report.Report(program, words, threads, measured, rates, why)
     for line in report.heading(result):
-        click.echo(line)
+        show(line)
     if measured is not None:
-        click.echo(table(report.limit_rows(measured), indent=2))
-    click.echo()
-    click.echo(table([report.HEADER, *(report.rate_row(rate, measured) for rate in rates)]))
+        show(table(report.limit_rows(measured), indent=2))
+    show("")
+    show(table([report.HEADER, *(report.rate_row(rate, measured) for rate in rates)]))
     for line in report.notes(result):
-        click.echo(line)
+        show(line)
     if json_file is not None:
         with writing(json_file) as file:
             file.write((json.dumps(result.to_json(), indent=1) + "\n").encode())

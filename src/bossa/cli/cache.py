@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import click
 
 from bossa.checks.shown import shown
 from bossa.cli import options
-from bossa.cli.text import size, table
+from bossa.cli.text import show, size, table
 
 
 @click.group("cache", short_help="List, verify and prune the packed weights kept on disk.")
@@ -29,8 +30,6 @@ def list_entries(as_json: bool) -> None:
     cache = WeightCache()
     entries = cache.entries()
     if as_json:
-        import orjson
-
         fields = [
             {
                 "key": entry.key,
@@ -41,7 +40,7 @@ def list_entries(as_json: bool) -> None:
             }
             for entry in entries
         ]
-        click.echo(orjson.dumps(fields, option=orjson.OPT_INDENT_2).decode())
+        show(json.dumps(fields, indent=2))
         return
     now = time.time()
     rows = [
@@ -54,8 +53,8 @@ def list_entries(as_json: bool) -> None:
         for entry in entries
     ]
     if rows:
-        click.echo(table(rows))
-    click.echo(f"{len(rows)} in {shown(cache.directory)}: {size(sum(entry.bytes for entry in entries))}")
+        show(table(rows))
+    show(f"{len(rows)} in {cache.directory}: {size(sum(entry.bytes for entry in entries))}")
 
 
 @command.command("verify", short_help="Check every byte of what is kept.")
@@ -81,13 +80,13 @@ def verify(remove: bool) -> None:
         if is_bad and remove:
             os.unlink(entry.path)
             problem += ", removed"
-        click.echo(f"{entry.key[:12]}  {problem or 'good'}  {size(entry.bytes)}  {shown(entry.source)}")
+        show(f"{entry.key[:12]}  {problem or 'good'}  {size(entry.bytes)}  {entry.source}")
     if bad and not remove:
         raise WeightsError(
             f"{shown(cache.directory)}: {bad} of {count} are not as they were written: remove them with"
             " 'bossa cache verify --remove'; they are made again when they are needed"
         )
-    click.echo(f"{count - bad} of {count} are good")
+    show(f"{count - bad} of {count} are good")
 
 
 @command.command("prune", short_help="Remove what is kept.")
@@ -103,5 +102,5 @@ def prune(older_than: float | None, max_size: int | None, everything: bool) -> N
 
     removed = WeightCache().prune(max_bytes=max_size, older_than_days=older_than, everything=everything)
     for entry in removed:
-        click.echo(f"removed {entry.key[:12]}  {size(entry.bytes)}  {shown(entry.source)}")
-    click.echo(f"{len(removed)} removed: {size(sum(entry.bytes for entry in removed))}")
+        show(f"removed {entry.key[:12]}  {size(entry.bytes)}  {entry.source}")
+    show(f"{len(removed)} removed: {size(sum(entry.bytes for entry in removed))}")

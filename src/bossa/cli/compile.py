@@ -11,7 +11,9 @@ import click
 
 from bossa.cli import options
 from bossa.cli.progress import Stages
+from bossa.cli.text import show
 from bossa.errors import CompileError, PefError
+from bossa.host import streams
 from bossa.precision import KV_PRECISIONS, PRECISIONS
 
 if TYPE_CHECKING:
@@ -29,7 +31,12 @@ OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
 @click.option(
     "-b", "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="The most sequences at once."
 )
-@click.option("--pef-name", metavar="NAME", help="The program's name; without one, made of the time and process id.")
+@click.option(
+    "--pef-name",
+    type=options.Text(),
+    metavar="NAME",
+    help="The program's name; without one, made of the time and process id.",
+)
 @click.option(
     "--output-folder",
     type=click.Path(path_type=Path),
@@ -86,6 +93,7 @@ def command(
     MODEL is a name on the Hugging Face hub, a directory in its layout, or a GGUF file. Its weights are not read,
     unless --bundle is given.
     """
+    streams.need(1)
     if model is not None and model_name_or_path not in (None, model):
         raise click.UsageError(f"two models are given: {model} and {model_name_or_path}; give one")
     model = model or model_name_or_path
@@ -121,7 +129,7 @@ def command(
         stage("write")
         path = folder / f"{name}.pef"
         pef.save(path)
-    click.echo(path)
+    show(str(path), exact=True)
 
 
 def _name_of_this_moment() -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bossa.cli.progress import Bar
+from bossa.cli.text import put, say
 from bossa.dataset import (
     SEPARATOR,
     BadRecord,
     JsonlWriter,
     Record,
+    Source,
     TextWriter,
     answer_fields,
     completion_fields,
@@ -44,14 +45,26 @@ class Ask:
     truncation: Truncation | None = None
     samples: int = 1
 
-    def token_ids(self, model: LanguageModel, prompt: str) -> list[int]:
-        if not self.chat:
-            return model.encode(prompt)
+    def check(self, model: LanguageModel) -> None:
+        """Refuse what no prompt could be asked with.
+
+        Raises:
+            TokenizerError: ``chat`` is wanted, and there is no template.
+        """
+        if self.chat and getattr(model.tokenizer, "chat_template", "") is None:
+            raise TokenizerError("--chat needs a chat template, and the model's tokenizer has none: leave it out")
+
+    def token_ids(self, model: LanguageModel, prompt: str, messages: list[dict[str, Any]] | None = None) -> list[int]:
+        """The tokens of a prompt, or of a conversation, which the chat template makes one of."""
+        if messages is None:
+            if not self.chat:
+                return model.encode(prompt)
+            messages = [{"role": "user", "content": prompt}]
         chat = getattr(model.tokenizer, "chat", None)
         if chat is None:
-            raise TokenizerError("--chat needs the model's tokenizer, and there is none: give --model_name_or_path")
+            raise TokenizerError("a chat needs the model's tokenizer, and there is none: give --model_name_or_path")
         # A template writes the special tokens itself.
-        return model.encode(chat([{"role": "user", "content": prompt}]), add_special_tokens=False)
+        return model.encode(chat(messages), add_special_tokens=False)
 
 
 @dataclass
@@ -61,7 +74,7 @@ class Tally:
     prompts: int = 0
     tokens: int = 0
     failed: int = 0
-    interrupted: bool = False
+    interrupted: KeyboardInterrupt | None = None
     seconds: float = 0.0
 
     def add(self, completions: Sequence[Completion]) -> None:
@@ -103,7 +116,7 @@ class TextSink:
     def fail(self, record: Record | BadRecord, reason: str) -> None:
         self.writer.put(record.index, None)
         with self.bar.hidden(sys.stderr):
-            print(f"bossa: {record.file}, line {record.line}: {reason}", file=sys.stderr)
+            say(f"bossa: {record.file}, line {record.line}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -119,50 +132,81 @@ class JsonlSink:
         self.writer.put(record.index, error_fields(record, reason))
 
 
-def generate(model: LanguageModel, records: Iterable[Record | BadRecord], ask: Ask, sink: Sink, bar: Bar) -> Tally:
-    """Run the records, and give each result to the sink when it is done.
+def generate(model: LanguageModel, records: Source[Record | BadRecord], ask: Ask, sink: Sink, bar: Bar) -> Tally:
+    """Run the records, and give each result to the sink when it is done; never waits for a record beside work.
 
-    Ctrl-C ends it early: the tally then says so.
+    Ctrl-C, or another signal that ends a run, ends it early: the tally then says so.
     """
-    tally = Tally()
+    ask.check(model)
+    run = _Run(model, records, ask, sink, bar)
     started = time.perf_counter()
-    params = model.params(**ask.sampling)
-    waiting: dict[int, tuple[Record, list[Completion]]] = {}  # by the places of their requests
-    places = count()
+    try:
+        while run.submit() or run.in_flight:
+            run.deliver(model.engine.step())
+    except KeyboardInterrupt as interrupt:
+        run.tally.interrupted = interrupt
+        model.engine.abort(run.in_flight)
+        run.deliver([request for request in run.in_flight if request.finish_reason is not None])
+    finally:
+        model.engine.abort(run.in_flight)
+    run.tally.seconds = time.perf_counter() - started
+    return run.tally
 
-    def fail(record: Record | BadRecord, reason: str) -> None:
-        tally.failed += 1
-        sink.fail(record, reason)
-        bar.advance(0)
 
-    def requests() -> Iterator[Request]:
-        for record in records:
+class _Run:
+    """Records on their way: which requests are in flight for which, and what is done of each."""
+
+    def __init__(
+        self, model: LanguageModel, records: Source[Record | BadRecord], ask: Ask, sink: Sink, bar: Bar
+    ) -> None:
+        self.tally = Tally()
+        self.in_flight: dict[Request, tuple[Record, dict[int, Completion]]] = {}
+        self._model, self._records, self._ask, self._sink, self._bar = model, records, ask, sink, bar
+        self._params = model.params(**ask.sampling)
+        self._ahead = 2 * model.batch_size  # that a free place is never waited for
+
+    def submit(self) -> bool:
+        """Take the records that have come, as there is room for them; whether there may be more."""
+        while len(self.in_flight) < self._ahead:
+            try:
+                record = self._records.take(wait=not self.in_flight)
+            except StopIteration:
+                return False
+            if record is None:
+                return True
             if isinstance(record, BadRecord):
-                fail(record, record.reason)
+                self._fail(record, record.reason)
                 continue
             try:
-                ids = ask.token_ids(model, record.prompt)
-                samples = model.requests(ids, record.index, params, ask.truncation, ask.samples)
-            except RequestError as error:
-                fail(record, str(error))
+                ids = self._ask.token_ids(self._model, record.prompt, record.messages)
+                requests = self._model.requests(
+                    ids, record.index, self._params, self._ask.truncation, self._ask.samples
+                )
+            except (RequestError, TokenizerError) as error:
+                self._fail(record, str(error))
                 continue
-            done: list[Completion] = []
-            for request in samples:
-                waiting[next(places)] = record, done
-                yield request
+            done: dict[int, Completion] = {}
+            for request in requests:
+                self.in_flight[request] = record, done
+                self._model.engine.submit(request)
+        return True
 
-    try:
-        for completion in model.run(requests()):
-            record, done = waiting.pop(completion.index)
-            done.append(completion)
-            if len(done) == ask.samples:
-                tally.add(done)
-                sink.put(record, sorted(done, key=lambda completion: completion.sample))
-                bar.advance(sum(len(completion.token_ids) for completion in done))
-    except KeyboardInterrupt:
-        tally.interrupted = True
-    tally.seconds = time.perf_counter() - started
-    return tally
+    def deliver(self, finished: Iterable[Request]) -> None:
+        """Give the sink each record of which all samples are done."""
+        for request in finished:
+            record, done = self.in_flight[request]
+            done[request.sample] = request.completion(0)
+            if len(done) == self._ask.samples:
+                completions = [done[sample] for sample in sorted(done)]
+                self._sink.put(record, completions)
+                self.tally.add(completions)
+                self._bar.advance(sum(len(completion.token_ids) for completion in completions))
+            del self.in_flight[request]
+
+    def _fail(self, record: Record | BadRecord, reason: str) -> None:
+        self.tally.failed += 1
+        self._sink.fail(record, reason)
+        self._bar.advance(0)
 
 
 def stream(model: LanguageModel, prompt: str, ask: Ask) -> Tally:
@@ -170,21 +214,21 @@ def stream(model: LanguageModel, prompt: str, ask: Ask) -> Tally:
 
     Ctrl-C ends it early: the tally then says so, and counts nothing.
     """
+    ask.check(model)
     tally = Tally()
     started = time.perf_counter()
     ids = ask.token_ids(model, prompt)
     try:
         if ask.samples > 1:
             completions = model.generate([ids], n=ask.samples, truncation=ask.truncation, **ask.sampling)
-            sys.stdout.write(SEPARATOR.join(completion.text for completion in completions))
+            put(SEPARATOR.join(completion.text for completion in completions))
         else:
             completions = [_write_stream(model.stream(ids, truncation=ask.truncation, **ask.sampling))]
         tally.add(completions)
-    except KeyboardInterrupt:
-        tally.interrupted = True
+    except KeyboardInterrupt as interrupt:
+        tally.interrupted = interrupt
     tally.seconds = time.perf_counter() - started
-    sys.stdout.write("\n")
-    sys.stdout.flush()
+    put("\n")
     return tally
 
 
@@ -195,8 +239,7 @@ def _write_stream(pieces: Generator[str, None, Completion]) -> Completion:
         except StopIteration as end:
             completion: Completion = end.value
             return completion
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+        put(piece)
 
 
 def _fields(completion: Completion) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bossa.cli import inspect_module, options
-from bossa.cli.text import size, table
+from bossa.cli.text import show, size, table
 
 if TYPE_CHECKING:
     from bossa.pef import Manifest, Pef
@@ -24,21 +24,20 @@ _NUMBER = re.compile(r"\d+")
 
 @click.command("inspect", short_help="Show what is in a program file.")
 @click.argument("pef", type=click.Path(path_type=Path))
-@click.option("--source", "show", flag_value="source", help="Print the generated C++ instead.")
-@click.option("--program", "show", flag_value="program", help="Print the row program instead.")
-@click.option("--json", "show", flag_value="json", help="Print the manifest instead, as JSON.")
+@click.option("--source", "what", flag_value="source", help="Print the generated C++ instead.")
+@click.option("--program", "what", flag_value="program", help="Print the row program instead.")
+@click.option("--json", "what", flag_value="json", help="Print the manifest instead, as JSON.")
 @options.DEBUG
-def command(pef: Path, show: str | None) -> None:
+def command(pef: Path, what: str | None) -> None:
     """Show the manifest, sections, weight slots, arena and KV sizes of the file PEF."""
     from bossa.pef import ModulePef, Pef, TracedModule
 
     try:
         opened = Pef.open(pef)
     except TracedModule:
-        text = inspect_module.show(ModulePef.open(pef), show)
-        click.echo(text, nl=not text.endswith("\n"))
+        show(inspect_module.describe(ModulePef.open(pef), what), exact=what is not None)
         return
-    match show:
+    match what:
         case "source":
             text = opened.source()
         case "program":
@@ -47,7 +46,7 @@ def command(pef: Path, show: str | None) -> None:
             text = opened.manifest.encode().decode()
         case _:
             text = summary(opened)
-    click.echo(text, nl=not text.endswith("\n"))
+    show(text, exact=what is not None)
 
 
 def _program(pef: Pef) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _LISTED = ("input ", "output ", "optimizer ", "parameter ", "buffer ")
 
 
-def show(pef: ModulePef, what: str | None) -> str:
+def describe(pef: ModulePef, what: str | None) -> str:
     """The text for ``--json``, for ``--program`` (the graph), or for none of them.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,12 @@ INFERENCE = click.option(
     "--inference", is_flag=True, expose_value=False, help="Accepted for compatibility: inference is all there is."
 )
 
+MOST_THREADS = 1024
+THREADS = click.IntRange(1, MOST_THREADS)
+SAMPLES = click.IntRange(1, 1024)
+"""Of one prompt: they are all in flight together, as requests at least."""
+MOST_BYTES = 1 << 60
+
 _UNITS = {"": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _UNITS |= {f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power, _letter: 1024**_power}
@@ -29,11 +36,26 @@ class Size(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value).lower())
+        match = re.fullmatch(r"\s*(\d{1,19}(?:\.\d{1,19})?)\s*([a-z]*)\s*", str(value).lower())
         unit = _UNITS.get(match[2].removesuffix("b") if match and match[2] == "b" else match[2]) if match else None
         if match is None or unit is None:
             self.fail(f"{value!r} is not a size: write it like 2GB, 512MiB or 1000000", param, ctx)
-        return int(float(match[1]) * unit)
+        return min(int(float(match[1]) * unit), MOST_BYTES)
+
+
+class Text(click.ParamType[str]):
+    """Text as UTF-8, whatever the locale says that arguments are."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        try:
+            return text if text.isascii() else os.fsencode(text).decode("utf-8")
+        except UnicodeEncodeError:
+            return text  # it cannot have come as an argument
+        except UnicodeDecodeError as error:
+            self.fail(f"it is not UTF-8: byte {error.start + 1} is 0x{error.object[error.start]:02x}", param, ctx)
 
 
 class CountOrAll(click.ParamType["int | None"]):
@@ -45,7 +67,7 @@ class CountOrAll(click.ParamType["int | None"]):
         text = str(value).lower()
         if text == "all":
             return None
-        if not re.fullmatch(r"\d+", text):
+        if not re.fullmatch(r"\d{1,18}", text):
             self.fail(f"{value!r} is neither a count nor 'all'", param, ctx)
         return int(text)
 
@@ -62,6 +84,8 @@ class Cpus(click.ParamType["list[int]"]):
             if match is None or (match[2] and int(match[2]) < int(match[1])):
                 self.fail(f"{value!r} is not a list of CPUs: write it like 0-3,8", param, ctx)
             cpus += range(int(match[1]), int(match[2] or match[1]) + 1)
+            if len(cpus) > MOST_THREADS:
+                self.fail(f"{value!r} names more than {MOST_THREADS} CPUs, one a thread", param, ctx)
         return cpus
 
 
@@ -88,7 +112,7 @@ class SequenceLength(click.ParamType["int | None"]):
         text = str(value)
         if text == "-1":
             return None
-        if not re.fullmatch(r"\d+", text) or int(text) == 0:
+        if not re.fullmatch(r"\d{1,18}", text) or int(text) == 0:
             self.fail(f"{value!r} is not a number of tokens: give 1 or more, or -1 for the most", param, ctx)
         return int(text)
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from bossa.cli.text import redraw, say
+
 
 class Stages:
     """One line a stage with the seconds it took: written when it ends, and on a terminal also while it runs.
@@ -24,8 +26,7 @@ class Stages:
         """End the stage before, and begin the one called ``name``."""
         self._end()
         self._name, self._started = name, time.perf_counter()
-        if sys.stderr.isatty():
-            print(f"  {name} …", end="", file=sys.stderr, flush=True)
+        redraw(f"  {name} …")
 
     def __enter__(self) -> Self:
         return self
@@ -38,10 +39,9 @@ class Stages:
     def _end(self, failed: bool = False) -> None:
         if self._name is None:
             return
-        start = "\r\x1b[2K" if sys.stderr.isatty() else ""
-        seconds = time.perf_counter() - self._started
-        line = "" if failed else f"  {self._name:<40} {seconds:6.1f} s\n"
-        print(start + line, end="", file=sys.stderr, flush=True)
+        redraw()
+        if not failed:
+            say(f"  {self._name:<40} {time.perf_counter() - self._started:6.1f} s")
         self._name = None
 
 
@@ -55,14 +55,14 @@ class Packing:
         percent = 100 * done // max(total, 1)
         if percent != self._shown and sys.stderr.isatty():
             self._shown = percent
-            print(f"\r\x1b[2Kpacking weights: {percent} %", end="", file=sys.stderr, flush=True)
+            redraw(f"packing weights: {percent} %")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
         if self._shown >= 0:
-            print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
+            redraw()
 
 
 class Bar:

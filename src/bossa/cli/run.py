@@ -5,16 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bossa.cli import options
 from bossa.cli.app import ExitCode
 from bossa.cli.progress import Bar, Packing
+from bossa.cli.text import say
 from bossa.errors import TokenizerError
+from bossa.host import streams
+from bossa.host.output import descriptor_of
+from bossa.host.signals import interrupting
 
 if TYPE_CHECKING:
     from bossa.engine.truncation import Truncation
@@ -34,7 +38,9 @@ SPECULATE = 8
     help="Weights to use instead of the model's: safetensors, a folder or index of them, or a torch state dict.",
 )
 @click.option("--data_dir", metavar="FILE|FOLDER|-", help="Prompts: .json or .jsonl, .gz of either, a folder of them.")
-@click.option("--prompt", metavar="TEXT", help="One prompt, whose completion is written as it grows.")
+@click.option(
+    "--prompt", type=options.Text(), metavar="TEXT", help="One prompt, whose completion is written as it grows."
+)
 @click.option("--chat", is_flag=True, help="Ask each prompt as a user's message, in the model's chat template.")
 @click.option(
     "--output",
@@ -60,10 +66,16 @@ SPECULATE = 8
 @click.option("--min-p", type=click.FloatRange(0, 1), help="Drop those below this share of the likeliest.")
 @click.option("--repetition-penalty", type=click.FloatRange(min=0, min_open=True), help="Above 1: repeat less.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="What random draws depend on.  [default: 0]")
-@click.option("--stop", multiple=True, metavar="TEXT", help="End a completion before this text; may be repeated.")
+@click.option(
+    "--stop",
+    type=options.Text(),
+    multiple=True,
+    metavar="TEXT",
+    help="End a completion before this text; may be repeated.",
+)
 @click.option(
     *("-n", "--samples"),
-    type=click.IntRange(min=1),
+    type=options.SAMPLES,
     default=1,
     show_default=True,
     help="Completions of each prompt, each drawn by itself.",
@@ -83,7 +95,7 @@ SPECULATE = 8
     help=f"Guess up to N tokens from what came before, and keep those that are right.  [N, if not given: {SPECULATE}]",
 )
 @click.option("-b", "--batch-size", type=click.IntRange(min=1), help="Sequences at once.  [default: the file's]")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with.  [default: one a core]")
+@click.option("--threads", type=options.THREADS, help="Threads to compute with.  [default: one a core]")
 @click.option("--cpus", type=options.Cpus(), metavar="LIST", help="Keep a thread on each of these CPUs, as 0-3,8.")
 @click.option("--memory", type=options.Size(), metavar="SIZE", help="The most memory to use besides weights, as 2GB.")
 @options.cache_dir()
@@ -117,26 +129,29 @@ def command(
     Predictions go to standard output, each the whole sequence with its prompt, with a line of 20 dashes between
     two; with --output, a JSON record for each goes to that file instead.
     """
+    _need_streams(data_dir, output)
     if (data_dir is None) == (prompt is None):
         raise click.UsageError("give either --data_dir or --prompt")
     if prompt is not None and output is not None:
         raise click.UsageError("--output goes with --data_dir: the answer to --prompt goes to standard output")
+    if prompt == "":
+        raise click.UsageError("the --prompt is empty: give some text")
     if sampling["logprobs"] is not None and output is None:
         raise click.UsageError("--logprobs goes with --output: they are fields of its records")
     from bossa.cli import generation
-    from bossa.dataset import JsonlWriter, TextWriter, read_records
+    from bossa.cli.records import Chosen
+    from bossa.dataset import JsonlWriter, TextWriter
     from bossa.loading import load
 
     given = {name: value for name, value in sampling.items() if value is not None}
     if samples > 1 or given.keys() & {"top_k", "top_p", "min_p"}:
         given.setdefault("temperature", 1.0)  # they are about drawing
     ask = generation.Ask(given | {"max_new_tokens": max_tokens_to_generate}, chat, truncation, samples)
-    # Both before the model, which may take a while: there may be nothing to read.
-    records = islice(read_records(data_dir), examples_to_generate) if data_dir is not None else None
-    count = _count(data_dir, examples_to_generate) if data_dir is not None else None
-
     started = time.perf_counter()
-    with ExitStack() as stack:
+    with interrupting(), ExitStack() as stack:
+        # Both before the model, which may take a while: there may be nothing to read, or no place to write to.
+        records = Chosen(data_dir, examples_to_generate) if data_dir is not None else None
+        writer = stack.enter_context(JsonlWriter(str(output))) if output is not None else None
         with Packing() as packing:
             model = load(
                 pef,
@@ -162,24 +177,34 @@ def command(
             assert prompt is not None
             tally = generation.stream(model, prompt, ask)
         else:
-            bar = Bar(count)
+            bar = Bar(records.count() if sys.stderr.isatty() else None)
             sink: generation.Sink
-            if output is None:
+            if writer is None:
                 sink = generation.TextSink(stack.enter_context(TextWriter(sys.stdout)), model, bar)
             else:
-                sink = generation.JsonlSink(stack.enter_context(JsonlWriter(str(output))))
+                sink = generation.JsonlSink(writer)
             with bar:
                 tally = generation.generate(model, records, ask, sink, bar)
-    print(f"{tally}; loaded in {loaded:.2f} s", file=sys.stderr)
-    if tally.interrupted:
-        raise KeyboardInterrupt
+    say(f"{tally}; loaded in {loaded:.2f} s")
+    if tally.interrupted is not None:
+        raise tally.interrupted
+    if records is not None and _is_default("examples_to_generate"):
+        left = records.left_out()
+        if left:
+            say(f"bossa: {left} left out, after the first {examples_to_generate}: --examples_to_generate all runs all")
     return ExitCode.SOME_RECORDS_FAILED if tally.failed else ExitCode.OK
 
 
-def _count(data_dir: str, limit: int | None) -> int | None:
-    """How many records there are to run, for a progress bar; None where nobody looks or it cannot be known."""
-    from bossa.dataset import read_records
+def _need_streams(data_dir: str | None, output: Path | None) -> None:
+    """Refuse before the work to read or write a standard stream that is closed."""
+    for path, own in ((data_dir, 0), (output, 1)):
+        if path is not None and str(path) != "-":
+            number = descriptor_of(path)
+            if number is not None:
+                streams.need(number)
+        elif path is not None or own == 1:
+            streams.need(own)
 
-    if not sys.stderr.isatty() or not (Path(data_dir).is_file() or Path(data_dir).is_dir()):
-        return None
-    return sum(1 for _ in islice(read_records(data_dir), limit))
+
+def _is_default(option: str) -> bool:
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.DEFAULT

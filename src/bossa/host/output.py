@@ -28,27 +28,49 @@ def destination(path: str | os.PathLike[str]) -> Path | int:
     Raises:
         OSError: it is a folder, a link of somebody else, or cannot be opened.
     """
+    place, status = _followed(path)
+    number = _number(place)
+    if number is not None:
+        return os.dup(number)
+    if status is None or stat.S_ISREG(status.st_mode):
+        return Path(place)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a directory", os.fspath(path))
+    return os.open(place, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def descriptor_of(path: str | os.PathLike[str]) -> int | None:
+    """The number of the descriptor of this process that a name stands for, as ``/dev/stdout`` stands for 1."""
+    try:
+        return _number(_followed(path)[0])
+    except OSError:
+        return None
+
+
+def _followed(path: str | os.PathLike[str]) -> tuple[str, os.stat_result | None]:
+    """The name that is no link, at the end of those that lead there, and what it stands for, if anything."""
     place = os.path.abspath(path) if os.path.basename(path) in ("", ".", "..") else os.fspath(path)
     for _ in range(MOST_LINKS):
         folder, name = os.path.split(place)
         folder = os.path.realpath(folder)
         place = os.path.join(folder, name)
-        if folder == f"/proc/{os.getpid()}/fd" and name.isdecimal():
-            return os.dup(int(name))
+        if _number(place) is not None:
+            return place, None
         try:
             status = os.lstat(place)
         except FileNotFoundError:
-            return Path(place)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "it is a directory", os.fspath(path))
-        if stat.S_ISREG(status.st_mode):
-            return Path(place)
+            return place, None
         if not stat.S_ISLNK(status.st_mode):
-            return os.open(place, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return place, status
         if status.st_uid not in (os.geteuid(), 0):
             raise PermissionError(errno.EPERM, f"{place} is a link that another user made", os.fspath(path))
         place = os.path.join(folder, os.readlink(place))
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+
+
+def _number(place: str) -> int | None:
+    folder, name = os.path.split(place)
+    return int(name) if folder == f"/proc/{os.getpid()}/fd" and name.isdecimal() else None
 
 
 @contextlib.contextmanager

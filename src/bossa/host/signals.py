@@ -34,24 +34,26 @@ def describe(number: int) -> str:
     return "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
 
 
-@contextlib.contextmanager
-def quitting() -> Iterator[None]:
-    """Within the block a signal ends the process at once, in one line: while there is nothing to keep or clean up."""
+def quit_at_once() -> None:
+    """From now on a signal ends the process at once, in one line: while there is nothing to keep or clean up."""
+    _handle(_quit)
 
-    def quit_(number: int, _frame: FrameType | None) -> None:
-        with contextlib.suppress(OSError):
-            os.write(2, f"bossa: {describe(number)}\n".encode())
-        os._exit(128 + number)
 
-    with _handled(quit_):
-        yield
+def _quit(number: int, _frame: FrameType | None) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"bossa: {describe(number)}\n".encode())
+    os._exit(128 + number)
 
 
 @contextlib.contextmanager
 def interrupting() -> Iterator[None]:
     """Within the block a signal raises ``Interrupted`` in the main thread, as soon as nothing is ``held``."""
-    with _handled(_interrupt):
+    before = _handle(_interrupt)
+    try:
         yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 class _Hold:
@@ -84,15 +86,11 @@ def held() -> Iterator[None]:
             raise Interrupted(number)
 
 
-@contextlib.contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Set the handler of each signal that is not to be ignored; what their handlers were before."""
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in ENDING:
             if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGTERM:
                 before[number] = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for changed, former in before.items():
-            signal.signal(changed, former)
+    return before

@@ -1,0 +1,54 @@
+"""The records that are run, the first so many, and what is left out after them."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+
+from bossa.dataset import BadRecord, Record, read_records, source
+from bossa.dataset.arrival import may_wait
+from bossa.errors import DatasetError
+
+LONGEST_COUNT = 2.0
+"""Seconds that counting what is left out may take."""
+
+
+class Chosen:
+    """A source of the first records of ``path``; of all where ``most`` is None.
+
+    Raises:
+        DatasetError: there is nothing to read.
+    """
+
+    def __init__(self, path: str, most: int | None) -> None:
+        self._path = path
+        self._most = most
+        self._taken = 0
+        self._waits = may_wait(path)
+        self._source = source(read_records(path), path)
+
+    def take(self, wait: bool) -> Record | BadRecord | None:
+        """As ``Source`` has it."""
+        if self._taken == self._most:
+            raise StopIteration
+        record = self._source.take(wait)
+        self._taken += record is not None
+        return record
+
+    def count(self) -> int | None:
+        """How many are to be run; None where that cannot be known beforehand."""
+        return (
+            None if self._waits or self._path == "-" else sum(1 for _ in islice(read_records(self._path), self._most))
+        )
+
+    def left_out(self) -> str:
+        """What comes after those that were taken, in words; empty for nothing, or for what has not come yet."""
+        left, give_up = 0, time.monotonic() + LONGEST_COUNT
+        try:
+            while self._source.take(wait=False) is not None:
+                left += 1
+                if self._waits or (left % 1000 == 0 and time.monotonic() > give_up):
+                    return "more records were" if self._waits else f"at least {left:,} more records were"
+        except (StopIteration, DatasetError):
+            pass
+        return f"{left:,} more record{'s were' if left != 1 else ' was'}" if left else ""
