@@ -6,12 +6,13 @@ torch nor a tokenizer; what is used is loaded when it is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from bossa.errors import BossaError
 from bossa.version import __version__
 
+TYPE_CHECKING = False  # a name that type checkers know; importing typing takes longer than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from bossa.compiler import compile  # noqa: A004  the verb people look for, always used as bossa.compile
     from bossa.engine.request import Completion
     from bossa.language_model import LanguageModel

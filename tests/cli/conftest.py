@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,72 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from bossa.cli import main
-from bossa.language_model import LanguageModel
-
-EOS = 0
-LETTERS = "\0abcdefghijklmnopqrstuvwxyz "
-
-
-class LetterTokenizer:
-    """A token a letter; token 0 ends a text and is written ``<end>``."""
-
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        return [LETTERS.index(letter) for letter in text]
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join("<end>" if token == EOS else LETTERS[token] for token in ids)
-
-    def chat(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return " ".join(["ask", *(message["content"] for message in messages), "say "])
-
-
-class Detokenizer:
-    def __init__(self, tokenizer: LetterTokenizer, prompt: Sequence[int]) -> None:
-        self.tokenizer = tokenizer
-
-    def add(self, token_id: int) -> str:
-        return self.tokenizer.decode([token_id])
-
-    def finish(self) -> str:
-        return ""
-
-
-class AlphabetProgram:
-    """After a letter comes the next one, and after z the end."""
-
-    page_size = 4
-    pages = 64
-    vocab_size = len(LETTERS)
-    max_seq_length = 32
-    max_rows = 16
-
-    def __init__(self, before_step: Callable[[int], None] = lambda step: None) -> None:
-        self.steps = 0
-        self.closed = False
-        self.before_step = before_step
-
-    def step(self, tokens: Any, positions: Any, starts: Any, block_tables: Any, logit_rows: Any) -> Any:
-        self.before_step(self.steps)
-        self.steps += 1
-        following = (tokens[logit_rows] + 1) % 27
-        return np.eye(self.vocab_size, dtype=np.float32)[following]
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def toy_model(batch_size: int = 2, **program: Any) -> LanguageModel:
-    return LanguageModel(
-        AlphabetProgram(**program),
-        LetterTokenizer(),
-        eos_token_ids=[EOS],
-        batch_size=batch_size,
-        detokenizer=Detokenizer,
-    )
+from support.toys import Loading, toy_model
 
 
 @dataclass(frozen=True)
@@ -97,21 +37,33 @@ def bossa(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     return call
 
 
-@dataclass
-class Loading:
-    """A stand-in for ``bossa.loading``: what ``load`` was called with, and what it gives."""
+def in_the_foreground() -> None:
+    """For a child: signals do what they do to a command that a person starts, whoever started the tests."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
-    model: LanguageModel
-    pef: Any = None
-    options: Any = None
 
-    def use(self, **options: Any) -> None:
-        """Give another toy model instead."""
-        self.model = toy_model(**options)
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a process in the foreground, unless another ``preexec_fn`` is given; it is ended with the test."""
+    started = []
 
-    def load(self, pef: Any, **options: Any) -> LanguageModel:
-        self.pef, self.options = pef, options
-        return self.model
+    def call(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        options = {"preexec_fn": in_the_foreground, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        process = subprocess.Popen(command, **options)
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def toy() -> list[str]:
+    """The command as a process of its own, with a toy model: ``toy.py``."""
+    return [sys.executable, str(Path(__file__).parent / "toy.py"), "run", "--pef", "x.pef"]
 
 
 @pytest.fixture

@@ -98,16 +98,10 @@ def written(folder: Path) -> int:
     return sum(part.read_bytes().count(b"\n") for part in folder.glob(".*.part"))
 
 
-def test_ctrl_c_keeps_what_is_finished(arguments, environment, many, tmp_path):
+def test_ctrl_c_keeps_what_is_finished(arguments, environment, many, tmp_path, start):
     output = tmp_path / "out.jsonl"
     options = ["--data_dir", str(many), "--output", str(output), "--examples_to_generate", "all", "-b", "1"]
-    process = subprocess.Popen(
-        [*BOSSA, *arguments, *options, "--max_tokens_to_generate", "100"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start([*BOSSA, *arguments, *options, "--max_tokens_to_generate", "100"], env=environment, text=True)
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up and written(tmp_path) < 3:
         time.sleep(0.01)

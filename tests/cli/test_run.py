@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from contextlib import suppress
 
 import pytest
 
 from bossa.errors import PefError
+from support.terminal import read_all
 
 DASHES = "\n" + "-" * 20 + "\n"
 
@@ -235,16 +235,6 @@ def test_a_pipe_gets_no_bar_and_one_line_of_summary(bossa, loading, reviews):
     (summary,) = result.err.splitlines()
     assert summary.startswith("3 prompts, 11 tokens in ")
     assert "tokens/s" in summary
-
-
-def read_all(leader: int) -> str:
-    """What was written to a terminal whose other end is closed: a read gives only what has come through so far."""
-    pieces = []
-    with suppress(OSError):  # the end of a terminal is an error on Linux
-        while piece := os.read(leader, 1 << 16):
-            pieces.append(piece)
-    os.close(leader)
-    return b"".join(pieces).decode()
 
 
 def test_a_terminal_gets_a_bar_and_predictions_unharmed(loading, reviews, monkeypatch, capfd):

@@ -90,6 +90,15 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     assert os.listdir(tmp_path) == ["out.jsonl"]
 
 
+def test_ctrl_c_before_the_first_record_leaves_what_was_there(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("before\n")
+    with pytest.raises(KeyboardInterrupt):
+        write_then(path, [], KeyboardInterrupt())
+    assert path.read_text() == "before\n"
+    assert os.listdir(tmp_path) == ["out.jsonl"]
+
+
 def test_any_other_error_keeps_the_part_and_names_it_and_what_was_there_before(tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_text("before\n")

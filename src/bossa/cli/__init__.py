@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # a name that type checkers know; importing typing takes longer than all else here
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -92,10 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: list[str], debug: bool) -> int:
     try:
-        with bossa.make_context("bossa", args) as context:
-            return int(bossa.invoke(context) or ExitCode.OK)
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
+        try:
+            with bossa.make_context("bossa", args) as context:
+                return int(bossa.invoke(context) or ExitCode.OK)
+        except click.exceptions.Exit as exit_:  # after --help and --version
+            streams.need(1)
+            return exit_.exit_code
     except click.ClickException as error:
         return _report(error.format_message() + _hint(error), debug)
     except BossaError as error:

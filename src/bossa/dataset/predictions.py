@@ -155,16 +155,19 @@ class JsonlWriter:
         with self._whole_lines():
             self._write(self._order.put(index, fields))
 
-    def close(self) -> None:
-        """Write what waits for its turn, and give the file its name."""
+    def close(self, interrupted: bool = False) -> None:
+        """Write what waits, and give the file its name; if ``interrupted``, only where there is a record."""
         with self._whole_lines():
-            self._close()
+            self._close(interrupted)
 
-    def _close(self) -> None:
+    def _close(self, interrupted: bool) -> None:
         try:
             if self._torn:
                 return  # an interrupt came as a pipe took half a line: what follows would be no line of its own
             self._write(self._order.rest())
+            if interrupted and self.part is not None and not self._whole:
+                self.part.unlink()  # what was there before is worth more
+                return
             if self._gzip is not None:
                 self._write_bytes(self._gzip.flush())
             if self.part is not None and self._target is not None:
@@ -220,7 +223,7 @@ class JsonlWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None or isinstance(error, KeyboardInterrupt):
-            self.close()
+            self.close(interrupted=error is not None)
             return
         self._let_go()
         if self._kept() and str(self.part) not in str(error):
