@@ -57,7 +57,10 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     yield call
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 @pytest.fixture

@@ -55,10 +55,10 @@ def test_wrong_usage_is_one_line_and_exit_2(bossa, arguments, says):
 
 
 def test_an_error_of_several_lines_is_told_in_one(bossa, compiling, tmp_path):
-    compiling.error = ModelError("no such model: nothing\n  looked in a\n  and b\n")
+    compiling.error = ModelError("no such model: nothing\n  looked in a\x1b]0;\n  and b\n")
     result = bossa("compile", "nothing", "--output-folder", tmp_path)
     assert result.code == 2
-    assert result.err.splitlines()[-1] == "bossa: no such model: nothing looked in a and b"
+    assert result.err.splitlines()[-1] == "bossa: no such model: nothing looked in a\\x1b]0; and b"
     assert "Traceback" not in result.err
 
 
@@ -99,10 +99,10 @@ def test_a_warning_of_ours_is_one_line_and_those_of_libraries_are_not_shown(boss
     compile_model = compiling.compile
 
     def warn(*arguments, **options):
-        warnings.warn_explicit("the cache is full", UserWarning, "cache.py", 1, module="bossa.weights.bind")
+        warnings.warn_explicit("the cache is full\x1b[2J", UserWarning, "cache.py", 1, module="bossa.weights.bind")
         warnings.warn_explicit("a function is old", FutureWarning, "torch.py", 1, module="torch.nn")
         return compile_model(*arguments, **options)
 
     monkeypatch.setattr(compiling, "compile", warn)
     lines = bossa("compile", "x", "--output-folder", tmp_path).err.splitlines()
-    assert [line for line in lines if not line.startswith("  ")] == ["bossa: warning: the cache is full"]
+    assert [line for line in lines if not line.startswith("  ")] == ["bossa: warning: the cache is full\\x1b[2J"]

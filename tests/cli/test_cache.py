@@ -99,3 +99,11 @@ def test_what_another_version_keeps_is_listed_and_is_not_called_damaged(bossa, k
     result = bossa("cache", "verify", "--remove")
     assert (result.code, result.out.splitlines()[-1]) == (0, "2 of 2 are good")
     assert path.exists()
+
+
+def test_names_in_the_cache_are_shown_escaped(bossa, kept):
+    kept.open_or_build(kept.key([], "evil"), "a\x1b[2J\u202e", 5000, lambda memory, offset: None)
+    for arguments in (["list"], ["list", "--json"], ["prune", "--all"]):
+        out = bossa("cache", *arguments).out
+        assert not {"\x1b", "\u202e"} & set(out)
+        assert "[2J" in out

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from bossa.pef import FORMAT_VERSION, ModulePef, Pef
 from bossa.weights.slot import Slot, Source
+from support.terminal import read_all
 
 
 @pytest.fixture
@@ -129,3 +131,38 @@ def test_a_traced_module_has_no_source_and_cannot_be_run(bossa, module):
     assert refused.code == 2
     assert "holds a traced module, not a causal language model" in refused.err
     assert len(refused.err.splitlines()) == 1
+
+
+EVIL = "a\x1b]0;owned\x07\u202e"
+
+
+@pytest.fixture
+def evil(pef, tmp_path):
+    """The same file with names and source that would act on a terminal."""
+    opened = Pef.open(pef)
+    members = {name: bytes(opened.member(name)) for name in opened.names() if name != "manifest.json"}
+    members["program.cc"] = f"// {EVIL}\r\n".encode()
+    manifest = opened.manifest.to_json()
+    manifest |= {"architecture": EVIL, "model_type": EVIL, "torch_version": EVIL}
+    manifest["sections"] = [{"name": EVIL, "kind": "once", "text": EVIL}]
+    return Pef.build(manifest, members).save(tmp_path / "evil.pef")
+
+
+@pytest.mark.parametrize("option", [[], ["--source"], ["--program"], ["--json"]])
+def test_nothing_in_a_file_acts_on_a_terminal(evil, monkeypatch, option):
+    from bossa.cli import main
+
+    leader, follower = os.openpty()
+    with os.fdopen(follower, "w") as terminal:
+        monkeypatch.setattr("sys.stdout", terminal)
+        assert main(["inspect", str(evil), *option]) == 0
+    shown = read_all(leader)
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+    assert option == ["--program"] or "owned" in shown
+
+
+def test_elsewhere_the_source_is_byte_for_byte_and_the_summary_is_escaped(bossa, evil):
+    assert bossa("inspect", evil, "--source").out.encode() == f"// {EVIL}\r\n".encode()
+    out = bossa("inspect", evil).out
+    assert "\\x1b]0;owned\\x07\\u202e" in out
+    assert not {"\x1b", "\x07", "\u202e"} & set(out)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
+import signal
+import subprocess
 
 import pytest
 
-from bossa.errors import PefError
+from bossa.errors import PefError, TokenizerError
 from support.terminal import read_all
 
 DASHES = "\n" + "-" * 20 + "\n"
@@ -79,6 +82,134 @@ def test_20_tokens_and_20_examples_are_the_defaults(bossa, loading, tmp_path):
     assert result.out == DASHES.join(["abcdefghijklmnopqrstu"] * 20) + "\n"
     assert loading.options["checkpoint"] is None
     assert loading.options["max_seq_length"] is None
+
+
+def test_what_is_left_out_by_default_is_counted_and_the_remedy_said(bossa, loading, tmp_path):
+    path = tmp_path / "many.jsonl"
+    path.write_text('{"prompt": "a"}\n' * 25)
+    says = " left out, after the first 20: --examples_to_generate all runs all"
+    for options, told in (
+        ([], ["bossa: 5 more records were" + says]),
+        (["--examples_to_generate", "20"], []),
+        (["--examples_to_generate", "all"], []),
+    ):
+        lines = bossa("run", "--pef", "x.pef", "--data_dir", path, *options).err.splitlines()
+        assert lines[1:] == told
+    path.write_text('{"prompt": "a"}\n' * 20)
+    assert len(bossa("run", "--pef", "x.pef", "--data_dir", path).err.splitlines()) == 1
+    path.write_text('{"prompt": "a"}\n' * 21)
+    assert "1 more record was left out" in bossa("run", "--pef", "x.pef", "--data_dir", path).err
+
+
+def test_input_without_an_end_is_not_read_to_find_out_what_is_left_out(toy, start):
+    endless = start(["yes", '{"prompt": "a"}'], stderr=None)
+    process = start([*toy, "--max_tokens_to_generate", "1", "--data_dir", "-"], stdin=endless.stdout)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out.decode()) == (0, DASHES.join(["ab"] * 20) + "\n")
+    assert err.decode().splitlines()[1].startswith("bossa: more records were left out")
+
+
+@pytest.mark.parametrize("batch", ["1", "4"])
+def test_a_record_of_a_pipe_is_answered_when_it_is_done(toy, start, batch):
+    process = start([*toy, "-b", batch, "--data_dir", "-", "--output", "-"], stdin=subprocess.PIPE, bufsize=0)
+    for number in range(7):
+        process.stdin.write(b'{"prompt": "a", "id": %d}\n' % number)
+        assert json.loads(process.stdout.readline())["id"] == number
+    process.stdin.close()
+    assert process.wait(60) == 0
+
+
+def test_ctrl_c_ends_waiting_for_a_pipe(toy, start):
+    process = start([*toy, "--data_dir", "-", "--output", "-"], stdin=subprocess.PIPE, bufsize=0)
+    process.stdin.write(b'{"prompt": "a"}\n')
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert process.stderr.read().decode().splitlines()[-1] == "bossa: interrupted"
+
+
+def test_messages_are_asked_in_the_models_template_and_one_that_it_refuses_is_one_error(bossa, loading, tmp_path):
+    path, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    records = [{"messages": [{"role": "user", "content": content}]} for content in ("abc", "bad", "xy")]
+    path.write_text("\n".join(map(json.dumps, [*records, {"prompt": "abc"}])))
+
+    def strict(messages):
+        if messages[0]["content"] == "bad":
+            raise TokenizerError("the chat template does not take these messages (bad): correct them")
+        return f"ask {messages[0]['content']} say "
+
+    for options in ([], ["--chat"]):
+        loading.use()
+        loading.model.tokenizer.chat = strict
+        result = bossa("run", "--pef", "x.pef", "--data_dir", path, "--output", output, *options)
+        assert result.code == 3
+        first, bad, third, prompt = [json.loads(line) for line in output.read_text().splitlines()]
+        assert first["completion"].startswith("a")  # what follows the template's last space
+        assert first["messages"] == records[0]["messages"]
+        assert bad["error"]["line"] == 2
+        assert "does not take these messages" in bad["error"]["reason"]
+        assert "completion" in third
+        assert prompt["completion"].startswith("a" if options else "d")
+
+
+def test_chat_without_a_template_is_refused_before_any_record(bossa, loading, reviews):
+    for source in (["--data_dir", reviews], ["--prompt", "abc"]):
+        loading.use()
+        loading.model.tokenizer.chat_template = None
+        result = bossa("run", "--pef", "x.pef", *source, "--chat")
+        assert (result.code, result.out) == (2, "")
+        assert "--chat needs a chat template" in result.err
+
+
+def test_an_empty_prompt_is_refused_wherever_it_stands(bossa, loading, tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"prompt": ""}\n')
+    assert 'the "prompt" is empty' in bossa("run", "--pef", "x.pef", "--data_dir", path).err
+    result = bossa("run", "--pef", "x.pef", "--prompt", "")
+    assert (result.code, result.out, "the --prompt is empty" in result.err) == (2, "", True)
+
+
+def test_the_output_of_a_run_run_again_is_the_same_file(bossa, loading, mixed, tmp_path):
+    outputs = [tmp_path / f"{number}.jsonl" for number in range(3)]
+    path = tmp_path / "labelled.jsonl"
+    path.write_text(mixed.read_text() + json.dumps({"prompt": "abc", "completion": "label", "error": "mine"}) + "\n")
+    for source, output in zip([path, *outputs], outputs, strict=False):
+        assert bossa("run", "--pef", "x.pef", "--data_dir", source, "--output", output).code == 3
+    first, second, third = (output.read_text() for output in outputs)
+    assert first == second == third
+
+
+def test_an_output_named_gz_is_gzip(bossa, loading, reviews, tmp_path):
+    output = tmp_path / "out.jsonl.gz"
+    assert bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--output", output).code == 0
+    assert [json.loads(line)["id"] for line in gzip.decompress(output.read_bytes()).splitlines()] == [0, 1, 2]
+    again = bossa("run", "--pef", "x.pef", "--data_dir", output, "--max_tokens_to_generate", "1")
+    assert again.out == DASHES.join(["abcd", "xy", "hello ab"]) + "\n"
+
+
+def test_a_place_that_cannot_be_written_is_found_out_before_the_model_is_loaded(bossa, loading, reviews, tmp_path):
+    result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--output", tmp_path / "none" / "out.jsonl")
+    assert result.code == 2
+    assert "cannot write" in result.err
+    assert loading.pef is None
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["-n", "1000000"], "1000000 is not in the range 1<=x<=1024"),
+        (["--threads", "100000"], "100000 is not in the range 1<=x<=1024"),
+        (["--cpus", "0-99999"], "names more than 1024 CPUs"),
+        (["--memory", "9" * 5000], "is not a size"),
+        (["--max_seq_length", "9" * 5000], "is not a number of tokens"),
+        (["--examples_to_generate", "9" * 5000], "is neither a count nor 'all'"),
+    ],
+)
+def test_numbers_that_nobody_means_are_refused_with_their_limit(bossa, loading, options, says):
+    result = bossa("run", "--pef", "x.pef", "--prompt", "abc", *options)
+    assert (result.code, result.out) == (2, "")
+    assert says in result.err
+    assert result.err.count("\n") == 1
 
 
 def test_only_so_many_examples_are_run(bossa, loading, reviews):

@@ -86,4 +86,6 @@ class Loading:
 
     def load(self, pef: Any, **options: Any) -> LanguageModel:
         self.pef, self.options = pef, options
+        if self.model.engine.program.closed:
+            self.use()
         return self.model

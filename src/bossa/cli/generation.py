@@ -137,7 +137,6 @@ def generate(model: LanguageModel, records: Source[Record | BadRecord], ask: Ask
 
     Ctrl-C, or another signal that ends a run, ends it early: the tally then says so.
     """
-    ask.check(model)
     run = _Run(model, records, ask, sink, bar)
     started = time.perf_counter()
     try:
@@ -214,7 +213,6 @@ def stream(model: LanguageModel, prompt: str, ask: Ask) -> Tally:
 
     Ctrl-C ends it early: the tally then says so, and counts nothing.
     """
-    ask.check(model)
     tally = Tally()
     started = time.perf_counter()
     ids = ask.token_ids(model, prompt)

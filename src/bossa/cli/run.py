@@ -172,6 +172,7 @@ def command(
                 f"{pef}: has no tokenizer in it, and there is none beside the weights: give --model_name_or_path a"
                 " model that has a tokenizer.json"
             )
+        ask.check(model)
         loaded = time.perf_counter() - started
         if records is None:
             assert prompt is not None
