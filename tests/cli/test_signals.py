@@ -111,3 +111,25 @@ def test_a_signal_while_it_is_imported_is_one_line(start):
         assert out == b""
         assert err.startswith(b"bossa: ")
         assert err.count(b"\n") == 1
+
+
+def test_a_signal_while_a_program_is_compiled_leaves_no_folder_behind(start, tmp_path):
+    code = (
+        "import sys, tempfile, time, types\n"
+        "def compile(*arguments, **options):\n"
+        "    with tempfile.TemporaryDirectory():\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+        "sys.modules['bossa.compiler'] = types.SimpleNamespace(compile=compile)\n"
+        "from bossa.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    process = start([sys.executable, "-c", code, "compile", "x"], env=environment, cwd=tmp_path)
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (143, b"", b"bossa: ended by SIGTERM\n")
+    assert os.listdir(tmp_path / "tmp") == []
+    assert os.listdir(tmp_path) == ["tmp"]

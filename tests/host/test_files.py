@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -91,3 +92,25 @@ def test_a_lock_is_never_taken_through_a_link(tmp_path):
     with pytest.raises(OSError):
         Lock(tmp_path / "out.jsonl")
     assert not (tmp_path / "precious").exists()
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "\U0001f600"])
+def test_a_name_of_any_length_has_room_beside_it_and_a_lock_of_its_own(tmp_path, letter):
+    name = letter * ((255 - 8) // len(letter.encode()))
+    targets = [tmp_path / (name + ending) for ending in (".jsonl", ".other")]
+    for target in targets:
+        with replacing(target) as file:
+            file.write(b"x")
+    with Lock(targets[0]), Lock(targets[1]):
+        pass
+    assert sorted(tmp_path.iterdir()) == sorted(targets)
+
+
+def test_a_file_system_without_locks_is_written_to_all_the_same(tmp_path, monkeypatch):
+    def refuse(_descriptor, _operation):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr("bossa.host.files.fcntl.flock", refuse)
+    with Lock(tmp_path / "out.jsonl"):
+        pass
+    assert list(tmp_path.iterdir()) == []

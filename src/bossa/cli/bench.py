@@ -14,6 +14,7 @@ from bossa.cli.text import show, table
 from bossa.errors import RequestError, ToolchainError
 from bossa.host import streams
 from bossa.host.output import check_writable, writing
+from bossa.host.signals import interrupting
 
 if TYPE_CHECKING:
     from bossa.bench import Limits, Rate, StepModel
@@ -77,6 +78,7 @@ def command(
     from bossa.pef import Pef
     from bossa.runtime.program import default_threads
 
+    click.get_current_context().with_resource(interrupting())
     if chart is not None:
         report.plotting()  # refused before anything is measured
     for file_named in filter(None, (json_file, chart)):

@@ -14,6 +14,7 @@ from bossa.cli.progress import Stages
 from bossa.cli.text import show
 from bossa.errors import CompileError, PefError
 from bossa.host import streams
+from bossa.host.signals import interrupting
 from bossa.precision import KV_PRECISIONS, PRECISIONS
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def command(
         try:
             from bossa.compiler import compile as compile_model
 
+            click.get_current_context().with_resource(interrupting())  # there are folders to remove from now on
             pef = compile_model(
                 model,
                 config_name=config_name,

@@ -8,6 +8,7 @@ somebody else put in the way is written to.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -23,19 +24,33 @@ PRIVATE = 0o600
 """Rights of what is kept for this user alone."""
 PRIVATE_FOLDER = 0o700
 
+LONGEST_KEPT = 120
+"""Bytes of a name, of the 255 that there may be, that are kept in the names made from it."""
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
 
 def create_beside(target: Path, ending: str = ".tmp", mode: int = PUBLIC) -> tuple[Path, int]:
     """Make a new, empty file in the folder of ``target``, open for reading and writing.
 
     Returns:
-        Its path, ``.NAME.<16 hexadecimal digits><ending>``, and its descriptor.
+        Its path, ``.NAME.<16 hexadecimal digits><ending>``, and its descriptor. A long name is cut.
 
     Raises:
         OSError: it cannot be made.
     """
-    path = target.with_name(f".{target.name[:80]}.{secrets.token_hex(8)}{ending}")
+    path = _hidden(target, f".{secrets.token_hex(8)}{ending}")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return path, os.open(path, flags, mode)
+
+
+def _hidden(target: Path, ending: str) -> Path:
+    """``.NAME<ending>`` beside the target; of a name that leaves no room for it, a part and its checksum."""
+    name = os.fsencode(target.name)
+    if len(name) > LONGEST_KEPT:
+        from hashlib import blake2b
+
+        name = name[:LONGEST_KEPT] + b"." + blake2b(name, digest_size=8).hexdigest().encode()
+    return target.with_name("." + os.fsdecode(name) + ending)
 
 
 def put_in_place(beside: Path, target: Path, descriptor: int | None = None) -> None:
@@ -141,7 +156,7 @@ class Lock:
     """
 
     def __init__(self, target: Path) -> None:
-        self.path = target.with_name(f".{target.name[:80]}.lock")
+        self.path = _hidden(target, ".lock")
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         while True:
             descriptor = os.open(self.path, flags, PRIVATE)
@@ -153,6 +168,10 @@ class Lock:
             except BlockingIOError:
                 os.close(descriptor)
                 raise Busy(None, "another process is writing it", str(target)) from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:  # a file system without locks: the last one to end wins
+                    os.close(descriptor)
+                    raise
             except BaseException:
                 os.close(descriptor)
                 raise
