@@ -209,6 +209,13 @@ def test_where_there_is_nothing_to_read_it_is_said_at_once(tmp_path, name):
         read_records(str(tmp_path / name))
 
 
+def test_an_empty_path_is_not_the_folder_one_is_in(tmp_path, monkeypatch):
+    write(tmp_path / "a.jsonl", LINES)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetError, match="empty"):
+        read_records("")
+
+
 def test_lines_are_read_one_at_a_time(tmp_path):
     path = write(tmp_path / "a.jsonl", ('{"prompt": "' + "x" * 1000 + '"}\n') * 10_000)
     tracemalloc.start()

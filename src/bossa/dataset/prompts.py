@@ -77,6 +77,8 @@ def read_records(path: str) -> Iterator[Record | BadRecord]:
 def _files(path: str) -> list[str]:
     if path == "-":
         return [path]
+    if not path:
+        raise DatasetError("the path of the prompts is empty: name a file or folder, or - for standard input")
     place = Path(path)
     if place.is_dir():
         files = sorted(entry for entry in _entries(place) if entry.name.endswith(SUFFIXES))
