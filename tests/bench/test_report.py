@@ -76,3 +76,20 @@ def test_a_chart_is_drawn(tmp_path):
     assert target.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(RequestError, match=r"name it \.png"):
         report.draw(report.Report(PROGRAM, "", 2, None, [READING]), tmp_path / "chart.abc")
+
+
+class Figure:
+    """In place of matplotlib's: what it is asked to write, and where."""
+
+    def savefig(self, file, format, **_how):  # noqa: A002 - matplotlib's name
+        file.write(b"half a " + format.encode())
+        if format == "txt":
+            raise ValueError("Format 'txt' is not supported")
+
+
+def test_a_chart_appears_when_it_is_whole(tmp_path):
+    report.save(Figure(), tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_bytes() == b"half a svg"
+    with pytest.raises(RequestError, match=r"name it \.png"):
+        report.save(Figure(), tmp_path / "b.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.svg"]

@@ -35,6 +35,7 @@ def test_a_link_of_another_user_is_not_followed(tmp_path, monkeypatch):
     monkeypatch.setattr("bossa.host.output.os.lstat", lstat)
     with pytest.raises(PermissionError, match="another user"):
         destination(tmp_path / "link")
+    os.close(destination("/dev/stdout"))
 
 
 def test_links_that_go_round_end(tmp_path):
@@ -69,6 +70,13 @@ def test_a_descriptor_by_its_name_is_written_where_it_stands(tmp_path, name):
         file.seek(0)
         assert file.read() == b"before,after"
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_link_to_a_name_of_dots_is_a_folder(tmp_path):
+    (tmp_path / "link").symlink_to("folder/..")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        destination(tmp_path / "link")
 
 
 @pytest.mark.parametrize("name", [".", "..", "folder", "folder/", "folder/..", "missing/out", "file/out"])

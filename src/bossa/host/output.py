@@ -51,9 +51,7 @@ def _followed(path: str | os.PathLike[str]) -> tuple[str, os.stat_result | None]
     """The name that is no link, at the end of those that lead there, and what it stands for, if anything."""
     place = os.path.abspath(path) if os.path.basename(path) in ("", ".", "..") else os.fspath(path)
     for _ in range(MOST_LINKS):
-        folder, name = os.path.split(place)
-        folder = os.path.realpath(folder)
-        place = os.path.join(folder, name)
+        place = _with_real_folder(place)
         if _number(place) is not None:
             return place, None
         try:
@@ -62,10 +60,16 @@ def _followed(path: str | os.PathLike[str]) -> tuple[str, os.stat_result | None]
             return place, None
         if not stat.S_ISLNK(status.st_mode):
             return place, status
-        if status.st_uid not in (os.geteuid(), 0):
+        target = _with_real_folder(os.path.join(os.path.dirname(place), os.readlink(place)))
+        if status.st_uid not in (os.geteuid(), 0) and _number(target) is None:  # /dev/stdout may be anybody's
             raise PermissionError(errno.EPERM, f"{place} is a link that another user made", os.fspath(path))
-        place = os.path.join(folder, os.readlink(place))
+        place = target
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+
+
+def _with_real_folder(place: str) -> str:
+    folder, name = os.path.split(place)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _number(place: str) -> int | None:
