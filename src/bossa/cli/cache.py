@@ -48,7 +48,7 @@ def list_entries(as_json: bool) -> None:
             size(entry.bytes),
             f"{max(0.0, now - entry.last_used) / 86_400:.1f} days ago",
             entry.key[:12],
-            shown(entry.source),
+            entry.source,
         )
         for entry in entries
     ]
