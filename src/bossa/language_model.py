@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
+from bossa.checks.arguments import boolean, described, function, iterated, texts, whole
+from bossa.checks.arguments import token_ids as checked_ids
 from bossa.engine import scoring
 from bossa.engine.engine import Engine, detokenize
 from bossa.engine.program import Floats, MakeDetokenizer, Program, Tokenizer
@@ -15,6 +17,9 @@ from bossa.engine.truncation import Truncation, fit_prompt
 from bossa.errors import RequestError, TokenizerError
 
 Prompt = str | Sequence[int]
+
+MOST_SAMPLES = 4096
+"""Completions of one prompt, at most: each is kept until all are done."""
 
 
 class LanguageModel:
@@ -49,7 +54,8 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.config = dict(config or {})
         self.generation_config = dict(generation_config or {})
-        self.eos_token_ids = tuple(eos_token_ids)
+        # Others can never be generated; some configs say -1 for none.
+        self.eos_token_ids = tuple(token for token in eos_token_ids if 0 <= token < program.vocab_size)
         self.engine = Engine(
             program, tokenizer, batch_size=batch_size, max_seq_length=max_seq_length, detokenizer=detokenizer
         )
@@ -88,7 +94,7 @@ class LanguageModel:
             min_p=min_p,
             repetition_penalty=repetition_penalty,
             seed=seed,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop=texts("stop", stop),
             eos_token_ids=self.eos_token_ids,
             ignore_eos=ignore_eos,
             logprobs=logprobs,
@@ -118,8 +124,8 @@ class LanguageModel:
 
         Args:
             prompts: texts, or lists of token ids.
-            n: completions of each prompt, which share what is computed for it; each draws by itself, and the first as
-                it would alone.
+            n: completions of each prompt, up to 4,096, which share what is computed for it; each draws by itself, and
+                the first as it would alone.
             truncation: cut prompts that leave no room for ``max_new_tokens`` at the "left" or the "right".
             on_completion: called with each completion when it is done, in that order, from this thread.
             max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, ignore_eos, logprobs,
@@ -134,6 +140,9 @@ class LanguageModel:
         """
         if isinstance(prompts, str):
             raise RequestError("generate takes a list of prompts, and was given one text: write generate([prompt])")
+        given = iterated("prompts", prompts, "a list of prompts, each a text or a list of token ids")
+        n = _samples(n)
+        function("on_completion", on_completion)
         params = self.params(
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -149,7 +158,7 @@ class LanguageModel:
         )
         requests = [
             request
-            for index, prompt in enumerate(prompts)
+            for index, prompt in enumerate(given)
             for request in self.requests(prompt, index, params, truncation, n)
         ]
         completions: list[Completion] = []
@@ -195,22 +204,34 @@ class LanguageModel:
         )
         if self.tokenizer is None:
             raise TokenizerError("a stream is text, and the model has no tokenizer: load it with one")
-        [request] = self.requests(prompt, 0, params, truncation)
+        [request] = self.requests(prompt, 0, params, truncation, name="prompt")
         return self.engine.stream(request)
 
     def requests(
-        self, prompt: Prompt, index: int, params: SamplingParams, truncation: Truncation | None = None, n: int = 1
+        self,
+        prompt: Prompt,
+        index: int,
+        params: SamplingParams,
+        truncation: Truncation | None = None,
+        n: int = 1,
+        *,
+        name: str = "",
     ) -> list[Request]:
         """Requests for ``run``, one for each of ``n`` samples, refused here if they can never run.
 
         Their random numbers follow from ``index`` and their samples' places.
 
+        Args:
+            name: of the prompt, for errors; its place among the prompts where there is none.
+
         Raises:
             RequestError, TokenizerError: as ``generate``.
         """
-        if n < 1:
-            raise RequestError(f"n must be a whole number from 1, and is {n}")
-        ids = fit_prompt(self.encode(prompt), self.max_seq_length, params.max_new_tokens, truncation)
+        self.engine.process.check()
+        n = _samples(n)
+        ids = fit_prompt(
+            self._ids(name or f"prompts[{index}]", prompt), self.max_seq_length, params.max_new_tokens, truncation
+        )
         requests = [Request(index, ids, params, sample=sample) for sample in range(n)]
         self.engine.check(requests[0])
         return requests
@@ -225,7 +246,8 @@ class LanguageModel:
         Raises:
             RequestError: there are no tokens, too many, or some that are not in the vocabulary.
         """
-        return scoring.logits(self.engine, token_ids)
+        wanted = "a list of token ids (those of a text are encode's)"
+        return scoring.logits(self.engine, checked_ids("token_ids", token_ids, expected=wanted))
 
     def score(self, prompt: Prompt, completion: Prompt) -> float:
         """The log probability of the completion after the prompt: the sum over its tokens, in float64.
@@ -236,7 +258,9 @@ class LanguageModel:
         Raises:
             RequestError: the prompt has no tokens, or both together are too long.
         """
-        return scoring.score(self.engine, self.encode(prompt), self.encode(completion, add_special_tokens=False))
+        self.engine.process.check()
+        ids = self._ids("prompt", prompt)
+        return scoring.score(self.engine, ids, self._ids("completion", completion, add_special_tokens=False))
 
     def encode(self, prompt: Prompt, add_special_tokens: bool = True) -> list[int]:
         """The token ids of a text; those of a list, as they are.
@@ -245,16 +269,15 @@ class LanguageModel:
             TokenizerError: it is text, and there is no tokenizer.
             RequestError: it is neither.
         """
-        if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise TokenizerError("the prompt is text, and the model has no tokenizer: load one, or give token ids")
-            return self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
-        try:
-            return [token.__index__() for token in prompt]
-        except (TypeError, AttributeError):
-            raise RequestError(
-                f"a prompt must be text or a list of token ids, and is {type(prompt).__name__}: {prompt!r:.60}"
-            ) from None
+        boolean("add_special_tokens", add_special_tokens)
+        return self._ids("prompt", prompt, add_special_tokens)
+
+    def _ids(self, name: str, prompt: Prompt, add_special_tokens: bool = True) -> list[int]:
+        if not isinstance(prompt, str):
+            return checked_ids(name, prompt, expected="text or a list of token ids")
+        if self.tokenizer is None:
+            raise TokenizerError("the prompt is text, and the model has no tokenizer: load one, or give token ids")
+        return self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
 
     def whole_text(self, completion: Completion) -> str:
         """Prompt and completion as one text, special tokens kept, as Hugging Face's ``decode`` of all tokens gives it.
@@ -272,6 +295,9 @@ class LanguageModel:
         """Free the weights and the KV memory. What is called after it, or still runs, ends with a RequestError."""
         self.engine.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise RequestError("a loaded model cannot be copied, pickled or sent to another process: load it there")
+
     def __enter__(self) -> Self:
         return self
 
@@ -279,3 +305,14 @@ class LanguageModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _samples(n: int) -> int:
+    """How many completions of a prompt are wanted, checked."""
+    n = whole("n", n, 1)
+    if n > MOST_SAMPLES:
+        raise RequestError(
+            f"n is {described(n)}, and at most {MOST_SAMPLES:,} completions of a prompt run at a time: ask for fewer,"
+            " several times, with another seed each"
+        )
+    return n

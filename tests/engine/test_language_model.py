@@ -86,10 +86,10 @@ def test_truncation_makes_room_for_the_new_tokens(fake, model):
 def test_one_text_or_one_list_of_ids_is_not_a_list_of_prompts(model):
     with pytest.raises(RequestError, match=r"write generate\(\[prompt\]\)"):
         model.generate("hello")
-    with pytest.raises(RequestError, match="a prompt must be text or a list of token ids, and is int: 1"):
+    with pytest.raises(RequestError, match=r"^prompts\[0\] must be text or a list of token ids, and is 1$"):
         model.generate([1, 2, 3])
-    with pytest.raises(RequestError, match="is list"):
-        model.generate([[1.5]])
+    with pytest.raises(RequestError, match=r"^prompts\[1\] must be text or a list of token ids, and is 1.5$"):
+        model.generate(["a", [1.5]])
 
 
 def test_token_ids_may_be_an_array(fake, deaf):

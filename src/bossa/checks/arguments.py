@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from math import isfinite
 from numbers import Integral, Real
+from reprlib import Repr
 from typing import Any, NoReturn
 
 from bossa.checks.shown import shown
@@ -13,13 +14,36 @@ from bossa.errors import RequestError
 
 LONGEST_SHOWN = 60
 
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 2 * LONGEST_SHOWN
+
 
 def refuse(name: str, expected: str, value: object) -> NoReturn:
     """Raise the error that says what ``name`` must be."""
-    text = shown(repr(value) if not isinstance(value, int) or abs(value) < 10**LONGEST_SHOWN else "a huge number")
-    if len(text) > LONGEST_SHOWN:
-        text = text[: LONGEST_SHOWN - 1] + "…"
-    raise RequestError(f"{name} must be {expected}, and is {text}")
+    raise RequestError(f"{name} must be {expected}, and is {described(value)}")
+
+
+def described(value: object) -> str:
+    """A value as it is shown in a message: short and printable, however large or strange it is."""
+    if is_whole(value) and abs(value) >= 10**LONGEST_SHOWN:  # type: ignore[arg-type]  # is_whole
+        return "a huge number"  # Python refuses to write out the longest
+    if isinstance(value, str):
+        text = repr(value[: LONGEST_SHOWN + 1])
+    else:
+        try:
+            text = _SHORT.repr(value)
+        except Exception:  # its class is not ours
+            text = f"an object of {type(value).__name__}"
+    text = shown(text)
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
+
+
+def plain(value: object, axes: int = 0) -> Any:
+    """A number, or with ``axes`` a table of numbers, of NumPy or torch as Python's; anything else as it is."""
+    try:
+        return value.tolist() if getattr(value, "ndim", None) == axes else value  # type: ignore[attr-defined]
+    except Exception:  # a tensor without values, for one
+        return value
 
 
 def is_whole(value: object) -> bool:
@@ -33,9 +57,10 @@ def whole(name: str, value: object, low: int | None = None, high: int | None = N
     Raises:
         RequestError: it is none; ``expected`` says what is wanted, where the range alone does not.
     """
-    if not is_whole(value) or (low is not None and value < low) or (high is not None and value > high):  # type: ignore[operator]  # is_whole
+    number: Any = plain(value)
+    if not is_whole(number) or (low is not None and number < low) or (high is not None and number > high):
         refuse(name, expected or _range("a whole number", low, high), value)
-    return int(value)  # type: ignore[call-overload, no-any-return]  # a whole number
+    return int(number)
 
 
 def real(name: str, value: object, low: float, high: float | None = None, *, expected: str = "") -> float:
@@ -45,6 +70,7 @@ def real(name: str, value: object, low: float, high: float | None = None, *, exp
         RequestError: it is none.
     """
     number = float("nan")
+    value = plain(value)
     if not isinstance(value, bool) and isinstance(value, Real):
         try:
             number = float(value)
@@ -61,6 +87,7 @@ def boolean(name: str, value: object) -> bool:
     Raises:
         RequestError: it is neither.
     """
+    value = plain(value)
     if not isinstance(value, bool):
         refuse(name, "True or False", value)
     return value
@@ -83,26 +110,39 @@ def texts(name: str, value: object) -> tuple[str, ...]:
     Raises:
         RequestError: it is neither.
     """
-    if isinstance(value, str):
-        return (text(name, value),)
-    if not isinstance(value, Sequence) or not all(isinstance(item, str) and item for item in value):
-        refuse(name, "a text, or a list of texts that are not empty", value)
-    return tuple(value)
+    items = (value,) if isinstance(value, str) else value
+    if not isinstance(items, Sequence) or not all(isinstance(item, str) and item for item in items):
+        refuse(name, "texts that are not empty, one or a list of them", value)
+    return tuple(items)
 
 
-def token_ids(name: str, value: object) -> list[int]:
-    """Token ids: whole numbers in a sequence or an array of one axis.
+def token_ids(name: str, value: object, *, expected: str = "a list of token ids (whole numbers from 0)") -> list[int]:
+    """Token ids: whole numbers in a sequence, an iterator, or an array of one axis, of NumPy or torch.
 
     Raises:
-        RequestError: they are something else, text among it.
+        RequestError: they are something else, text among it; ``expected`` says what else would do.
     """
-    wanted = "a list of token ids (whole numbers from 0)"
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        refuse(name, wanted, value)
-    items: list[Any] = list(value)
-    if not all(map(is_whole, items)):
-        refuse(name, wanted, next(item for item in items if not is_whole(item)))
-    return [int(item) for item in items]
+    found: list[Any] = list(iterated(name, plain(value, axes=1), expected))
+    if set(map(type, found)) <= {int}:
+        return found
+    found = [plain(item) for item in found]
+    if not all(map(is_whole, found)):
+        refuse(name, expected, next(item for item in found if not is_whole(item)))
+    return [int(item) for item in found]
+
+
+def iterated(name: str, value: object, expected: str) -> Iterator[Any]:
+    """What goes over something with an order of its own: no text, bytes, dict or set.
+
+    Raises:
+        RequestError: it is none; ``expected`` says what it must be.
+    """
+    if isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set):
+        refuse(name, expected, value)
+    try:
+        return iter(value)  # type: ignore[call-overload, no-any-return]  # TypeError where it cannot be
+    except TypeError:
+        refuse(name, expected, value)
 
 
 def path(name: str, value: object) -> str:
@@ -119,15 +159,25 @@ def path(name: str, value: object) -> str:
     return found
 
 
-def choice(name: str, value: object, choices: Sequence[str]) -> str:
+def choice(name: str, value: object, choices: Sequence[str], *, expected: str = "") -> str:
     """One of ``choices``.
 
     Raises:
         RequestError: it is none of them.
     """
     if not isinstance(value, str) or value not in choices:
-        refuse(name, "one of " + ", ".join(choices), value)
+        refuse(name, expected or "one of " + ", ".join(choices), value)
     return value
+
+
+def function(name: str, value: object) -> None:
+    """Something that can be called, or None.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    if value is not None and not callable(value):
+        refuse(name, "a function", value)
 
 
 def _range(kind: str, low: float | None, high: float | None) -> str:

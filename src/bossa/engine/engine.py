@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from bossa.checks.arguments import whole
 from bossa.engine.batch import Chunk, pack
 from bossa.engine.limits import Limits
 from bossa.engine.outcome import Outcome, grow, replay
@@ -16,7 +17,8 @@ from bossa.engine.program import Detokenizer, MakeDetokenizer, Program, Tokenize
 from bossa.engine.request import Completion, Observer, Request, State
 from bossa.engine.scheduler import Scheduler
 from bossa.engine.stopping import Stopper
-from bossa.errors import RequestError, RuntimeFailure
+from bossa.errors import BossaError, RequestError, RuntimeFailure
+from bossa.host.process import Process
 
 
 def detokenize(tokenizer: Any, prompt: Sequence[int]) -> Detokenizer:
@@ -32,7 +34,11 @@ class Engine:
     There is no thread of its own. Of the threads that wait for a result one drives: it runs a step for all requests,
     and the others wait for what it brings. Whoever has what it waits for returns, and another takes over. A call that
     is cut off, by Ctrl-C for one, takes its own requests out; the others are computed again where that is needed,
-    which gives the same bits.
+    which gives the same bits. What is wrong with one request, such as logits that are no numbers, is told to those who
+    wait for it, and nobody else.
+
+    A process that was forked from the one it was made in has a copy of it without the threads that compute, and with
+    locks that nobody may ever open: there every call is refused before it takes one.
 
     Args:
         program: the engine owns it from now on and closes it.
@@ -41,6 +47,9 @@ class Engine:
         max_rows: the most rows in one step, if fewer than the program allows.
         max_seq_length: the most positions of a sequence, if fewer than the program allows.
         detokenizer: makes what follows the text of one growing completion, from the tokenizer and the prompt.
+
+    Attributes:
+        process: the one that it was made in, and works in.
     """
 
     def __init__(
@@ -53,8 +62,7 @@ class Engine:
         max_seq_length: int | None = None,
         detokenizer: MakeDetokenizer = detokenize,
     ) -> None:
-        if batch_size < 1:
-            raise RequestError(f"the batch size must be a whole number from 1, and is {batch_size}")
+        whole("the batch size", batch_size, 1)
         self.program = program
         self.tokenizer = tokenizer
         self.batch_size = batch_size
@@ -71,6 +79,7 @@ class Engine:
         self._driver: int | None = None  # the thread that runs a step now
         self._settled = True  # False from the schedule of a step until all that it brought is taken
         self._closed = False
+        self.process = Process()
 
     # Requests
 
@@ -88,6 +97,7 @@ class Engine:
         Raises:
             RequestError: it can never run, was submitted before, or the engine is closed.
         """
+        self.process.check()
         self.check(request)
         with self._changed:
             self._check_open()
@@ -100,15 +110,25 @@ class Engine:
 
     def abort(self, requests: Iterable[Request]) -> None:
         """Take out those that are not finished, and free their pages."""
+        if self.process.is_another:
+            return
         with self._changed:
             self._settle()
             for request in requests:
                 self._scheduler.remove(request, State.ABORTED)
 
     def step(self) -> list[Request]:
-        """Run one step, and return the requests that it finished; none when nothing waits or runs."""
+        """Run one step, and return the requests that it finished; none when nothing waits or runs.
+
+        Raises:
+            RuntimeFailure: one of them has failed. The others are as they should be.
+        """
+        self.process.check()
         finished: list[Request] = []
         self._drive(lambda: not self._scheduler.unfinished, finished)
+        for request in finished:
+            if request.error is not None:
+                raise request.error
         return finished
 
     # Calls
@@ -119,7 +139,8 @@ class Engine:
         The requests are taken from the iterable as there is room for them, so that it may be long and lazy.
 
         Raises:
-            RequestError: a request can never run; those before it that are not finished are dropped.
+            RequestError: a request can never run.
+            RuntimeFailure: one has failed. In either case those that are not finished are dropped.
         """
         source = enumerate(requests)
         indices: dict[Request, int] = {}  # of those in flight, in order
@@ -136,8 +157,13 @@ class Engine:
                         self.submit(request)
                 if not indices:
                     return
-                for request in self._wait_for_any(indices):
-                    yield request.completion(indices.pop(request))
+                ended = self._wait_for_any(indices)
+                for request in ended:
+                    if request.error is None:
+                        yield request.completion(indices.pop(request))
+                for request in ended:
+                    if request.error is not None:
+                        raise request.error
         finally:
             self.abort(indices)
 
@@ -152,6 +178,8 @@ class Engine:
             sent = 0
             while True:
                 self._drive_until(partial(_has_news, request, sent))
+                if request.error is not None:
+                    raise request.error
                 finished = request.finish_reason is not None
                 text = request.text
                 if len(text) > sent:
@@ -171,12 +199,19 @@ class Engine:
         request = Request(0, token_ids, observer=observer)
         try:
             self.submit(request)
-            self._drive_until(lambda: request.state is State.FINISHED)
+            self._drive_until(lambda: request.state is State.FINISHED or request.error is not None)
+            if request.error is not None:
+                raise request.error
         finally:
             self.abort([request])
 
     def close(self) -> None:
         """Free the program. Calls that still run end with a RequestError; closing again does nothing."""
+        if self.process.is_another:
+            if not self._closed:
+                self._closed = True
+                self.program.close()
+            return
         with self._changed:
             if self._closed:
                 return
@@ -191,10 +226,11 @@ class Engine:
 
     def _wait_for_any(self, requests: Iterable[Request]) -> list[Request]:
         """Run until one of these is finished; all of them that are."""
-        self._drive_until(lambda: any(request.finish_reason is not None for request in requests))
-        return [request for request in requests if request.finish_reason is not None]
+        self._drive_until(lambda: any(request.ended for request in requests))
+        return [request for request in requests if request.ended]
 
     def _drive_until(self, ready: Callable[[], bool]) -> None:
+        self.process.check()
         while not self._drive(ready, []):
             pass
 
@@ -240,8 +276,11 @@ class Engine:
         for request in tuple(self._scheduler.unfinished):
             if request.observer is not None:
                 continue
-            request.stopper = self._stopper(request)
-            replay(request)
+            try:
+                request.stopper = self._stopper(request)
+                replay(request)
+            except BossaError as error:
+                self._fail(request, error)
             if request.finish_reason is not None:
                 self._scheduler.remove(request, State.FINISHED)
         self._settled = True
@@ -279,22 +318,32 @@ class Engine:
             first, row = row, row + chunk.logits
             if request.state is not State.RUNNING:
                 continue  # aborted during the step
-            if request.observer is not None:
-                if chunk.logits:
-                    assert outcome.logits is not None
-                    request.observer.receive(chunk.start + chunk.rows - chunk.logits, outcome.logits[first:row])
-                self._scheduler.advance(request, chunk.start + chunk.rows)
-                done = not request.pending
-            elif chunk.logits:
-                grow(request, chunk.drafts, outcome, first)
-                self._scheduler.advance(request, len(request.tokens) - 1)
-                done = request.finish_reason is not None
-            else:
-                self._scheduler.advance(request, chunk.start + chunk.rows)
-                done = False
+            try:
+                if request.observer is not None:
+                    if chunk.logits:
+                        assert outcome.logits is not None
+                        request.observer.receive(chunk.start + chunk.rows - chunk.logits, outcome.logits[first:row])
+                    self._scheduler.advance(request, chunk.start + chunk.rows)
+                    done = not request.pending
+                elif chunk.logits:
+                    grow(request, chunk.drafts, outcome, first)
+                    self._scheduler.advance(request, len(request.tokens) - 1)
+                    done = request.finish_reason is not None
+                else:
+                    self._scheduler.advance(request, chunk.start + chunk.rows)
+                    done = False
+            except BossaError as error:
+                self._fail(request, error)
+                finished.append(request)
+                continue
             if done:
                 self._scheduler.remove(request, State.FINISHED)
                 finished.append(request)
+
+    def _fail(self, request: Request, error: BossaError) -> None:
+        """Take out a request that cannot go on, and keep the reason for those who wait for it."""
+        request.error = error
+        self._scheduler.remove(request, State.ABORTED)
 
     def _stopper(self, request: Request) -> Stopper:
         follow = self.tokenizer is not None and (request.stream or request.params.stop)
@@ -312,4 +361,4 @@ class Engine:
 
 
 def _has_news(request: Request, sent: int) -> bool:
-    return request.finish_reason is not None or len(request.text) > sent
+    return request.ended or len(request.text) > sent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bossa.checks.arguments import described, whole
 from bossa.engine.request import Request
 from bossa.errors import RequestError
 
@@ -36,16 +37,17 @@ class Limits:
         low, high = min(request.prompt_token_ids), max(request.prompt_token_ids)
         if low < 0 or high >= self.vocab_size:
             raise RequestError(
-                f"token id {low if low < 0 else high} is not in the vocabulary, ids 0 to {self.vocab_size - 1}"
+                f"token id {described(low if low < 0 else high)} is not in the vocabulary, ids 0 to"
+                f" {self.vocab_size - 1}"
             )
         for name, number in (("id", request.id), ("sample", request.sample)):
-            if not 0 <= number < 2**64:
-                raise RequestError(f"a request's {name} must be a whole number from 0 to 2**64 - 1, and is {number}")
+            whole(f"a request's {name}", number, 0, 2**64 - 1, expected="a whole number from 0 to 2**64 - 1")
         if request.params.stop and not self.has_text and request.observer is None:
             raise RequestError("stop strings need a tokenizer, and none is loaded")
         if (request.params.logprobs or 0) > self.vocab_size:
             raise RequestError(
-                f"logprobs is {request.params.logprobs}, and there are {self.vocab_size} tokens: ask for fewer"
+                f"logprobs is {described(request.params.logprobs)}, and there are {self.vocab_size} tokens: ask for"
+                " fewer"
             )
         room = 0 if request.observer is not None else 1
         if length + room > self.max_seq_length:

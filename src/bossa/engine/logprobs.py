@@ -8,6 +8,7 @@ import numpy as np
 
 from bossa.engine.program import Floats
 from bossa.engine.sampler import top_k
+from bossa.errors import RuntimeFailure
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,11 @@ def token_logprob(row: Floats, token: int, count: int) -> TokenLogprob:
 
 
 def log_probability(row: Floats, token: int) -> float:
-    """The logarithm of the probability that logits [V] give a token, in float64."""
+    """The logarithm of the probability that logits [V] give a token, in float64.
+
+    Raises:
+        RuntimeFailure: the logits hold NaN, or their greatest is infinite.
+    """
     best, rest = _log_total(row)
     return float(row[token]) - best - rest
 
@@ -42,7 +47,12 @@ def log_probability(row: Floats, token: int) -> float:
 def _log_total(row: Floats) -> tuple[float, float]:
     """The logarithm of the sum of the exponentials of logits [V], as the greatest logit and what is to be added."""
     scores = row.astype(np.float64)
-    best = scores.max()
+    best = scores.max()  # NaN, if there is any
+    if not np.isfinite(best):
+        raise RuntimeFailure(
+            "there are logits that are not finite numbers: look for damaged weights, or use a precision with a wider"
+            " range"
+        )
     scores -= best
     np.exp(scores, out=scores)
     return float(best), float(np.log(scores.sum()))

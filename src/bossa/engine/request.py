@@ -6,20 +6,21 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from math import isfinite
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
+from bossa.checks.arguments import boolean, real, texts, token_ids, whole
 from bossa.engine.program import Floats
 from bossa.engine.speculation import Drafter
-from bossa.errors import RequestError
+from bossa.errors import BossaError
 
 if TYPE_CHECKING:
     from bossa.engine.logprobs import TokenLogprob
     from bossa.engine.stopping import Stopper
 
 FinishReason = Literal["stop", "length"]
+
+PENALTIES = (1e-3, 1e3)
+"""The range of repetition penalties, in which logits stay finite when they are divided and multiplied."""
 
 
 @dataclass(frozen=True)
@@ -58,41 +59,31 @@ class SamplingParams:
     speculate: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", tuple(self.stop))
-        object.__setattr__(self, "eos_token_ids", tuple(self.eos_token_ids))
-        _require(
-            _whole(self.max_new_tokens) and self.max_new_tokens >= 1, "max_new_tokens", "a whole number from 1", self
-        )
-        _require(_real(self.temperature) and self.temperature >= 0, "temperature", "a number from 0", self)
-        _require(_whole(self.top_k) and self.top_k >= 0, "top_k", "a whole number from 0 (all tokens)", self)
-        _require(_real(self.top_p) and 0 <= self.top_p <= 1, "top_p", "between 0 and 1", self)
-        _require(_real(self.min_p) and 0 <= self.min_p <= 1, "min_p", "between 0 and 1", self)
-        _require(_real(self.repetition_penalty) and self.repetition_penalty > 0, "repetition_penalty", "above 0", self)
-        _require(_whole(self.seed) and 0 <= self.seed < 2**64, "seed", "a whole number from 0 to 2**64 - 1", self)
-        _require(
-            self.logprobs is None or (_whole(self.logprobs) and self.logprobs >= 0),
-            "logprobs", "a whole number from 0, or None", self,
-        )  # fmt: skip
-        _require(_whole(self.speculate) and self.speculate >= 0, "speculate", "a whole number from 0", self)
-        _require(all(isinstance(text, str) and text for text in self.stop), "stop", "texts that are not empty", self)
+        checked = {
+            "max_new_tokens": whole("max_new_tokens", self.max_new_tokens, 1),
+            "temperature": real("temperature", self.temperature, 0),
+            "top_k": whole("top_k", self.top_k, 0, expected="a whole number from 0 (all tokens)"),
+            "top_p": real("top_p", self.top_p, 0, 1, expected="between 0 and 1"),
+            "min_p": real("min_p", self.min_p, 0, 1, expected="between 0 and 1"),
+            "repetition_penalty": real(
+                "repetition_penalty", self.repetition_penalty, *PENALTIES, expected="above 0, from 0.001 to 1000"
+            ),
+            "seed": whole("seed", self.seed, 0, 2**64 - 1, expected="a whole number from 0 to 2**64 - 1"),
+            "stop": texts("stop", self.stop),
+            "eos_token_ids": tuple(token_ids("eos_token_ids", self.eos_token_ids)),
+            "ignore_eos": boolean("ignore_eos", self.ignore_eos),
+            "logprobs": self.logprobs,
+            "speculate": whole("speculate", self.speculate, 0),
+        }
+        if self.logprobs is not None:
+            checked["logprobs"] = whole("logprobs", self.logprobs, 0, expected="a whole number from 0, or None")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def greedy(self) -> bool:
         """Whether the next token is the likeliest one, with no look at what came before."""
         return self.temperature == 0 and self.repetition_penalty == 1
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _real(value: object) -> bool:
-    return (_whole(value) or isinstance(value, (float, np.floating))) and isfinite(cast(float, value))
-
-
-def _require(holds: bool, name: str, expected: str, params: SamplingParams) -> None:
-    if not holds:
-        raise RequestError(f"{name} must be {expected}, and is {getattr(params, name)!r}")
 
 
 class State(Enum):
@@ -138,6 +129,7 @@ class Request:
         drafter: guesses at its next tokens, where that is wanted.
         logprobs: of its new tokens, where they are wanted.
         arrival: its place among all requests submitted; older ones go first.
+        error: what it failed with, it alone; whoever waits for it gets this.
     """
 
     id: int
@@ -159,13 +151,19 @@ class Request:
     arrival: int = field(default=-1, init=False)
     finish_reason: FinishReason | None = field(default=None, init=False)
     stopper: Stopper | None = field(default=None, init=False)
+    error: BossaError | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.prompt_token_ids = [int(token) for token in self.prompt_token_ids]
+        self.prompt_token_ids = token_ids("prompt_token_ids", self.prompt_token_ids)
         self.tokens = list(self.prompt_token_ids)
         self.best_only = self.observer is None and self.params.greedy and self.params.logprobs is None
         if self.params.speculate and self.observer is None:
             self.drafter = Drafter(self.params.speculate)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.finish_reason is not None or self.error is not None
 
     @property
     def pending(self) -> int:

@@ -36,20 +36,27 @@ def sample(row: Floats, request: Request) -> int:
         RuntimeFailure: there is NaN among them, or nothing that can be chosen.
     """
     params = request.params
+    best = _likeliest(row, request)
+    if params.greedy:
+        return best
+    if params.repetition_penalty != 1:
+        row = penalize(row, request.tokens, params.repetition_penalty)
+        best = _likeliest(row, request)
+    if params.temperature == 0:
+        return best
+    ids, weights = distribution(row, params)
+    return draw(ids, weights, uniform(params.seed, int(request.id), len(request.tokens), int(request.sample)))
+
+
+def _likeliest(row: Floats, request: Request) -> int:
+    """The place of the greatest of some logits [V], the first of equals."""
     best = int(np.argmax(row))  # the first NaN, if there is any
     if not np.isfinite(row[best]):
         raise RuntimeFailure(
             f"the logits of request {request.id} at position {len(request.tokens) - 1} are not finite numbers: "
             "look for damaged weights, or use a precision with a wider range"
         )
-    if params.greedy:
-        return best
-    if params.repetition_penalty != 1:
-        row = penalize(row, request.tokens, params.repetition_penalty)
-    if params.temperature == 0:
-        return int(np.argmax(row))
-    ids, weights = distribution(row, params)
-    return draw(ids, weights, uniform(int(params.seed), int(request.id), len(request.tokens), int(request.sample)))
+    return best
 
 
 def distribution(row: Floats, params: SamplingParams) -> tuple[Ids, Weights]:
@@ -66,7 +73,7 @@ def distribution(row: Floats, params: SamplingParams) -> tuple[Ids, Weights]:
             weights = np.exp((row[ids].astype(np.float64) - best) / params.temperature)
         else:
             ids = _all(len(row))
-            weights = (row - best) * np.float32(min(1 / params.temperature, 1e30))
+            weights = (row - best) * np.float32(min(max(1 / params.temperature, 1e-30), 1e30))
             np.exp(weights, out=weights)
     if params.top_p < 1:
         kept = top_p(weights, params.top_p)
@@ -88,7 +95,8 @@ def penalize(row: Floats, seen: Sequence[int], penalty: float) -> Floats:
     ids = np.unique(np.asarray(seen))
     scores = row[ids]
     penalized = row.copy()
-    penalized[ids] = np.where(scores < 0, scores * np.float32(penalty), scores / np.float32(penalty))
+    with np.errstate(over="ignore"):  # then they are infinite, which is looked for
+        penalized[ids] = np.where(scores < 0, scores * np.float32(penalty), scores / np.float32(penalty))
     return penalized
 
 
@@ -126,9 +134,18 @@ def top_p(weights: Weights, p: float) -> Ids:
 
 
 def draw(ids: Ids, weights: Weights, u: float) -> int:
-    """The id at the share u, in [0, 1), of the summed weights."""
+    """The id at the share u, in [0, 1), of the summed weights.
+
+    Raises:
+        RuntimeFailure: they hold NaN or infinity, or are all zero.
+    """
     starts = np.arange(0, len(weights), BLOCK)
     sums = np.cumsum(np.add.reduceat(weights, starts, dtype=np.float64))
+    if not 0 < sums[-1] < np.inf:
+        raise RuntimeFailure(
+            f"the weights of the tokens to draw from sum up to {sums[-1]}: look for damaged weights, or draw less far"
+            " from the logits"
+        )
     wanted = u * sums[-1]
     block = min(int(np.searchsorted(sums, wanted, side="right")), len(sums) - 1)
     within = np.cumsum(weights[block * BLOCK : (block + 1) * BLOCK], dtype=np.float64)

@@ -19,9 +19,12 @@ def logits(engine: Engine, token_ids: Sequence[int]) -> Floats:
     Raises:
         RequestError: there are no tokens, too many, or some that are not in the vocabulary.
     """
-    result = np.empty((len(token_ids), engine.program.vocab_size), np.float32)
+    result = np.empty((0, engine.program.vocab_size), np.float32)
 
     def receive(position: int, rows: Floats) -> None:
+        nonlocal result
+        if not len(result):  # not before: there may be more tokens than are allowed
+            result = np.empty((len(token_ids), engine.program.vocab_size), np.float32)
         result[position : position + len(rows)] = rows
 
     engine.observe(token_ids, Observer(0, receive))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from bossa.checks.arguments import choice
 from bossa.errors import RequestError
 
 Truncation = Literal["left", "right"]
@@ -25,8 +26,8 @@ def fit_prompt(
         RequestError: without truncation the prompt leaves no room for a single new token, or ``truncation`` is
             none of these.
     """
-    if truncation not in (None, "left", "right"):
-        raise RequestError(f"truncation must be left or right, and is {truncation!r}")
+    if truncation is not None:
+        choice("truncation", truncation, ("left", "right"), expected="left or right")
     if truncation is None:
         if len(ids) >= max_seq_length:
             raise RequestError(
