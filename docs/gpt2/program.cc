@@ -462,7 +462,7 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
   p->sequence_of = (int*)malloc(sizeof(int) * (size_t)max_rows);
   p->arena = floats((kArenaFloats + 16) * (size_t)max_rows);
   p->partials = floats(kPartialFloats);
-  bool placed = p->slots && p->sequence_of && p->arena && p->partials;
+  bool placed = p->team.whole && p->slots && p->sequence_of && p->arena && p->partials;
   p->bests = (Best*)malloc(sizeof(Best) * (size_t)p->team.count * (size_t)max_rows);
   placed = placed && p->bests;
   if (!placed) {

@@ -6,21 +6,25 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike, path
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from bossa.errors import RequestError, TokenizerError, WeightsError
+from bossa.checks.arguments import boolean, described, function, is_whole, path, refuse, whole
+from bossa.errors import PefError, RequestError, TokenizerError, WeightsError
 from bossa.pef import Manifest, Pef
+from bossa.runtime.threads import chosen_threads
 
 if TYPE_CHECKING:
-    from ctypes import CDLL
-
     from bossa.language_model import LanguageModel
+    from bossa.runtime.native import Library
     from bossa.tokenizer import Tokenizer
     from bossa.weights.bind import BoundWeights, Progress
     from bossa.weights.source import WeightSource
 
 T = TypeVar("T")
 Location = str | PathLike[str]
+
+MOST_SEQUENCES = 2**31 - 1
+"""Sequences at once, at most: what the native program counts with. As many run as there is memory for."""
 
 
 def load(
@@ -66,7 +70,17 @@ def load(
         RequestError: a setting is out of range.
         ToolchainError: `rebuild` found no C++ compiler, or it failed.
     """
-    program_file = pef if isinstance(pef, Pef) else Pef.open(pef)
+    given = (("weights", weights), ("tokenizer", tokenizer), ("cache_dir", cache_dir))
+    weights, tokenizer, cache_dir = (None if value is None else path(name, value) for name, value in given)
+    checkpoint = _checkpoint(checkpoint)
+    chosen_threads(threads, cpus)
+    memory = None if memory is None else whole("memory", memory, 0, expected="a whole number of bytes")
+    batch_size = None if batch_size is None else whole("batch_size", batch_size, 1, MOST_SEQUENCES)
+    if max_seq_length is not None:
+        max_seq_length = whole("max_seq_length", max_seq_length)
+    boolean("rebuild", rebuild)
+    function("progress", progress)
+    program_file = pef if isinstance(pef, Pef) else Pef.open(path("pef", pef))
     sequences, length = _limits(program_file.manifest, batch_size, max_seq_length)
     if rebuild:
         from bossa.assemble import rebuild as build_anew
@@ -108,7 +122,7 @@ def load(
             chosen.get(),
             config=config,
             generation_config=generation,
-            eos_token_ids=_eos(generation, config, chosen.get()),
+            eos_token_ids=_eos(program_file.where, generation, config, chosen.get()),
             batch_size=sequences,
             max_seq_length=length,
         )
@@ -120,14 +134,22 @@ def load(
 def _limits(manifest: Manifest, batch_size: int | None, max_seq_length: int | None) -> tuple[int, int]:
     """Sequences at once and the longest sequence: what is asked, else the file's own."""
     sequences = manifest.batch_size if batch_size is None else batch_size
-    if sequences < 1:
-        raise RequestError(f"batch_size is {sequences}; it must be 1 or more")
     length = manifest.max_seq_length
     if max_seq_length is None or max_seq_length == -1:
         return sequences, length
     if not 1 <= max_seq_length <= length:
-        raise RequestError(f"max_seq_length is {max_seq_length}; this program runs 1 to {length} tokens")
+        raise RequestError(f"max_seq_length is {described(max_seq_length)}; this program runs 1 to {length} tokens")
     return sequences, max_seq_length
+
+
+def _checkpoint(given: object) -> str | WeightSource | None:
+    """The argument of that name, checked."""
+    if given is None or not isinstance(given, str | bytes | PathLike):
+        missing = [name for name in ("names", "shape", "dtype", "read", "identity") if not hasattr(given, name)]
+        if given is not None and missing:
+            refuse("checkpoint", "a path or a source of tensors", given)
+        return cast("WeightSource | None", given)
+    return path("checkpoint", given)
 
 
 def _is_needed(pef: Pef, checkpoint: Location | WeightSource | None, tokenizer: Location | None) -> bool:
@@ -148,7 +170,7 @@ def _find(weights: Location, cache_dir: Location | None) -> Path:
 
 def _bind(
     pef: Pef,
-    library: CDLL,
+    library: Library,
     weights: Path | None,
     checkpoint: Location | WeightSource | None,
     cache_dir: Location | None,
@@ -209,8 +231,12 @@ class _Later(Generic[T]):
         self._make = make
         self._made: list[T] = []
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="bossa-tokenizer")
-        self._thread.start()
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="bossa-tokenizer")
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system starts no more threads
+            self._thread = None
+            self._run()
 
     def _run(self) -> None:
         try:
@@ -220,23 +246,34 @@ class _Later(Generic[T]):
 
     def get(self) -> T:
         """It, or the error that it ended with."""
-        self._thread.join()
+        self.forget()
         if self._error is not None:
             raise self._error
         return self._made[0]
 
     def forget(self) -> None:
         """Wait until it is made, and let go of it."""
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
 
-def _eos(generation: dict[str, Any], config: dict[str, Any], tokenizer: Tokenizer | None) -> Iterable[int]:
-    """The tokens that end a sequence: as generation is configured, else the model, else the tokenizer."""
+def _eos(where: str, generation: dict[str, Any], config: dict[str, Any], tokenizer: Tokenizer | None) -> Iterable[int]:
+    """The tokens that end a sequence: as generation is configured, else the model, else the tokenizer.
+
+    Raises:
+        PefError: what the file says is neither a token id nor a list of them.
+    """
     for value in (
         generation.get("eos_token_id"),
         config.get("eos_token_id"),
         None if tokenizer is None else tokenizer.eos_token_id,
     ):
         if value is not None:
-            return tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
+            ids = value if isinstance(value, list) else [value]
+            if not all(map(is_whole, ids)):
+                raise PefError(
+                    f"{where}: its eos_token_id must be a token id or a list of them, and is {described(value)}:"
+                    " correct the model's generation_config.json or config.json, and compile it again"
+                )
+            return tuple(ids)
     return ()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import bossa
 from bossa import cpu
 from bossa.errors import PefError, RequestError, RuntimeFailure
 from bossa.pef import Pef
@@ -22,14 +21,6 @@ from bossa.weights.source import open_weights
 from support import zoo
 
 pytestmark = pytest.mark.end_to_end
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pef, Path]:
-    folder = tmp_path_factory.mktemp("model")
-    config = zoo.MODELS["llama"].config(num_hidden_layers=1)
-    zoo.build(config).save_pretrained(folder)
-    return bossa.compile(config, max_seq_length=zoo.LENGTH), folder
 
 
 def _open(model: tuple[Pef, Path], **options: Any) -> Program:
@@ -141,7 +132,7 @@ def test_a_closed_program_says_so_and_closes_twice(model: tuple[Pef, Path]) -> N
 
 
 def test_settings_out_of_range_are_refused(model: tuple[Pef, Path]) -> None:
-    with pytest.raises(RequestError, match="threads is 0"):
+    with pytest.raises(RequestError, match="threads must be a whole number from 1, and is 0"):
         _open(model, threads=0)
 
 

@@ -76,7 +76,7 @@ def command(
     from bossa.bench import StepModel, measure_limits, report
     from bossa.loading import load
     from bossa.pef import Pef
-    from bossa.runtime.program import default_threads
+    from bossa.runtime.threads import default_threads
 
     click.get_current_context().with_resource(interrupting())
     if chart is not None:

@@ -93,6 +93,7 @@ struct Worker {
 struct Team {
   int count = 1;
   int started = 0;
+  bool whole = true;  // false where the system started fewer threads than were wanted
   pthread_t* threads = nullptr;
   Worker* workers = nullptr;
   void (*work)(Worker&, void*) = nullptr;
@@ -104,9 +105,10 @@ struct Team {
   detail::Signal phase;  // goes up at each barrier
   detail::Signal step;   // goes up at each team_run
 
-  // Falls back to fewer threads when the system refuses: results do not depend on how many there are.
+  // Has fewer threads where the system refuses, and works all the same: results do not depend on how many there are.
   explicit Team(int wanted) {
     count = wanted < 1 ? 1 : wanted;
+    const int asked = count;
     threads = (pthread_t*)calloc((size_t)count, sizeof(pthread_t));
     workers = (Worker*)calloc((size_t)count, sizeof(Worker));
     for (int id = 0; id < count; id++) workers[id] = Worker{id, count, this};
@@ -115,6 +117,7 @@ struct Team {
       started = id;
     }
     count = started + 1;
+    whole = count == asked;
     for (int id = 0; id < count; id++) workers[id].count = count;
   }
 

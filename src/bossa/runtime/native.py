@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import hashlib
 import os
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +55,23 @@ class Decoding(ctypes.Structure):
     ]
 
 
-def load_library(data: bytes | memoryview, where: str) -> ctypes.CDLL:
-    """Load a program's library.
+class Library:
+    """A loaded library, by the names of its functions. With the last reference to it, it is unloaded.
+
+    Whoever holds one of its functions alone has to hold it too.
+    """
+
+    def __init__(self, native: ctypes.CDLL, descriptor: int | None, path: str) -> None:
+        self._native = native
+        unload = weakref.finalize(self, _unload, native._handle, descriptor, path)
+        unload.atexit = False  # threads that nobody stopped may run in it until the end
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._native, name)
+
+
+def load_library(data: bytes | memoryview, where: str) -> Library:
+    """Load a program's library, or find it loaded by the same bytes.
 
     Args:
         data: the bytes of the shared object, checked by the caller against the manifest.
@@ -64,8 +81,9 @@ def load_library(data: bytes | memoryview, where: str) -> ctypes.CDLL:
         PefError: it cannot be loaded here, or has another interface.
     """
     key = hashlib.sha256(data).digest()
-    if key in _loaded:
-        return _loaded[key]
+    loaded = _loaded.get(key)
+    if loaded is not None:
+        return loaded
     try:
         library = _load(bytes(data))
     except OSError as error:
@@ -82,7 +100,7 @@ def load_library(data: bytes | memoryview, where: str) -> ctypes.CDLL:
     return library
 
 
-def _declare(library: ctypes.CDLL) -> None:
+def _declare(library: Library) -> None:
     """Tell ctypes the types of the interface."""
     library.bossa_abi.restype = ctypes.c_int32
     library.bossa_signature.restype = ctypes.c_char_p
@@ -101,32 +119,44 @@ def _declare(library: ctypes.CDLL) -> None:
     library.bossa_close.argtypes = [ctypes.c_void_p]
 
 
-_loaded: dict[bytes, ctypes.CDLL] = {}
+_loaded: weakref.WeakValueDictionary[bytes, Library] = weakref.WeakValueDictionary()
 """Libraries by their SHA-256. They hold no state of their own, so that every program of one file shares them."""
 
 
-def _load(data: bytes) -> ctypes.CDLL:
+def _load(data: bytes) -> Library:
     """From an anonymous memory file where there are such, else from a file in a private folder.
 
-    The memory file stays open: the dynamic loader knows libraries by path, and a later file under the same number
-    would be taken for this one.
+    The memory file stays open as long as the library is loaded: the dynamic loader knows libraries by path, and a later
+    file under the same number would be taken for this one.
     """
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("bossa-program", 0)
+        descriptor = os.memfd_create("bossa-program")
         try:
             with os.fdopen(os.dup(descriptor), "wb") as file:
                 file.write(data)
-            return ctypes.CDLL(f"/proc/self/fd/{descriptor}")
+            path = f"/proc/self/fd/{descriptor}"
+            return Library(ctypes.CDLL(path), descriptor, path)
         except OSError:
             os.close(descriptor)  # /proc or executable memory files may be forbidden: a plain file still works
     folder = Path(tempfile.mkdtemp(prefix="bossa-program-"))
-    path = folder / f"{hashlib.sha256(data).hexdigest()[:16]}.so"
+    plain = folder / f"{hashlib.sha256(data).hexdigest()[:16]}.so"
     try:
-        path.write_bytes(data)
-        return ctypes.CDLL(str(path))
+        plain.write_bytes(data)
+        return Library(ctypes.CDLL(str(plain)), None, str(plain))
     finally:
-        path.unlink(missing_ok=True)
+        plain.unlink(missing_ok=True)
         folder.rmdir()
+
+
+def _unload(handle: int, descriptor: int | None, path: str) -> None:
+    """Unload a library, and close its memory file unless the dynamic loader keeps the library all the same."""
+    _ctypes.dlclose(handle)
+    if descriptor is None:
+        return
+    try:
+        _ctypes.dlopen(path, os.RTLD_NOLOAD | os.RTLD_NOW)
+    except OSError:
+        os.close(descriptor)
 
 
 def check(code: int) -> None:

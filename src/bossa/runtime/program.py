@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -14,9 +16,11 @@ from numpy.typing import NDArray
 
 from bossa.cpu import best_target
 from bossa.errors import PefError, RequestError, RuntimeFailure
-from bossa.pages import anonymous
+from bossa.host.process import Process
 from bossa.pef import Pef
-from bossa.runtime.native import Decoding, Step, check, load_library
+from bossa.runtime.held import Held
+from bossa.runtime.native import Decoding, Library, Step, check, load_library
+from bossa.runtime.threads import chosen_threads
 from bossa.signature import signature
 from bossa.weights.bind import BoundWeights
 
@@ -26,41 +30,7 @@ _DECODING_NANOSECONDS = 30_000_000
 """After so long no further step begins without the caller."""
 
 
-def default_threads() -> int:
-    """The CPUs this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
-
-
-def _usable(cpus: Sequence[int] | None, threads: int | None) -> list[int]:
-    """The CPUs to run on, nothing where none were named.
-
-    Raises:
-        RequestError: they are not all there for this process, or as many as `threads`.
-    """
-    if cpus is None:
-        return []
-    if not hasattr(os, "sched_getaffinity"):
-        raise RequestError("this system does not keep threads on CPUs: leave cpus out")
-    chosen = list(dict.fromkeys(cpus))
-    strangers = sorted(set(chosen) - os.sched_getaffinity(0))
-    if strangers or not chosen:
-        raise RequestError(
-            f"cpus names {_listed(strangers) or 'none'}, and this process may run on"
-            f" {_listed(sorted(os.sched_getaffinity(0)))}"
-        )
-    if threads is not None and threads != len(chosen):
-        raise RequestError(f"threads is {threads}, and cpus names {len(chosen)}: leave one of them out")
-    return chosen
-
-
-def _listed(cpus: Sequence[int]) -> str:
-    return ", ".join(map(str, cpus))
-
-
-def open_library(pef: Pef) -> tuple[str, ctypes.CDLL]:
+def open_library(pef: Pef) -> tuple[str, Library]:
     """The native program of a file for this CPU, and the target that it was compiled for.
 
     Raises:
@@ -100,12 +70,13 @@ class Program:
         """Starts the threads: as many as there are `cpus`, and one on each of them, where those are given.
 
         The thread that runs a step is one of them: the first time it does, it moves to the first of the CPUs for good.
+
+        Raises:
+            RequestError: the threads, CPUs or KV pages that are asked for are not to be had.
+            RuntimeFailure: there is no memory for the activations.
         """
         manifest = pef.manifest
-        if threads is not None and threads < 1:
-            raise RequestError(f"threads is {threads}; it must be 1 or more")
-        self._cpus = _usable(cpus, threads)
-        threads = len(self._cpus) or threads
+        asked, self._cpus = chosen_threads(threads, cpus)
         self._pinned: set[int] = set()
         self.page_size = manifest.page_size
         self.pages = pages
@@ -113,30 +84,23 @@ class Program:
         self.max_seq_length = manifest.max_seq_length
         self.max_rows = max_rows
         self.weights = weights
-        self._lock = threading.Lock()
-        self.target, self._library = open_library(pef)
-        _check_layout(pef, self._library)
+        self._process = Process()
+        self._lock = threading.RLock()  # a signal's handler may close what its thread runs
+        self.target, library = open_library(pef)
+        _check_layout(pef, library)
         self._constants = _aligned_copy(np.frombuffer(bytes(pef.constants()) or bytes(64), np.uint8))
-        try:
-            self._kv = anonymous(pages * manifest.page_bytes)  # zeroed when touched
-        except (OSError, OverflowError, ValueError) as error:
-            raise RequestError(
-                f"{pages * manifest.page_bytes:,} bytes of KV pages cannot be had: lower --memory"
-            ) from error
+        self._finds_best = bool(library.bossa_finds_best())
+        self._run_step, self._run_decoding = library.bossa_step_run, library.bossa_decode  # with the library alone
         self._logits = np.empty((0, self.vocab_size), np.float32)
-        self._kv_view = np.frombuffer(self._kv, np.uint8)
-        addresses = weights.addresses()
-        slots = (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
-        self._handle = self._library.bossa_open(
-            threads or default_threads(), max_rows, ctypes.addressof(slots), self._constants.ctypes.data,
-            self._kv_view.ctypes.data,
-        )  # fmt: skip
-        if not self._handle:
-            raise RuntimeFailure(f"{pef.where}: not enough memory for the activations of {max_rows} rows")
-        others = np.array(self._cpus[1:], np.int32)
-        if len(others) and self._library.bossa_pin(self._handle, others.ctypes.data, len(others)):
-            self.close()
-            raise RequestError(f"the system does not keep threads on CPUs {_listed(self._cpus)}: leave cpus out")
+        self._held = Held(library, weights, pages * manifest.page_bytes)
+        try:
+            self._held.open(asked, max_rows, self._constants, pef.where)
+            self._held.pin(self._cpus)
+        except BaseException:
+            self._held.release()
+            raise
+        self._dropped = weakref.finalize(self, self._held.drop, pef.where)
+        self._dropped.atexit = False  # the system frees all of it
 
     def step(
         self,
@@ -175,7 +139,7 @@ class Program:
         Raises:
             RuntimeFailure: a row's logits hold NaN or infinity.
         """
-        if self._library.bossa_finds_best():
+        if self._finds_best:
             best = np.empty(len(logit_rows), np.int32)
             self._run(tokens, positions, starts, block_tables, logit_rows, 0, best.ctypes.data)
         else:
@@ -206,7 +170,7 @@ class Program:
             RuntimeFailure: the logits of the first step hold NaN or infinity. Those of a later one end the steps.
         """
         rows = np.arange(len(tokens) + 1, dtype=np.int32)
-        if not self._library.bossa_finds_best():
+        if not self._finds_best:
             return self.step_greedy(tokens, positions, rows, block_tables, rows[:-1])[None]
         best = np.empty((most_steps, len(tokens)), np.int32)
         tokens, positions = tokens.copy(), positions.copy()
@@ -216,7 +180,7 @@ class Program:
             first, tokens.ctypes.data, positions.ctypes.data, best.ctypes.data, last.ctypes.data, len(last), most_steps,
             _DECODING_NANOSECONDS,
         )  # fmt: skip
-        ran = self._call(self._library.bossa_decode, decoding)
+        ran = self._call(self._run_decoding, decoding)
         check(int(ran < 0))
         if not ran:
             _check_found(best[0], rows)
@@ -230,7 +194,7 @@ class Program:
 
     def _run(self, *arguments: Any) -> None:
         """Run one step, given as to `_checked`."""
-        check(self._call(self._library.bossa_step_run, self._checked(*arguments)))
+        check(self._call(self._run_step, self._checked(*arguments)))
 
     def _checked(
         self,
@@ -258,23 +222,23 @@ class Program:
 
     def _call(self, function: Callable[..., int], argument: Step | Decoding) -> int:
         """What the library's function gives for this program, of which it is the only one that runs meanwhile."""
+        self._process.check()
         with self._lock:
-            if not self._handle:
+            if not self._held.handle:
                 raise RequestError("the program is closed")
             if self._cpus and threading.get_ident() not in self._pinned:
                 os.sched_setaffinity(0, self._cpus[:1])
                 self._pinned.add(threading.get_ident())
-            return function(self._handle, ctypes.byref(argument))
+            return function(self._held.handle, ctypes.byref(argument))
 
     def close(self) -> None:
-        """Stop the threads and give back the memory. Closing twice is harmless."""
-        with self._lock:
-            if self._handle:
-                self._library.bossa_close(self._handle)
-                self._handle = None
-                self._kv_view = np.empty(0, np.uint8)
-                self._kv.close()
-                self.weights.close()
+        """Stop the threads and give back the memory. Closing twice is harmless.
+
+        In a process that was forked from the one that opened it, its threads and its lock are that one's.
+        """
+        with nullcontext() if self._process.is_another else self._lock:
+            self._dropped.detach()
+            self._held.release()
 
     def __enter__(self) -> Program:
         return self
@@ -295,7 +259,7 @@ def _check_found(best: Int32, logit_rows: Int32) -> None:
         )
 
 
-def _check_layout(pef: Pef, library: ctypes.CDLL) -> None:
+def _check_layout(pef: Pef, library: Library) -> None:
     """Refuse a library that would read or write elsewhere than the manifest says.
 
     Raises:

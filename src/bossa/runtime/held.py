@@ -1,0 +1,106 @@
+"""What an open program holds of the system's: its threads and memory, its weights and its library."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bossa.errors import RequestError, RuntimeFailure
+from bossa.host.process import Process
+from bossa.pages import anonymous
+from bossa.runtime.native import Library
+from bossa.runtime.threads import default_threads, listed
+from bossa.weights.bind import BoundWeights
+
+
+class Held:
+    """Held apart from the `Program`, so that it can be given back when nobody holds that any more.
+
+    Attributes:
+        handle: what the library knows the program by; None where it is not open.
+    """
+
+    def __init__(self, library: Library, weights: BoundWeights, kv_bytes: int) -> None:
+        self.library: Library | None = library
+        self.handle: int | None = None
+        self._weights = weights
+        self._process = Process()
+        try:
+            self._kv = anonymous(kv_bytes)  # zeroed when touched
+        except (OSError, OverflowError, ValueError) as error:
+            raise RequestError(
+                f"{kv_bytes:,} bytes of KV pages cannot be had: allow less memory (--memory, in Python memory), fewer"
+                " sequences at once or shorter ones"
+            ) from error
+
+    def open(self, threads: int | None, max_rows: int, constants: NDArray[np.uint8], where: str) -> None:
+        """Start the program.
+
+        Args:
+            threads: to compute with; where nobody says, one a core, or as many as the system starts.
+            constants: the program's tables; they outlive it.
+
+        Raises:
+            RequestError: the system does not start as many threads as were asked for.
+            RuntimeFailure: there is no memory for the activations.
+        """
+        wanted = threads or default_threads()
+        started = wanted
+        while not self._start(started, max_rows, constants):
+            if started == 1:
+                raise RuntimeFailure(
+                    f"{where}: not enough memory for the activations of {max_rows} rows: allow less memory (--memory,"
+                    " in Python memory), or run fewer sequences at once"
+                )
+            started = 1 if threads else started // 2
+        if started < wanted and threads:
+            raise RequestError(
+                f"threads is {threads}, and the system does not start so many, or has no memory for them: ask for"
+                " fewer, or raise its limits of threads and memory"
+            )
+        if started < wanted:
+            warnings.warn(f"the system does not start {wanted} threads: {started} compute", stacklevel=4)
+
+    def _start(self, threads: int, max_rows: int, constants: NDArray[np.uint8]) -> bool:
+        assert self.library is not None
+        addresses = self._weights.addresses()
+        slots = (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
+        kv = np.frombuffer(self._kv, np.uint8).ctypes.data
+        self.handle = self.library.bossa_open(threads, max_rows, ctypes.addressof(slots), constants.ctypes.data, kv)
+        return self.handle is not None
+
+    def pin(self, cpus: Sequence[int]) -> None:
+        """Keep the threads besides the caller's on all of these CPUs but the first.
+
+        Raises:
+            RequestError: the system does not.
+        """
+        assert self.library is not None
+        others = np.array(cpus[1:], np.int32)
+        if len(others) and self.library.bossa_pin(self.handle, others.ctypes.data, len(others)):
+            raise RequestError(f"the system does not keep threads on CPUs {listed(cpus)}: leave cpus out")
+
+    def release(self) -> None:
+        """Give everything back; again does nothing. In a forked child the threads and what they use are left alone."""
+        handle, self.handle = self.handle, None
+        if handle and self.library is not None and not self._process.is_another:
+            self.library.bossa_close(handle)
+        self.library = None
+        with contextlib.suppress(BufferError):  # somebody looks at it still, and the memory goes with him
+            self._kv.close()
+        self._weights.close()
+
+    def drop(self, where: str) -> None:
+        """Give everything back in place of somebody who should have."""
+        if self.handle and not self._process.is_another:
+            warnings.warn(
+                f"{where}: a loaded model was let go without close(): close it, or use it in a with statement",
+                ResourceWarning,
+                stacklevel=2,
+            )
+        self.release()

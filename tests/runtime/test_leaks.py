@@ -1,0 +1,170 @@
+"""Nothing is left of a program that was closed, or that nobody holds any more: no thread, file, map or library."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import bossa
+from bossa.errors import RequestError
+from bossa.language_model import LanguageModel
+from bossa.pef import Pef
+from bossa.runtime.native import load_library
+
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what a process holds is read from /proc"),
+]
+
+
+def _held() -> tuple[int, int, list[str]]:
+    """Threads, how many files are open, and maps of libraries and weights."""
+    files = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if _is_open(name)]
+    maps = [line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text().splitlines()]
+    ours = [place[5] for place in maps if len(place) > 5 and ("bossa-program" in place[5] or ".weights" in place[5])]
+    return len(os.listdir("/proc/self/task")), len(files), ours
+
+
+def _is_open(name: str) -> bool:
+    return Path(f"/proc/self/fd/{name}").is_symlink()
+
+
+def _load(model: tuple[Pef, Path], **options: int) -> LanguageModel:
+    pef, folder = model
+    return bossa.load(pef, checkpoint=folder, threads=3, **options)
+
+
+def test_a_closed_model_leaves_nothing_behind(model: tuple[Pef, Path], monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BOSSA_CACHE", str(tmp_path))
+    with _load(model) as first:  # what is made once: imports, the packed weights
+        expected = first.generate([[1, 2, 3]])[0].token_ids
+    before = _held()
+    for _ in range(3):
+        with _load(model) as again:
+            assert again.generate([[1, 2, 3]])[0].token_ids == expected
+            assert _held()[0] >= before[0] + 2
+            assert _held()[2]
+        assert _held() == before  # though the closed model is still there
+    with pytest.raises(RequestError, match=r"^the model is closed: load it again$"):
+        again.generate([[1]])
+    again.close()
+
+
+def test_a_model_that_is_let_go_leaves_nothing_behind_and_warns(
+    model: tuple[Pef, Path], monkeypatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BOSSA_CACHE", str(tmp_path))
+    _load(model).close()
+    before = _held()
+    held = [_load(model)]
+    held[0].generate([[1, 2, 3]])
+    with pytest.warns(ResourceWarning, match=r"the new PEF: a loaded model was let go without close\(\): close it"):
+        held.clear()
+    assert _held() == before
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _load(model).close()
+
+
+def test_libraries_that_are_let_go_are_unloaded_and_their_numbers_used_again(model: tuple[Pef, Path]) -> None:
+    """Each has bytes of its own, as programs of other models have."""
+    pef, _ = model
+    data = bytes(pef.library(pef.manifest.targets[0]))
+    before = _held()
+    for number in range(40):
+        library = load_library(data + number.to_bytes(8, "little"), "x.pef")
+        assert library.bossa_abi() > 0
+        assert _held()[1] == before[1] + 1
+        del library
+    assert _held() == before
+    first, second = (load_library(data + bytes([number]), "x.pef") for number in range(2))
+    assert first is not second
+    assert first is load_library(data + b"\0", "x.pef")
+
+
+def test_what_fails_to_load_leaves_nothing_behind(model: tuple[Pef, Path], monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BOSSA_CACHE", str(tmp_path))
+    _load(model).close()
+    before = _held()
+    with pytest.raises(RequestError, match="bytes of memory are too few"):
+        _load(model, memory=1)
+    _forget_errors()
+    assert _held() == before
+    with monkeypatch.context() as patch:
+        patch.setattr("bossa.runtime.held.anonymous", _fails)
+        with pytest.raises(RequestError, match="bytes of KV pages cannot be had: allow less memory"):
+            _load(model)
+    _forget_errors()
+    assert _held() == before
+    with monkeypatch.context() as patch:
+        patch.setattr("bossa.runtime.held.Held.pin", _fails)
+        with pytest.raises(OSError, match="no"):
+            _load(model)
+    _forget_errors()
+    assert _held() == before
+
+
+def _forget_errors() -> None:
+    """The traces of errors that were caught hold the frames of what failed, in circles."""
+    gc.collect()
+
+
+def _fails(*_: object) -> None:
+    raise OSError("no")
+
+
+THREADS = """
+import os, sys, threading, warnings
+import bossa.runtime.held
+from bossa.errors import BossaError
+from bossa.pef import Pef
+from bossa.runtime.program import Program
+from bossa.weights.bind import bind
+from bossa.weights.slot import Slot
+from bossa.weights.source import open_weights
+bossa.runtime.held.default_threads = lambda: 4
+threading.stack_size(1 << 20)  # of Python's own threads
+pef = Pef.open(sys.argv[1])
+def open_it(threads):
+    weights = bind([Slot.from_json(dict(slot)) for slot in pef.manifest.slots], open_weights(sys.argv[2]))
+    return Program(pef, weights, threads=threads, pages=4, max_rows=8)
+before = len(os.listdir("/proc/self/task"))
+try:
+    open_it(3)
+except BossaError as error:
+    print(error)
+print(len(os.listdir("/proc/self/task")) - before)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    with open_it(None):
+        print(len(os.listdir("/proc/self/task")) - before)
+print(caught[0].message)
+"""
+
+
+def test_threads_that_the_system_does_not_start_are_one_line_and_by_default_fewer_compute(
+    model: tuple[Pef, Path], tmp_path: Path
+) -> None:
+    """In a process whose threads would have stacks larger than there is memory."""
+    import resource
+
+    pef, folder = model
+    pef.save(tmp_path / "x.pef")
+    result = subprocess.run(
+        [sys.executable, "-c", THREADS, str(tmp_path / "x.pef"), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 46, resource.RLIM_INFINITY)),
+    )
+    assert result.returncode == 0, result.stderr
+    refusal, left, running, warning = result.stdout.splitlines()
+    assert refusal.startswith("threads is 3, and the system does not start so many")
+    assert (left, running) == ("0", "0")
+    assert warning == "the system does not start 4 threads: 1 compute"

@@ -1,0 +1,75 @@
+"""What ``bossa.load`` is given: each argument is checked by name, before the file is opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bossa
+from bossa.errors import BossaError, PefError, RequestError
+from bossa.loading import _eos
+
+NAMES = (
+    *("pef", "weights", "checkpoint", "threads", "cpus", "memory", "max_seq_length", "batch_size", "tokenizer"),
+    *("cache_dir", "rebuild", "progress"),
+)
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.binary(max_size=3),
+    st.sampled_from([10**400, -1, 0, "a\0b", "", "\x1b[2J\n", [1.5], ["0"], {"a": 1}, object(), np.float32(3), 1e9]),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(name=st.sampled_from(NAMES), value=ODD)
+def test_every_odd_argument_is_refused_by_name_or_taken(name: str, value: Any) -> None:
+    """There is no such file, so that what is taken ends with that."""
+    refusal: BossaError | None = None
+    try:
+        bossa.load(**({"pef": "/nowhere/x.pef"} | {name: value}))
+    except BossaError as error:
+        refusal = error
+    assert refusal is not None
+    assert str(refusal).isprintable() or (name == "pef" and isinstance(refusal, PefError))
+    assert isinstance(refusal, PefError) or str(refusal).startswith(f"{name} "), refusal
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"pef": None}, "pef must be a path, and is None"),
+        ({"pef": 7}, "pef must be a path, and is 7"),
+        ({"weights": b"x"}, "weights must be a path, and is b'x'"),
+        ({"checkpoint": 3}, "checkpoint must be a path or a source of tensors, and is 3"),
+        ({"threads": 1.0}, "threads must be a whole number from 1, and is 1.0"),
+        ({"threads": 0}, "threads must be a whole number from 1, and is 0"),
+        ({"threads": 100_000}, "threads is 100000, and at most"),
+        ({"cpus": "0"}, "cpus must be a list of whole numbers, and is '0'"),
+        ({"cpus": [0.5]}, "cpus must be a list of whole numbers, and is 0.5"),
+        ({"memory": 1e9}, "memory must be a whole number of bytes, and is 1000000000.0"),
+        ({"memory": -1}, "memory must be a whole number of bytes, and is -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 to 2147483647, and is 0"),
+        ({"max_seq_length": "9"}, "max_seq_length must be a whole number, and is '9'"),
+        ({"tokenizer": ""}, "tokenizer must be a path, and is ''"),
+        ({"cache_dir": "a\0b"}, "cache_dir must be a path, and is "),
+        ({"rebuild": "yes"}, "rebuild must be True or False, and is 'yes'"),
+        ({"progress": 1}, "progress must be a function, and is 1"),
+    ],
+)
+def test_what_is_wrong_with_an_argument_is_said_before_the_file_is_opened(
+    argument: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RequestError, match=f"^{message}"):
+        bossa.load(**({"pef": "/nowhere/x.pef"} | argument))
+
+
+def test_end_tokens_are_ids_wherever_they_come_from() -> None:
+    assert _eos("x.pef", {"eos_token_id": [1, 2]}, {"eos_token_id": 3}, None) == (1, 2)
+    assert _eos("x.pef", {}, {"eos_token_id": 3}, None) == (3,)
+    assert _eos("x.pef", {}, {}, None) == ()
+    for odd in ({"id": 2}, [1, "2"], "2", 2.5, True, [[1]]):
+        with pytest.raises(PefError, match=r"^x\.pef: its eos_token_id must be a token id or a list of them, and is "):
+            _eos("x.pef", {"eos_token_id": odd}, {}, None)
