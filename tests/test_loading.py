@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 import bossa
 from bossa.errors import BossaError, PefError, RequestError
-from bossa.loading import _eos
 
 NAMES = (
     *("pef", "weights", "checkpoint", "threads", "cpus", "memory", "max_seq_length", "batch_size", "tokenizer"),
@@ -64,12 +63,3 @@ def test_what_is_wrong_with_an_argument_is_said_before_the_file_is_opened(
 ) -> None:
     with pytest.raises(RequestError, match=f"^{message}"):
         bossa.load(**({"pef": "/nowhere/x.pef"} | argument))
-
-
-def test_end_tokens_are_ids_wherever_they_come_from() -> None:
-    assert _eos("x.pef", {"eos_token_id": [1, 2]}, {"eos_token_id": 3}, None) == (1, 2)
-    assert _eos("x.pef", {}, {"eos_token_id": 3}, None) == (3,)
-    assert _eos("x.pef", {}, {}, None) == ()
-    for odd in ({"id": 2}, [1, "2"], "2", 2.5, True, [[1]]):
-        with pytest.raises(PefError, match=r"^x\.pef: its eos_token_id must be a token id or a list of them, and is "):
-            _eos("x.pef", {"eos_token_id": odd}, {}, None)

@@ -39,6 +39,15 @@ def test_the_budget_is_half_of_the_free_memory_by_default(monkeypatch):
     assert fit(manifest(), 3, 65) == Room(5, 512)
 
 
+@pytest.mark.parametrize(("weights", "budget"), [(0, 500), (400, 500), (700, 300), (2000, 125)])
+def test_by_default_weights_that_leave_less_than_half_bound_the_budget(monkeypatch, weights, budget):
+    free = fixed(manifest(), FEWEST_ROWS, 1) + 1000  # rows, and what is left for pages of a byte
+    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
+    assert memory._default_budget(weights) == budget
+    monkeypatch.setattr(memory, "free_memory", lambda: 8 * free)
+    assert fit(manifest(page_bytes=1), 1, 32 * 1000, weights=8 * free) == fit(manifest(page_bytes=1), 1, 32000, free)
+
+
 def test_pages_go_first_then_rows_and_then_the_pages_of_one_sequence():
     model = manifest()
     assert fit(model, 3, 65, fixed(model, 512, 3) + 3000) == Room(3, 512)

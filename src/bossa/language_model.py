@@ -18,7 +18,7 @@ from bossa.errors import RequestError, TokenizerError
 
 Prompt = str | Sequence[int]
 
-MOST_SAMPLES = 4096
+MOST_SAMPLES = 1024
 """Completions of one prompt, at most: each is kept until all are done."""
 
 
@@ -124,7 +124,7 @@ class LanguageModel:
 
         Args:
             prompts: texts, or lists of token ids.
-            n: completions of each prompt, up to 4,096, which share what is computed for it; each draws by itself, and
+            n: completions of each prompt, up to 1,024, which share what is computed for it; each draws by itself, and
                 the first as it would alone.
             truncation: cut prompts that leave no room for ``max_new_tokens`` at the "left" or the "right".
             on_completion: called with each completion when it is done, in that order, from this thread.

@@ -8,8 +8,8 @@ from os import PathLike, path
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from bossa.checks.arguments import boolean, described, function, is_whole, path, refuse, whole
-from bossa.errors import PefError, RequestError, TokenizerError, WeightsError
+from bossa.checks.arguments import boolean, described, function, path, refuse, whole
+from bossa.errors import RequestError, TokenizerError, WeightsError
 from bossa.pef import Manifest, Pef
 from bossa.runtime.threads import chosen_threads
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bossa.runtime.native import Library
     from bossa.tokenizer import Tokenizer
     from bossa.weights.bind import BoundWeights, Progress
+    from bossa.weights.slot import Slot
     from bossa.weights.source import WeightSource
 
 T = TypeVar("T")
@@ -50,11 +51,12 @@ def load(
             tokenizer is used where the file has none.
         checkpoint: weights to use instead: safetensors, single or sharded, or a torch state dict; or a source of
             tensors, which is packed anew each time.
-        threads: to compute with; one a core by default.
+        threads: to compute with; by default one for each core that this process may use, its container's quota
+            included, or fewer where `OMP_NUM_THREADS` says so.
         cpus: numbers of CPUs to keep one thread on each, instead of as many threads as the system likes to move about.
         memory: bytes that loading may add to the packed weights, for keys and values, activations and logits; by
-            default enough for `batch_size` sequences of the full length, or half of the memory that is free if that
-            is less.
+            default enough for `batch_size` sequences of the full length, or half of the memory that is free to this
+            process, its container's limit included, if that is less.
         max_seq_length: the longest sequence, at most what the file was compiled for.
         batch_size: the most sequences at once; the file's own by default.
         tokenizer: a directory with a tokenizer, instead of the file's.
@@ -97,9 +99,12 @@ def load(
     try:
         from bossa.language_model import LanguageModel
         from bossa.memory import fit
+        from bossa.weights.bind import blob_layout
+        from bossa.weights.slot import Slot
 
-        room = fit(program_file.manifest, sequences, length, memory)
-        bound = _bind(program_file, library, place, checkpoint, cache_dir, progress)
+        slots = [Slot.from_json(dict(slot)) for slot in program_file.manifest.slots]
+        room = fit(program_file.manifest, sequences, length, memory, blob_layout(slots)[1])
+        bound = _bind(program_file, slots, library, place, checkpoint, cache_dir, progress)
         try:
             program = Program(
                 program_file,
@@ -122,7 +127,7 @@ def load(
             chosen.get(),
             config=config,
             generation_config=generation,
-            eos_token_ids=_eos(program_file.where, generation, config, chosen.get()),
+            eos_token_ids=_eos(generation, config, chosen.get()),
             batch_size=sequences,
             max_seq_length=length,
         )
@@ -170,6 +175,7 @@ def _find(weights: Location, cache_dir: Location | None) -> Path:
 
 def _bind(
     pef: Pef,
+    slots: Sequence[Slot],
     library: Library,
     weights: Path | None,
     checkpoint: Location | WeightSource | None,
@@ -177,9 +183,7 @@ def _bind(
     progress: Progress | None,
 ) -> BoundWeights:
     from bossa.weights.bind import bind, bind_blob
-    from bossa.weights.slot import Slot
 
-    slots = [Slot.from_json(dict(slot)) for slot in pef.manifest.slots]
     bundled = pef.weights()
     given = checkpoint or weights
     if checkpoint is None and bundled is not None:
@@ -257,23 +261,13 @@ class _Later(Generic[T]):
             self._thread.join()
 
 
-def _eos(where: str, generation: dict[str, Any], config: dict[str, Any], tokenizer: Tokenizer | None) -> Iterable[int]:
-    """The tokens that end a sequence: as generation is configured, else the model, else the tokenizer.
-
-    Raises:
-        PefError: what the file says is neither a token id nor a list of them.
-    """
+def _eos(generation: dict[str, Any], config: dict[str, Any], tokenizer: Tokenizer | None) -> Iterable[int]:
+    """The tokens that end a sequence: as generation is configured, else the model, else the tokenizer."""
     for value in (
         generation.get("eos_token_id"),
         config.get("eos_token_id"),
         None if tokenizer is None else tokenizer.eos_token_id,
     ):
         if value is not None:
-            ids = value if isinstance(value, list) else [value]
-            if not all(map(is_whole, ids)):
-                raise PefError(
-                    f"{where}: its eos_token_id must be a token id or a list of them, and is {described(value)}:"
-                    " correct the model's generation_config.json or config.json, and compile it again"
-                )
-            return tuple(ids)
+            return tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
     return ()

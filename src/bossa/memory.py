@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from bossa.engine.scheduler import logit_rows
 from bossa.errors import RequestError
+from bossa.host.resources import free_memory
 from bossa.pef import Manifest
 
 ROWS_OF_A_STEP = 512
@@ -36,7 +35,7 @@ class Room:
     max_rows: int
 
 
-def fit(manifest: Manifest, sequences: int, length: int, budget: int | None = None) -> Room:
+def fit(manifest: Manifest, sequences: int, length: int, budget: int | None = None, weights: int = 0) -> Room:
     """As much room as is of use to so many sequences of this length, within a budget of bytes.
 
     The budget is for all that loading adds to the packed weights, which are a mapped file: KV pages, and what ``fixed``
@@ -44,12 +43,13 @@ def fit(manifest: Manifest, sequences: int, length: int, budget: int | None = No
     as few pages as there must be.
 
     Args:
-        budget: half of the memory that is free, if None.
+        budget: half of the memory that is free, if None, or less where the weights leave less.
+        weights: bytes of the packed weights.
 
     Raises:
         RequestError: not even one page fits beside the smallest step.
     """
-    budget = free_memory() // 2 if budget is None else budget
+    budget = _default_budget(weights) if budget is None else budget
     wanted = min(sequences * _pages_for(manifest, length), MOST_PAGES)
     rows = max(ROWS_OF_A_STEP, min(sequences, MOST_ROWS))
     while True:
@@ -73,18 +73,14 @@ def fixed(manifest: Manifest, rows: int, sequences: int) -> int:
     return manifest.arena_bytes_per_row * rows + logits + tables
 
 
-def free_memory() -> int:
-    """Bytes that can be had without swapping, as far as the system tells."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return 4 << 30
+def _default_budget(weights: int) -> int:
+    """Half of the free memory, or what the weights leave of it.
+
+    The weights are read at each step, and are soon all in memory. Where they take nearly all of it, the system reads
+    them again and again, however little is added to them: an eighth is added all the same.
+    """
+    free = free_memory()
+    return max(min(free // 2, free - weights), free // 8)
 
 
 def _pages_for(manifest: Manifest, positions: int) -> int:

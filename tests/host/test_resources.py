@@ -32,7 +32,10 @@ def test_without_limits_all_of_the_machine_is_there(machine):
     assert (resources.cores(), resources.free_memory()) == (8, 16 * GIB)
 
 
-@pytest.mark.parametrize(("quota", "cores"), [(50_000, 1), (100_000, 1), (150_000, 1), (200_000, 2), (3_200_000, 8)])
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [(50_000, 1), (100_000, 1), (120_000, 1), (125_000, 2), (200_000, 2), (210_000, 2), (3_200_000, 8)],
+)
 def test_a_quota_of_version_2_bounds_the_threads(machine, quota, cores):
     machine({"proc/self/cgroup": "0::/pod/box\n", "cgroup/pod/box/cpu.max": f"{quota} 100000\n"})
     assert resources.cores() == cores
@@ -87,10 +90,36 @@ def test_files_that_the_system_can_drop_count_as_free(machine):
             "proc/self/cgroup": "0::/\n",
             "cgroup/memory.max": f"{GIB}\n",
             "cgroup/memory.current": f"{GIB}\n",
-            "cgroup/memory.stat": f"anon 5\ninactive_file {GIB // 4}\n",
+            "cgroup/memory.stat": f"anon 5\nactive_file {GIB // 8}\ninactive_file {GIB // 4}\n",
         }
     )
-    assert resources.free_memory() == GIB // 4
+    assert resources.free_memory() == GIB // 4 + GIB // 8
+
+
+def test_where_both_versions_are_in_use_the_second_has_a_folder_of_its_own(machine):
+    machine(
+        {
+            "proc/self/cgroup": "3:cpuset:/\n2:cpu:/box\n1:memory:/box\n0::/box\n",
+            "cgroup/cpu/box/cpu.cfs_quota_us": "400000\n",
+            "cgroup/cpu/box/cpu.cfs_period_us": "100000\n",
+            "cgroup/unified/box/cpu.max": "200000 100000\n",
+            "cgroup/unified/box/memory.max": "max\n",
+            "cgroup/unified/box/memory.high": f"{GIB}\n",
+            "cgroup/unified/box/memory.current": f"{GIB // 2}\n",
+            "cgroup/memory/box/memory.limit_in_bytes": f"{4 * GIB}\n",
+            "cgroup/memory/box/memory.usage_in_bytes": f"{2 * GIB}\n",
+            "cgroup/memory/box/memory.stat": f"active_file 5\ntotal_active_file {GIB}\ntotal_inactive_file 0\n",
+        }
+    )
+    assert (resources.cores(), resources.free_memory()) == (2, GIB // 2)
+
+
+def test_the_address_space_that_is_left_is_a_limit_too(machine, monkeypatch):
+    import resource
+
+    machine({"proc/self/statm": f"{GIB // resource.getpagesize()} 5 5 5 0 5 0\n"})
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (3 * GIB, -1) if which == resource.RLIMIT_AS else (0, 0))
+    assert resources.free_memory() == 2 * GIB
 
 
 def test_where_nothing_can_be_read_there_is_still_an_answer(machine, tmp_path):

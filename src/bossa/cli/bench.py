@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 @click.option(
     "--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="No more measurements after these."
 )
-@click.option("--threads", type=options.THREADS, help="Threads to compute with.  [default: one a core]")
+@click.option(
+    "--threads", type=options.THREADS, help="Threads to compute with.  [default: one a core, or OMP_NUM_THREADS]"
+)
 @click.option("--cpus", type=options.Cpus(), metavar="LIST", help="Keep a thread on each of these CPUs, as 0-3,8.")
 @click.option("--memory", type=options.Size(), metavar="SIZE", help="The most that keys and values may take, as 2GB.")
 @click.option("--limits/--no-limits", default=True, show_default=True, help="Measure the machine's limits.")

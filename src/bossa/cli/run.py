@@ -95,7 +95,9 @@ SPECULATE = 8
     help=f"Guess up to N tokens from what came before, and keep those that are right.  [N, if not given: {SPECULATE}]",
 )
 @click.option("-b", "--batch-size", type=click.IntRange(min=1), help="Sequences at once.  [default: the file's]")
-@click.option("--threads", type=options.THREADS, help="Threads to compute with.  [default: one a core]")
+@click.option(
+    "--threads", type=options.THREADS, help="Threads to compute with.  [default: one a core, or OMP_NUM_THREADS]"
+)
 @click.option("--cpus", type=options.Cpus(), metavar="LIST", help="Keep a thread on each of these CPUs, as 0-3,8.")
 @click.option("--memory", type=options.Size(), metavar="SIZE", help="The most memory to use besides weights, as 2GB.")
 @options.cache_dir()
