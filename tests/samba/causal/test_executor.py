@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import torch
 
 from bossa import samba
+from bossa.errors import RequestError
 from bossa.samba.sections.executor import SectionExecutor
 from samba.causal.models import LENGTH, eager, examples_of, ids_of, inputs_of, llama, mask_of, patched_gpt2
 
@@ -205,3 +209,28 @@ def test_each_sequence_of_a_batch_grows_by_itself(two: Traced, monkeypatch: pyte
     assert rows == [3, 2, LENGTH]
     assert two.by_sections == 0
     assert torch.equal(held, copy)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_is_told_that_it_has_a_copy(one: Traced):
+    one.check([1, 2])
+    inputs = inputs_of(one.model, ids_of([1, 2]), mask_of(2), None)
+    child = os.fork()
+    if child == 0:
+        try:
+            samba.session.run(inputs, one.outputs, {"p": 0.0}, ["fwd"])
+        except RequestError as error:
+            os._exit(7 if "was forked from it without its threads" in str(error) else 8)
+        os._exit(9)
+    deadline = time.monotonic() + 20
+    ended, status = os.waitpid(child, os.WNOHANG)
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.01)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert os.waitstatus_to_exitcode(status) == 7
+    one.check([1, 2, 3])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from bossa.errors import WeightsError
+from bossa.host.process import Process
 from bossa.memory import FEWEST_ROWS, ROWS_OF_A_STEP
 from bossa.pef import CausalPlan, ModulePef, Pef
 from bossa.runtime.program import Program, open_library
@@ -41,6 +42,7 @@ class NativeExecutor:
         self._close: Callable[[], object] = lambda: None
         self._sequences: Sequences | None = None
         self._bound: list[tuple[int, int]] = []
+        self._process = Process()
 
     @classmethod
     def of(cls, pef: ModulePef, plan: CausalPlan, program: Sections) -> NativeExecutor:
@@ -56,6 +58,7 @@ class NativeExecutor:
 
     def logits(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """The logits ``[b, L, V]`` from the native program; None where it does not compute them."""
+        self._process.check()  # before torch is asked for anything: its threads are not in a forked child either
         plan = self._plan
         ids = inputs[plan.input_ids]
         mask = None if plan.attention_mask is None else inputs[plan.attention_mask]
