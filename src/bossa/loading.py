@@ -75,7 +75,7 @@ def load(
     given = (("weights", weights), ("tokenizer", tokenizer), ("cache_dir", cache_dir))
     weights, tokenizer, cache_dir = (None if value is None else path(name, value) for name, value in given)
     checkpoint = _checkpoint(checkpoint)
-    chosen_threads(threads, cpus)
+    threads, chosen_cpus = chosen_threads(threads, cpus)
     memory = None if memory is None else whole("memory", memory, 0, expected="a whole number of bytes")
     batch_size = None if batch_size is None else whole("batch_size", batch_size, 1, MOST_SEQUENCES)
     if max_seq_length is not None:
@@ -110,7 +110,7 @@ def load(
                 program_file,
                 bound,
                 threads=threads,
-                cpus=cpus,
+                cpus=chosen_cpus or None,
                 pages=room.pages,
                 max_rows=room.max_rows,
             )

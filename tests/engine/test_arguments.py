@@ -163,8 +163,12 @@ def test_a_request_whose_logits_are_no_numbers_fails_alone(fake, value, options)
         engine.submit(request)
     with pytest.raises(RuntimeFailure, match=r"^the logits of request 5 at position 1 are not finite numbers"):
         list(engine.generate([Request(5, [4, 9], SamplingParams(6, **options))]))
+    bad, failed = Request(7, [9], SamplingParams(6, **options)), []
+    engine.submit(bad)
     while engine._scheduler.unfinished:
-        engine.step()
+        assert bad not in engine.step(failed)
+    assert failed == [bad]
+    assert str(bad.error).startswith("the logits of request 7 at position 0 are not finite")
     assert [len(request.output_ids) for request in good] == [6, 6]
     assert engine._scheduler.pool.free_count == engine.program.pages
     with pytest.raises(RuntimeFailure, match="not finite numbers"):

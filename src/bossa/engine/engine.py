@@ -117,19 +117,24 @@ class Engine:
             for request in requests:
                 self._scheduler.remove(request, State.ABORTED)
 
-    def step(self) -> list[Request]:
+    def step(self, failed: list[Request] | None = None) -> list[Request]:
         """Run one step, and return the requests that it finished; none when nothing waits or runs.
 
+        Args:
+            failed: takes those that failed in it, with their ``error``, instead of having it raised.
+
         Raises:
-            RuntimeFailure: one of them has failed. The others are as they should be.
+            RuntimeFailure: one has failed. The others are as they should be.
         """
         self.process.check()
-        finished: list[Request] = []
-        self._drive(lambda: not self._scheduler.unfinished, finished)
-        for request in finished:
-            if request.error is not None:
+        ended: list[Request] = []
+        self._drive(lambda: not self._scheduler.unfinished, ended)
+        for request in ended:
+            if request.error is not None and failed is None:
                 raise request.error
-        return finished
+        if failed is not None:
+            failed += [request for request in ended if request.error is not None]
+        return [request for request in ended if request.error is None]
 
     # Calls
 

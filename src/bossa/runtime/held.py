@@ -97,10 +97,11 @@ class Held:
 
     def drop(self, where: str) -> None:
         """Give everything back in place of somebody who should have."""
-        if self.handle and not self._process.is_another:
+        forgotten = self.handle is not None and not self._process.is_another
+        self.release()
+        if forgotten:
             warnings.warn(
                 f"{where}: a loaded model was let go without close(): close it, or use it in a with statement",
                 ResourceWarning,
                 stacklevel=2,
             )
-        self.release()
