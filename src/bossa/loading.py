@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from os import PathLike, path
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -166,7 +167,7 @@ def _is_needed(pef: Pef, checkpoint: Location | WeightSource | None, tokenizer: 
 def _find(weights: Location, cache_dir: Location | None) -> Path:
     """Where the weights lie on this machine, fetched from the hub if they are nowhere else."""
     place = Path(weights)
-    if path.exists(place):  # False too for what cannot be a path, where Path.exists raises
+    if os.path.exists(place):  # False too for what cannot be a path, where Path.exists raises
         return place
     from bossa.weights.hub import find_model
 

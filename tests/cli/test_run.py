@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 
+import numpy as np
 import pytest
 
 from bossa.errors import PefError, TokenizerError
@@ -427,3 +428,26 @@ def test_log_probabilities_without_records_are_refused(bossa, loading, reviews):
 def test_guessing_changes_no_prediction(bossa, loading, reviews, how):
     result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--max_tokens_to_generate", "4", *how)
     assert (result.code, result.out) == (0, DASHES.join(["abcdefg", "xyz<end>", "hello abcde"]) + "\n")
+
+
+def test_a_prompt_whose_logits_are_no_numbers_is_one_error_and_the_rest_go_on(bossa, loading, tmp_path, monkeypatch):
+    step = loading.model.engine.program.step
+
+    def broken(tokens, positions, starts, block_tables, logit_rows):
+        logits = step(tokens, positions, starts, block_tables, logit_rows)
+        logits[tokens[logit_rows] == 26] = np.nan  # after a z
+        return logits
+
+    monkeypatch.setattr(loading.model.engine.program, "step", broken)
+    prompts, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in ("abc", "xz", "de")))
+    options = ["-n", "2", "--max_tokens_to_generate", "3", "--top-k", "1", "--output", output]
+    result = bossa("run", "--pef", "x.pef", "--data_dir", prompts, *options)
+    assert result.code == 3
+    first, failed, last = map(json.loads, output.read_text().splitlines())
+    assert [[one["completion"] for one in record["completions"]] for record in (first, last)] == [
+        ["def"] * 2,
+        ["fgh"] * 2,
+    ]
+    assert "completions" not in failed
+    assert failed["error"]["line"] == 2

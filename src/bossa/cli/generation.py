@@ -141,7 +141,9 @@ def generate(model: LanguageModel, records: Source[Record | BadRecord], ask: Ask
     started = time.perf_counter()
     try:
         while run.submit() or run.in_flight:
-            run.deliver(model.engine.step())
+            failed: list[Request] = []
+            run.deliver(model.engine.step(failed))
+            run.give_up(failed)
     except KeyboardInterrupt as interrupt:
         run.tally.interrupted = interrupt
         model.engine.abort(run.in_flight)
@@ -201,6 +203,17 @@ class _Run:
                 self.tally.add(completions)
                 self._bar.advance(sum(len(completion.token_ids) for completion in completions))
             del self.in_flight[request]
+
+    def give_up(self, failed: Iterable[Request]) -> None:
+        """Give the sink each record of which a sample failed, and drop what is left of it."""
+        for request in failed:
+            if request in self.in_flight:  # else another sample of its record has failed
+                record, _ = self.in_flight[request]
+                rest = [other for other, (owner, _) in self.in_flight.items() if owner is record]
+                self._model.engine.abort(rest)
+                for other in rest:
+                    del self.in_flight[other]
+                self._fail(record, str(request.error))
 
     def _fail(self, record: Record | BadRecord, reason: str) -> None:
         self.tally.failed += 1
