@@ -16,7 +16,7 @@ from bossa.errors import CompileError, ModelError
 from bossa.passes import optimize
 from bossa.pef import Pef
 from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
-from bossa.tokenizer import shorten
+from bossa.tokenizer import settled
 from bossa.version import __version__
 
 if TYPE_CHECKING:
@@ -100,9 +100,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     if source.generation_config is not None:
         members["generation_config.json"] = json.dumps(source.generation_config, indent=1, default=str).encode()
     with tempfile.TemporaryDirectory(prefix="bossa-") as folder:
-        files = source.tokenizer_files(Path(folder))
-    if "tokenizer.json" in files:
-        files["tokenizer.json"] = shorten(files["tokenizer.json"])
+        files = settled(source.tokenizer_files(Path(folder)))
     members |= {f"tokenizer/{file}": data for file, data in files.items()}
     if bundle:
         tell("pack")

@@ -47,6 +47,10 @@ class RequestError(BossaError):
     """A generation request asks for what the loaded program cannot do."""
 
 
+class PromptError(RequestError, TokenizerError):
+    """One prompt that the tokenizer or the chat template does not take; others may be taken."""
+
+
 class RuntimeFailure(BossaError):
     """The native program failed to load or to run a step."""
 

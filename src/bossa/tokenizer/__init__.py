@@ -1,7 +1,15 @@
 """Text to token ids and back, as transformers does it, without it."""
 
 from bossa.tokenizer.detokenizer import Detokenizer
-from bossa.tokenizer.files import read_tokenizer_files, shorten
-from bossa.tokenizer.tokenizer import Tokenizer
+from bossa.tokenizer.files import read_tokenizer_files, refuse_pointer, settled, shorten
+from bossa.tokenizer.tokenizer import ChatText, Tokenizer
 
-__all__ = ["Detokenizer", "Tokenizer", "read_tokenizer_files", "shorten"]
+__all__ = [
+    "ChatText",
+    "Detokenizer",
+    "Tokenizer",
+    "read_tokenizer_files",
+    "refuse_pointer",
+    "settled",
+    "shorten",
+]

@@ -1,4 +1,4 @@
-"""The files of a tokenizer, and the tokenizer of the tokenizers library that they describe."""
+"""The files of a tokenizer: those of a directory, and the form in which a PEF keeps them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bossa.errors import TokenizerError
-
-if TYPE_CHECKING:
-    import tokenizers
+from bossa.tokenizer.classes import AS_WRITTEN
 
 FILES = (
     "tokenizer.json",
@@ -19,21 +17,23 @@ FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
+    "config.json",
 )
-"""What describes a tokenizer; ``vocab.json`` and ``merges.txt`` stand in for the first."""
+"""What describes a tokenizer, the model's config for its type; ``vocab.json`` and ``merges.txt`` stand in for the
+first."""
 PAIR = ("vocab.json", "merges.txt")
-NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-AS_WRITTEN = ("", "TokenizersBackend", "PreTrainedTokenizerFast", "PreTrainedTokenizer")
-"""Classes that take ``tokenizer.json`` as it is; others set ``add_prefix_space`` from the config."""
-ENDOFTEXT = "<|endoftext|>"
-TOKEN_FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+TEMPLATES = "additional_chat_templates"
+"""A folder of more chat templates, each named by its file."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LARGEST = 1 << 29
+"""Bytes in one file; the largest tokenizers have some 40 MB."""
 
 
 def read_tokenizer_files(directory: str | os.PathLike[str]) -> dict[str, bytes]:
-    """The files in ``directory`` that make its tokenizer, by name: what a PEF keeps.
+    """The files in ``directory`` that make its tokenizer, by name.
 
     Raises:
-        TokenizerError: there is no tokenizer, or a file cannot be read.
+        TokenizerError: there is no tokenizer, or a file cannot be read or is none of its kind.
     """
     folder = Path(directory)
     names = [name for name in FILES if (folder / name).is_file()]
@@ -41,10 +41,46 @@ def read_tokenizer_files(directory: str | os.PathLike[str]) -> dict[str, bytes]:
         if not all((folder / name).is_file() for name in PAIR):
             raise _none_found(folder)
         names += PAIR
+    names += sorted(f"{TEMPLATES}/{path.name}" for path in (folder / TEMPLATES).glob("*.jinja") if path.is_file())
+    return {name: _read(folder, name) for name in names}
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
     try:
-        return {name: (folder / name).read_bytes() for name in names}
+        if path.stat().st_size > LARGEST:
+            raise TokenizerError(f"{path}: is larger than {LARGEST >> 20} MiB, which no tokenizer is: fetch it again")
+        data = path.read_bytes()
     except OSError as error:
         raise TokenizerError(f"{folder}: its tokenizer cannot be read ({error.strerror}): check permissions") from None
+    refuse_pointer(data, str(path))
+    return data
+
+
+def refuse_pointer(data: bytes, where: str) -> None:
+    """Raise where the file is only what Git LFS keeps in a file's place.
+
+    Raises:
+        TokenizerError: it is.
+    """
+    if bytes(data[: len(LFS_POINTER)]) == LFS_POINTER:
+        raise TokenizerError(f"{where}: is a Git LFS pointer, not the file itself: fetch it with git lfs pull")
+
+
+def settled(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files that transformers saved, in the form in which a PEF keeps them.
+
+    What it saves in ``tokenizer.json`` is what its class made of the model's files. So the class has done its work,
+    and the file is to be taken as it is from here.
+    """
+    kept = dict(files)
+    if "tokenizer.json" in kept:
+        kept["tokenizer.json"] = shorten(kept["tokenizer.json"])
+        config = read_object(kept, "tokenizer_config.json", "the saved tokenizer")
+        kept["tokenizer_config.json"] = json.dumps(
+            config | {"tokenizer_class": AS_WRITTEN}, indent=1, ensure_ascii=False
+        ).encode()
+    return kept
 
 
 def shorten(data: bytes) -> bytes:
@@ -77,39 +113,15 @@ def _none_found(folder: Path) -> TokenizerError:
     )
 
 
-def build(files: Mapping[str, bytes], config: dict[str, Any], where: str) -> tokenizers.Tokenizer:
-    """The tokenizer that the files describe; what is missing in ``config`` and follows from them is filled in.
+def read_object(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]:
+    """A file that holds a JSON object; an empty one where there is no such file.
 
     Raises:
-        TokenizerError: there is neither ``tokenizer.json`` nor ``vocab.json`` and ``merges.txt``, or one is damaged.
+        TokenizerError: it holds something else.
     """
-    if "tokenizer.json" in files:
-        backend = _from_json(files["tokenizer.json"], config, where)
-    elif all(name in files for name in PAIR):
-        backend = _from_vocabulary(files, config, where)
-    else:
-        raise TokenizerError(
-            f"{where}: has no tokenizer (tokenizer.json, or vocab.json and merges.txt): pass a directory that has one"
-            " with --model_name_or_path"
-        )
-    backend.no_truncation()
-    backend.no_padding()
-    backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
-    _add_tokens(backend, files, config, where)
-    return backend
-
-
-def read_config(files: Mapping[str, bytes], where: str) -> dict[str, Any]:
-    """The tokenizer's settings: ``tokenizer_config.json``, and the special tokens of older files beside it."""
-    config = _object(files, "tokenizer_config.json", where)
-    if "added_tokens_decoder" not in config:
-        config.update(_object(files, "special_tokens_map.json", where))
-    return config
-
-
-def _object(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]:
     if name not in files:
         return {}
+    refuse_pointer(files[name], f"{where}: {name}")
     try:
         value = json.loads(bytes(files[name]).decode("utf-8"))
     except (ValueError, RecursionError):
@@ -119,124 +131,22 @@ def _object(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]
     return value
 
 
-def _from_json(data: bytes, config: Mapping[str, Any], where: str) -> tokenizers.Tokenizer:
-    import tokenizers
-
-    try:
-        backend = tokenizers.Tokenizer.from_buffer(bytes(data))
-    except Exception as error:  # the library raises plain Exception
-        reason = str(error).splitlines()[0][:120] if str(error) else "unknown reason"
-        raise TokenizerError(f"{where}: tokenizer.json cannot be read ({reason}): fetch the tokenizer again") from None
-    kind = str(config.get("tokenizer_class") or "").removesuffix("Fast")
-    wanted = config.get("add_prefix_space")
-    own = backend.pre_tokenizer
-    if isinstance(wanted, bool) and kind not in AS_WRITTEN and isinstance(own, tokenizers.pre_tokenizers.ByteLevel):
-        own.add_prefix_space = wanted
-        backend.pre_tokenizer = own
-    return backend
-
-
-def _from_vocabulary(files: Mapping[str, bytes], config: dict[str, Any], where: str) -> tokenizers.Tokenizer:
-    """The byte-level BPE of GPT-2, from its two files."""
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers, processors
-
-    vocabulary = _object(files, "vocab.json", where)
-    try:
-        lines = bytes(files["merges.txt"]).decode("utf-8").split("\n")
-        merges = [(left, right) for line in lines if not line.startswith("#version") for left, right in _pair(line)]
-        model = models.BPE(vocab=vocabulary, merges=merges, fuse_unk=False)
-    except Exception as error:  # the library raises plain Exception
-        reason = str(error).splitlines()[0][:120] if str(error) else "unknown reason"
-        raise TokenizerError(
-            f"{where}: vocab.json and merges.txt do not go together ({reason}): fetch the tokenizer again"
-        ) from None
-    backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(config.get("add_prefix_space", False)))
-    backend.decoder = decoders.ByteLevel()
-    for key in ("bos_token", "eos_token", "unk_token"):
-        if key not in config and ENDOFTEXT in vocabulary:
-            config[key] = ENDOFTEXT
-    ends = [(key, content(config.get(key))) for key in ("bos_token", "eos_token")]
-    around = {key: text for key, text in ends if text in vocabulary and config.get(f"add_{key}")}
-    if around:
-        parts = [around.get("bos_token"), "$A", around.get("eos_token")]
-        backend.post_processor = processors.TemplateProcessing(
-            single=" ".join(part for part in parts if part),
-            special_tokens=[(text, vocabulary[text]) for text in dict.fromkeys(around.values())],
-        )
-    return backend
-
-
-def _pair(line: str) -> list[tuple[str, str]]:
-    left, _, right = line.strip("\r").partition(" ")
-    return [(left, right)] if left and right else []
-
-
-def _add_tokens(
-    backend: tokenizers.Tokenizer, files: Mapping[str, bytes], config: Mapping[str, Any], where: str
-) -> None:
-    """Adds the tokens that the config names and the vocabulary lacks, in transformers' order."""
-    from tokenizers import AddedToken
-
-    try:
-        described = dict(config.get("added_tokens_decoder") or {})
-        added = {
-            text: AddedToken(**_flags(item))
-            for _, item in sorted(described.items(), key=_number)
-            if (text := item["content"])
-        }
-        if not described and "added_tokens.json" in files:
-            named = {content(config.get(key)) for key in NAMED}
-            for text, _ in sorted(_object(files, "added_tokens.json", where).items(), key=lambda item: item[1]):
-                added.setdefault(text, AddedToken(text, normalized=text not in named, special=text in named))
-        backend.add_tokens(list(added.values()))
-        special = []
-        more = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
-        listed = list(more.values()) if isinstance(more, dict) else list(more)
-        for value in [*(config.get(key) for key in NAMED), *listed]:
-            text = content(value)
-            if not text:
-                continue
-            if isinstance(value, dict):
-                special.append(AddedToken(**{**_flags(value), "special": True}))
-            elif text in added:
-                special.append(added[text])
-            elif backend.token_to_id(text) is None or text not in _added(backend):
-                special.append(AddedToken(text, special=True, normalized=False))
-        backend.add_special_tokens(special)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise TokenizerError(
-            f"{where}: the tokens that tokenizer_config.json adds are garbled: fetch the tokenizer again"
-        ) from None
-
-
-def _added(backend: tokenizers.Tokenizer) -> set[str]:
-    return {token.content for token in backend.get_added_tokens_decoder().values()}
-
-
-def _number(item: tuple[str, Any]) -> int:
-    return int(item[0])
-
-
-def _flags(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in item.items() if key in TOKEN_FLAGS}
-
-
-def content(value: Any) -> str:
-    """The text of a token that a config gives as text or as an object."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else ""
-
-
-def chat_template(files: Mapping[str, bytes], config: Mapping[str, Any]) -> str | None:
-    """The default chat template: a file of its own comes before the config."""
+def chat_templates(files: Mapping[str, bytes], config: Mapping[str, Any]) -> dict[str, str]:
+    """The chat templates by name, ``default`` among them; files of their own come before the config."""
+    named = {
+        name.removeprefix(f"{TEMPLATES}/").removesuffix(".jinja"): bytes(data).decode("utf-8", "replace")
+        for name, data in files.items()
+        if name.startswith(f"{TEMPLATES}/")
+    }
     if "chat_template.jinja" in files:
-        return bytes(files["chat_template.jinja"]).decode("utf-8", "replace")
+        named["default"] = bytes(files["chat_template.jinja"]).decode("utf-8", "replace")
+    if named:
+        return named
     template = config.get("chat_template")
     if isinstance(template, list):
         template = {item.get("name"): item.get("template") for item in template if isinstance(item, dict)}
-    if isinstance(template, dict):
-        template = template.get("default")
-    return template if isinstance(template, str) else None
+    if isinstance(template, str):
+        template = {"default": template}
+    if not isinstance(template, dict):
+        return {}
+    return {str(name): text for name, text in template.items() if isinstance(text, str)}

@@ -1,0 +1,281 @@
+r"""Bounds on what a tokenizer's parts may do to a text, looked up before any text is given to them.
+
+Two things can grow without end: a pattern that is tried in exponentially or cubically many ways, and replacements of
+which one multiplies what another made. The parts are small beside the vocabulary, so they are looked at as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from bossa.errors import TokenizerError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+MOST_GROWTH = 1000.0
+"""Characters that one character may become; real tokenizers need some 20."""
+LONGEST_PATTERN = 20_000
+LONGEST_WORD = 1000
+"""Letters in a word that WordPiece may try to split, which takes their cube; 100 is usual."""
+LONGEST_RESULT = 1 << 25
+"""Characters that a text may become where it grows at all."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """At most ``factor`` characters for each one, and ``more`` for the text."""
+
+    factor: float = 1.0
+    more: int = 0
+
+    def of(self, length: int) -> float:
+        """The most characters that a text of this length may become."""
+        return (length + self.more) * self.factor
+
+
+def check(backend: tokenizers.Tokenizer, where: str) -> Growth:
+    """How much the tokenizer's normalizer may make of a text.
+
+    Raises:
+        TokenizerError: a part has a pattern that may take for ever, or grows text too much.
+    """
+    model = backend.model
+    if getattr(model, "max_input_chars_per_word", 0) > LONGEST_WORD:
+        raise TokenizerError(
+            f"{where}: its tokenizer splits words of {model.max_input_chars_per_word} letters, and {LONGEST_WORD}"
+            " is the most: correct max_input_chars_per_word in tokenizer.json"
+        )
+    growths = []
+    for part in (backend.normalizer, backend.pre_tokenizer, backend.decoder):
+        growth = Growth()
+        for item in _items(_state(part)):
+            pattern = item.get("pattern")
+            if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
+                _check_pattern(pattern["Regex"], where)
+            growth = _after(growth, item)
+        if growth.factor > MOST_GROWTH:
+            raise TokenizerError(
+                f"{where}: its tokenizer's replacements make up to {growth.factor:.3g} characters of one, and"
+                f" {MOST_GROWTH:g} is the most: correct tokenizer.json"
+            )
+        growths.append(growth)
+    return growths[0]
+
+
+def _after(growth: Growth, item: dict[str, Any]) -> Growth:
+    kind = item.get("type")
+    if kind == "Prepend":
+        return Growth(growth.factor, growth.more + len(str(item.get("prepend", ""))))
+    if kind != "Replace":
+        return growth  # what is built in grows a character by no more than its own decomposition
+    pattern, content = item.get("pattern") or {}, str(item.get("content", ""))
+    text = pattern.get("String")
+    # A pattern may match where there is nothing, before each character and at the end.
+    factor = max(1.0, ceil(len(content) / len(text))) if isinstance(text, str) and text else 1.0 + len(content)
+    return Growth(growth.factor * factor, growth.more + 1 if not text else growth.more)
+
+
+def _state(part: Any) -> Any:
+    """A part of a tokenizer as JSON; what has none, and what is written in Python, as nothing."""
+    try:
+        return json.loads(part.__getstate__()) if part is not None else None
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _items(state: Any) -> Iterator[dict[str, Any]]:
+    """The objects in it that name a type, the outer before the inner."""
+    if isinstance(state, dict):
+        if "type" in state:
+            yield state
+        for value in state.values():
+            yield from _items(value)
+    elif isinstance(state, list):
+        for value in state:
+            yield from _items(value)
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    fault = "is longer than patterns are" if len(pattern) > LONGEST_PATTERN else fault_of(pattern)
+    if fault:
+        raise TokenizerError(f"{where}: a pattern in its tokenizer {fault}: correct tokenizer.json")
+
+
+def fault_of(pattern: str) -> str:
+    """Why a regular expression may take more than quadratic time on some text, or nothing.
+
+    It is tried from every place of a text. A repeated part that is followed by something that can fail is tried once
+    more for each length it may have: with one such part after another the time is cubic, and where a repeated part is
+    inside another it is exponential.
+    """
+    try:
+        return _Pattern(pattern).fault()
+    except (IndexError, RecursionError):
+        return "is not closed, or too deep"
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a piece of a pattern costs: how many repeated parts can be tried again, whether it repeats or can fail."""
+
+    retried: int = 0
+    repeats: int = 0
+    fails: bool = False
+
+
+class _Pattern:
+    """A reader of Oniguruma's syntax that looks for repeats alone."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._fault = ""
+
+    def fault(self) -> str:
+        cost = self._choice()
+        if self._at < len(self._text):
+            return "closes what it never opened"
+        if self._fault:
+            return self._fault
+        return "repeats too many parts one after another, which can take for ever" if cost.retried > 1 else ""
+
+    def _choice(self) -> _Cost:
+        branches = [self._sequence()]
+        while self._peek() == "|":
+            self._at += 1
+            branches.append(self._sequence())
+        return _Cost(
+            max(branch.retried for branch in branches),
+            max(branch.repeats for branch in branches),
+            all(branch.fails for branch in branches),
+        )
+
+    def _sequence(self) -> _Cost:
+        retried = pending = 0  # repeats that something after them sends back, and those that nothing has yet
+        repeats, fails = 0, False
+        while self._peek() not in ("", "|", ")"):
+            item = self._item()
+            if item.fails:
+                retried, pending = retried + pending, 0
+            retried += item.retried
+            pending += item.repeats - item.retried if item.repeats > item.retried else 0
+            repeats += item.repeats
+            fails = fails or item.fails
+        return _Cost(retried, repeats, fails)
+
+    def _item(self) -> _Cost:
+        cost = self._atom()
+        while (times := self._times()) is not None:
+            low, unbounded, possessive = times
+            if unbounded and cost.repeats:
+                self._fault = self._fault or "repeats what repeats itself, which can take for ever"
+            repeats = cost.repeats + unbounded
+            cost = _Cost(cost.retried, repeats, cost.fails and low > 0)
+            if possessive:
+                cost = _Cost(cost.retried, 0, cost.fails)
+        return cost
+
+    def _times(self) -> tuple[int, bool, bool] | None:
+        """The quantifier that stands here: its least count, whether it is endless, whether it keeps all."""
+        text, start = self._text, self._at
+        letter = self._peek()
+        if letter and letter in "*+?":
+            self._at += 1
+            low, unbounded = int(letter == "+"), letter != "?"
+        elif letter == "{":
+            end = text.find("}", start)
+            first, comma, last = text[start + 1 : end].partition(",")
+            if end < 0 or not (first or last) or not (first + last).isdigit():
+                return None
+            self._at = end + 1
+            low = int(first or 0)
+            unbounded = bool(comma) and not last
+            if not unbounded and int(last or first) > LONGEST_WORD:
+                unbounded = True
+        else:
+            return None
+        possessive = self._peek() == "+" and letter != "{"
+        if possessive or self._peek() == "?":
+            self._at += 1
+        return low, unbounded, possessive
+
+    def _atom(self) -> _Cost:
+        letter = self._next()
+        if letter == "(":
+            return self._group()
+        if letter == "[":
+            self._set()
+        elif letter == "\\":
+            return self._escape()
+        elif letter == "^":
+            return _Cost(fails=True)
+        return _Cost(fails=True)
+
+    def _escape(self) -> _Cost:
+        letter = self._next()
+        if letter in "123456789kg":
+            self._fault = self._fault or "refers to what it matched before, which can take for ever"
+        if letter in "pP" and self._peek() == "{":
+            self._at = self._text.index("}", self._at) + 1 if "}" in self._text[self._at :] else len(self._text)
+        return _Cost(fails=True)
+
+    def _set(self) -> None:
+        if self._peek() == "^":
+            self._at += 1
+        if self._peek() == "]":
+            self._at += 1
+        while (letter := self._next()) != "]":
+            if letter == "\\":
+                self._next()
+            elif letter == "[":
+                if self._peek() == ":":
+                    end = self._text.find(":]", self._at)
+                    if end >= 0:
+                        self._at = end + 2
+                        continue
+                self._set()
+
+    def _group(self) -> _Cost:
+        looks = closed = False
+        if self._peek() == "?":
+            self._at += 1
+            kind = self._next()
+            if kind == "#":
+                self._at = self._text.index(")", self._at) + 1 if ")" in self._text[self._at :] else len(self._text)
+                return _Cost()
+            if kind == "<" and self._peek() not in ("=", "!"):
+                while self._next() != ">":
+                    pass
+            elif kind == "<":
+                self._at += 1
+                looks = True
+            elif kind in "=!":
+                looks = True
+            elif kind == ">":
+                closed = True
+            elif kind in "(~&R0123456789P":
+                self._fault = self._fault or "calls itself or asks what it matched, which can take for ever"
+            elif kind != ":":
+                while self._peek() not in (":", ")", ""):
+                    self._at += 1
+                if self._next() == ")":
+                    return _Cost()  # options for what follows
+        cost = self._choice()
+        if self._next() != ")":
+            raise IndexError
+        if looks:
+            return _Cost(cost.retried, 0, fails=True)
+        return _Cost(cost.retried, 0, cost.fails) if closed else cost
+
+    def _peek(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _next(self) -> str:
+        letter = self._text[self._at]
+        self._at += 1
+        return letter
