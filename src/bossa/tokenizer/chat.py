@@ -1,51 +1,61 @@
-"""Chat templates: Jinja in a sandbox, with the names and filters that transformers offers them and no others."""
+"""Chat templates: what they are given, which is JSON's values alone, and what becomes of their text."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
 
-from bossa.errors import TokenizerError
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from bossa.checks.shown import shown
+from bossa.errors import PromptError, TokenizerError
+from bossa.tokenizer.library import LONGEST_REASON
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names that a message's reasoning goes by; templates read the first or the second."""
+TAG = "CONTINUE_FINAL_MESSAGE_TAG "
+"""Stands at the end of a message that is continued while its template runs. Its space tells whether that was kept."""
 
 
 def render(
-    template: str, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool, variables: Mapping[str, Any]
+    template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], continued: str | None = None
 ) -> str:
     """The text that ``template`` makes of a conversation.
 
-    Raises:
-        TokenizerError: the template is not valid, refuses the messages, or tries what the sandbox forbids.
-    """
-    from jinja2 import TemplateError
+    Args:
+        template: its source.
+        messages: the conversation.
+        variables: what else the template may read, ``tools`` and ``documents`` among it.
+        continued: the field of the last message in which the text ends, so that it can be gone on with.
 
-    if not messages:
-        raise TokenizerError("the chat has no messages: pass one at least")
-    if not all(isinstance(message, Mapping) for message in messages):
-        raise TokenizerError("the chat's messages should be objects with role and content: correct them")
-    values = {"tools": None, "documents": None, **_plain(variables)}
-    chat = [_with_reasoning(_plain({k: v for k, v in message.items() if v is not None})) for message in messages]
+    Raises:
+        PromptError: the messages are none, the template refuses them, or it is not valid, tries what the sandbox
+            forbids, or does more than a template may.
+        TokenizerError: tools or documents are not what templates take.
+    """
+    chat = _messages(messages)
+    values = _plain({**variables, "tools": _tools(variables.get("tools")), "documents": _documents(variables)})
+    final = "" if continued is None else _tag(template, chat, continued)
+    from bossa.tokenizer.sandbox import run
+
     try:
-        return _compiled(template).render(messages=chat, add_generation_prompt=add_generation_prompt, **values)
-    except (
-        TemplateError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        RecursionError,
-    ) as error:
-        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
-        raise TokenizerError(f"the chat template does not take these messages ({reason}): correct them") from None
+        text = run(template, {"messages": chat, **values})
+    except Exception as error:  # a template can fail as any program can
+        told = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise PromptError(
+            f"the chat template does not take these messages ({shown(told)[:LONGEST_REASON]}): correct them"
+        ) from None
+    return text if continued is None else _continued(text, final)
+
+
+def _messages(messages: Any) -> list[dict[str, Any]]:
+    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Sequence):
+        raise PromptError("the chat's messages should be a list of objects with role and content: correct them")
+    if not messages:
+        raise PromptError("the chat has no messages: pass one at least")
+    chat = [_plain(message) for message in messages]
+    if not all(isinstance(message, dict) for message in chat):
+        raise PromptError("the chat's messages should be objects with role and content: correct them")
+    return [_with_reasoning({key: value for key, value in item.items() if value is not None}) for item in chat]
 
 
 def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +63,67 @@ def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
     if reasoning is None:
         return message
     return {"thinking": reasoning, **message, "reasoning_content": reasoning}
+
+
+def _tools(tools: Any) -> list[Any] | None:
+    if tools is None:
+        return None
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
+        raise TokenizerError("tools should be a list of JSON schemas: pass one for each")
+    for number, tool in enumerate(tools):
+        if callable(tool):
+            raise TokenizerError(
+                f"tools[{number}] is a function: pass its JSON schema"
+                ' ({"type": "function", "function": {"name": …, "description": …, "parameters": …}})'
+            )
+        if not isinstance(tool, Mapping):
+            raise TokenizerError(f"tools[{number}] is a {type(tool).__name__}: pass a JSON schema")
+    return list(tools)
+
+
+def _documents(variables: Mapping[str, Any]) -> list[Any] | None:
+    documents = variables.get("documents")
+    if documents is None:
+        return None
+    if isinstance(documents, str | Mapping) or not isinstance(documents, Sequence):
+        raise TokenizerError("documents should be a list of objects with title and text: correct them")
+    if not all(isinstance(document, Mapping) for document in documents):
+        raise TokenizerError("documents should be objects with title and text: correct them")
+    return list(documents)
+
+
+def _tag(template: str, chat: list[dict[str, Any]], field: str) -> str:
+    """Mark where the last message ends, and give the text that stands there."""
+    final = chat[-1].get(field)
+    if final is None:
+        raise PromptError(f"the final message has no {shown(field)} to continue: give it one")
+    copies = [field]
+    if field in REASONING:
+        copies = [name for name in REASONING if chat[-1].get(name) == final]
+    if not any(name in template for name in copies):
+        raise PromptError(
+            f"the chat template does not read {shown(field)}, so it cannot be continued: name another field"
+        )
+    if isinstance(final, str):
+        for name in copies:
+            chat[-1][name] = final + TAG
+        return final
+    for block in reversed(final if isinstance(final, list | tuple) else ()):
+        if isinstance(block, dict) and isinstance(block.get("text"), str):
+            text: str = block["text"]
+            block["text"] = text + TAG
+            return text
+    raise PromptError("the final message has no text to continue: give it one")
+
+
+def _continued(text: str, final: str) -> str:
+    """The text up to the mark, without the space that the template trimmed from the message."""
+    if final.strip() not in text or TAG.strip() not in text:
+        raise PromptError(
+            "the chat template leaves out part of the final message, so it cannot be continued: open an answer instead"
+        )
+    end = text.rindex(TAG.strip())
+    return text[:end] if text[end : end + len(TAG)] == TAG else text[:end].rstrip()
 
 
 def _plain(value: Any) -> Any:
@@ -67,81 +138,10 @@ def _plain(value: Any) -> Any:
         return float.__float__(value)
     if isinstance(value, Mapping):
         return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_plain(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     return f"<{type(value).__name__}>"
-
-
-@lru_cache(maxsize=8)
-def _compiled(template: str) -> Template:
-    from jinja2 import nodes
-    from jinja2.exceptions import SecurityError, TemplateError
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-    from jinja2.utils import Namespace
-
-    class Generation(Extension):
-        """``{% generation %}`` marks the assistant's words for training; here its body is printed as it is."""
-
-        tags = {"generation"}  # noqa: RUF012 - jinja2 reads a set here
-
-        def parse(self, parser: Parser) -> list[nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    class SafeNamespace(Namespace):
-        """A namespace that stores nothing under a name that Python itself uses."""
-
-        def __init__(*args: Any, **kwargs: Any) -> None:
-            self, *rest = args
-            values = dict(*rest, **kwargs)
-            for name in values:
-                SafeNamespace._refuse(name)
-            Namespace.__init__(self, values)
-
-        def __setitem__(self, name: str, value: Any) -> None:
-            SafeNamespace._refuse(name)
-            super().__setitem__(name, value)
-
-        @staticmethod
-        def _refuse(name: Any) -> None:
-            if isinstance(name, str) and name.startswith("_"):
-                raise SecurityError(f"a namespace cannot store {name!r}")
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raiser(TemplateError)
-    environment.globals["strftime_now"] = _strftime_now
-    environment.globals["dict"] = _Dict()
-    environment.globals["namespace"] = SafeNamespace
-    return environment.from_string(template)
-
-
-class _Dict:
-    """``dict`` as templates may call it, without the class and its attributes."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict(*args, **kwargs)
-
-    def fromkeys(self, *args: Any) -> dict[Any, Any]:
-        return dict.fromkeys(*args)
-
-
-def _raiser(kind: type[Exception]) -> Callable[[str], None]:
-    def raise_exception(message: str) -> None:
-        raise kind(message)
-
-    return raise_exception
-
-
-def _to_json(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)
