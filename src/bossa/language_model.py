@@ -12,11 +12,13 @@ from bossa.checks.arguments import token_ids as checked_ids
 from bossa.engine import scoring
 from bossa.engine.engine import Engine, detokenize
 from bossa.engine.program import Floats, MakeDetokenizer, Program, Tokenizer
+from bossa.engine.prompts import Message, conversation_ids, fit_conversation, is_conversation, text_ids
 from bossa.engine.request import Completion, Request, SamplingParams
 from bossa.engine.truncation import Truncation, fit_prompt
 from bossa.errors import RequestError, TokenizerError
+from bossa.tokenizer import ChatText
 
-Prompt = str | Sequence[int]
+Prompt = str | Sequence[int] | Sequence[Message]
 
 MOST_SAMPLES = 1024
 """Completions of one prompt, at most: each is kept until all are done."""
@@ -123,7 +125,8 @@ class LanguageModel:
         """Complete every prompt; greedy unless a temperature is given.
 
         Args:
-            prompts: texts, or lists of token ids.
+            prompts: texts, lists of token ids, or conversations: lists of messages with ``role`` and ``content``,
+                which the model's chat template makes into a prompt that opens the answer.
             n: completions of each prompt, up to 1,024, which share what is computed for it; each draws by itself, and
                 the first as it would alone.
             truncation: cut prompts that leave no room for ``max_new_tokens`` at the "left" or the "right".
@@ -229,9 +232,11 @@ class LanguageModel:
         """
         self.engine.process.check()
         n = _samples(n)
-        ids = fit_prompt(
-            self._ids(name or f"prompts[{index}]", prompt), self.max_seq_length, params.max_new_tokens, truncation
-        )
+        if is_conversation(prompt):
+            ids = fit_conversation(self.tokenizer, prompt, self.max_seq_length, params.max_new_tokens, truncation)
+        else:
+            ids = self._ids(name or f"prompts[{index}]", prompt)
+        ids = fit_prompt(ids, self.max_seq_length, params.max_new_tokens, truncation, isinstance(prompt, ChatText))
         requests = [Request(index, ids, params, sample=sample) for sample in range(n)]
         self.engine.check(requests[0])
         return requests
@@ -263,7 +268,11 @@ class LanguageModel:
         return scoring.score(self.engine, ids, self._ids("completion", completion, add_special_tokens=False))
 
     def encode(self, prompt: Prompt, add_special_tokens: bool = True) -> list[int]:
-        """The token ids of a text; those of a list, as they are.
+        """The token ids of a text or a conversation; those of a list, as they are.
+
+        A text that the tokenizer's ``chat`` made has its special tokens, and gets no more. Nor does one that begins
+        with the token that begins a sequence get a second one; the tokenizer's own ``encode`` would add it, as
+        transformers' does.
 
         Raises:
             TokenizerError: it is text, and there is no tokenizer.
@@ -273,11 +282,13 @@ class LanguageModel:
         return self._ids("prompt", prompt, add_special_tokens)
 
     def _ids(self, name: str, prompt: Prompt, add_special_tokens: bool = True) -> list[int]:
-        if not isinstance(prompt, str):
-            return checked_ids(name, prompt, expected="text or a list of token ids")
-        if self.tokenizer is None:
-            raise TokenizerError("the prompt is text, and the model has no tokenizer: load one, or give token ids")
-        return self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise TokenizerError("the prompt is text, and the model has no tokenizer: load one, or give token ids")
+            return text_ids(self.tokenizer, prompt, add_special_tokens)
+        if is_conversation(prompt):
+            return conversation_ids(self.tokenizer, prompt)
+        return checked_ids(name, prompt, expected="text or a list of token ids")
 
     def whole_text(self, completion: Completion) -> str:
         """Prompt and completion as one text, special tokens kept, as Hugging Face's ``decode`` of all tokens gives it.

@@ -81,11 +81,13 @@ TEMPLATES = {
     "}}{{ '{:>6}|{!r}'.format(m.role, 'x') }}{% endfor %}{{ messages | map(attribute='role') | unique | sort "
     "| join('+') }}{% set roles = messages | groupby('role') %}{% for role, all in roles %}{{ role }}{{ all | length }}"
     "{% endfor %}{{ [[1, 2], [3]] | sum(start=[]) }}{{ [3, 1] | sum }}{{ range(3) | list }}"
-    "{{ {'b': 1, 'a': none} | dictsort }}{{ 7 // 2 }}{{ 2 ** 10 }}{{ 'ab' * 3 }}{{ [0] * 2 }}{{ 'a' in 'ab' }}{{ dict(a=1) }}{{ 1.5 | round | int }}",
+    "{{ {'b': 1, 'a': none} | dictsort }}{{ 7 // 2 }}{{ 2 ** 10 }}{{ 'ab' * 3 }}{{ [0] * 2 }}"
+    "{{ 'a' in 'ab' }}{{ dict(a=1) }}{{ 1.5 | round | int }}",
     "calls": "{% macro wrap(tag) %}<{{ tag }}>{{ caller() }}</{{ tag }}>{% endmacro %}{% for m in messages %}"
     "{% call wrap(m.role) %}{{ m.content | default('', true) }}{% endcall %}{% if loop.index > 4 %}{% break %}"
     "{% endif %}{% endfor %}{% set body %}{% for t in tools or [] %}{{ t.function.name }}{% else %}none{% endfor %}"
-    "{% endset %}{{ body | trim | title }}{% filter upper %}{% generation %}x{{ documents }}{% endgeneration %}{% endfilter %}"
+    "{% endset %}{{ body | trim | title }}{% filter upper %}{% generation %}"
+    "x{{ documents }}{% endgeneration %}{% endfilter %}"
     "{% for item in [1, [2, [3]]] recursive %}{{ loop(item) if item is iterable else item }}{% endfor %}"
     "{% block end %}{{ messages | length }}{% endblock %}{{ self.end() }}",
 }

@@ -63,8 +63,10 @@ class Ask:
         chat = getattr(model.tokenizer, "chat", None)
         if chat is None:
             raise TokenizerError("a chat needs the model's tokenizer, and there is none: give --model_name_or_path")
-        # A template writes the special tokens itself.
-        return model.encode(chat(messages), add_special_tokens=False)
+        from bossa.engine.prompts import fit_conversation
+
+        new_tokens = self.sampling.get("max_new_tokens", 20)
+        return fit_conversation(model.tokenizer, messages, model.max_seq_length, new_tokens, self.truncation)
 
 
 @dataclass

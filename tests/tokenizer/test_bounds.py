@@ -1,0 +1,158 @@
+"""Tokenizers whose parts would take for ever or grow without end, and a library that panics."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from tokenizers import Regex, models, pre_tokenizers
+from tokenizers import Tokenizer as Backend
+
+from bossa.errors import PromptError, TokenizerError
+from bossa.tokenizer import Tokenizer
+from bossa.tokenizer.bounds import fault_of
+from bossa.tokenizer.library import call
+from bossa.tokenizer.rules import WORDS_OF_QWEN2, WORDS_OF_QWEN3_5
+from support.tokenizers import MADE
+
+KNOWN = [
+    WORDS_OF_QWEN2,
+    WORDS_OF_QWEN3_5,
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{M}]*[\p{Ll}\p{M}]+(?i:'s|'t)?|[^\r\n\p{L}\p{N}]?[\p{Lu}]+[\p{Ll}\p{M}]*"
+    r"(?i:'s|'t)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*",
+    r"[\p{Han}]+|[^\r\n\p{L}]?[\p{Lu}\p{M}&&[^\p{Han}]]*[\p{Ll}&&[^\p{Han}]]+",
+    r" ?[^(\s|[.,!?…。，、।۔،])]+",
+    r"\d{1,3}(?=(?:\d{3})*\b)",
+    r"[0-9][0-9][0-9]|[[:space:]]{2,}|(?<word>a+)|(?<=x)y*|(?#note)z",
+    r"[\n]| {2,}",
+]
+EXPLODING = [
+    r"(a+)+$",
+    r"((a*)*)*b",
+    r"(?:a|b*)*c",
+    r"(?:a+b?)+c",
+    r"(a|aa)+\1$",
+    r"(?=(a+))\1+b",
+    r"(?<x>a|\g<x>b)",
+    r"(?<x>a)\k<x>",
+    r"a*a*b",
+    r"\s*,?\s*,?\s*x",
+    r"(?:a{2,}){3,}",
+    r"a+.*?b+.*?c",
+    r"(?:\s*x\s*y)z",
+    r"(a",
+    r"[a",
+    "(" * 3000 + ")" * 3000,
+]
+
+
+@pytest.mark.parametrize("pattern", KNOWN)
+def test_the_patterns_that_tokenizers_have_are_taken(pattern: str):
+    assert fault_of(pattern) == ""
+
+
+@pytest.mark.parametrize("pattern", EXPLODING, ids=lambda pattern: pattern[:20])
+def test_patterns_that_may_take_for_ever_are_refused(pattern: str):
+    assert fault_of(pattern)
+
+
+def read(made: str, **parts: Any) -> Tokenizer:
+    described = json.loads(MADE[made]()) | parts
+    return Tokenizer.from_files({"tokenizer.json": json.dumps(described).encode()})
+
+
+@pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer", "decoder"])
+def test_a_pattern_is_found_wherever_it_stands(part: str):
+    pattern = {"Regex": r"(a+)+$"}
+    replace = {"type": "Replace", "pattern": pattern, "content": "b"}
+    split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    inner = {
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": [replace]}]},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split]},
+        "decoder": {"type": "Sequence", "decoders": [replace]},
+    }
+    with pytest.raises(TokenizerError, match=r"^the PEF: a pattern in its tokenizer repeats what repeats itself"):
+        read("byte_level", **{part: inner[part]})
+
+
+def replacing(text: str, by: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"String": text}, "content": by}
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [replacing("a", "a" * 10)] * 5,
+        [replacing("a", "b" * 40), replacing("b", "c" * 40)],
+        [{"type": "Replace", "pattern": {"Regex": ""}, "content": "x" * 2000}],
+        [{"type": "Sequence", "normalizers": [replacing("a", "a" * 30)] * 3}],
+    ],
+)
+def test_replacements_that_multiply_are_refused(chain: list[dict[str, Any]]):
+    with pytest.raises(TokenizerError, match=r"replacements make up to .* characters of one, and 1000 is the most"):
+        read("byte_level", normalizer={"type": "Sequence", "normalizers": chain})
+    with pytest.raises(TokenizerError, match="replacements make up to"):
+        read("byte_level", decoder={"type": "Sequence", "decoders": [replacing("a", "a" * 50)] * 3})
+
+
+def test_a_text_that_would_grow_too_long_is_refused():
+    tokenizer = read("byte_level", normalizer=replacing("a", "b" * 500))
+    assert tokenizer.encode("aa", add_special_tokens=False) == tokenizer.encode("b" * 1000, add_special_tokens=False)
+    with pytest.raises(PromptError, match=r"may make 5e\+07 characters of a text of 100,000"):
+        tokenizer.encode("a" * 100_000)
+    assert read("byte_level").encode("a " * 100_000)
+
+
+def test_words_that_word_piece_would_try_for_ever_are_refused():
+    model = json.loads(MADE["word_piece"]())["model"]
+    with pytest.raises(TokenizerError, match="splits words of 1000000000 letters, and 1000 is the most"):
+        read("word_piece", model=model | {"max_input_chars_per_word": 10**9})
+
+
+def test_a_panic_of_the_library_is_one_line(capfd: pytest.CaptureFixture[str]):
+    """Of a pattern that takes exponentially many ways without a repeat in a repeat, which the library gives up on."""
+    tokenizer = read("byte_level", pre_tokenizer=json.loads(panicking().to_str())["pre_tokenizer"])
+    started = time.process_time()
+    with pytest.raises(PromptError, match=r"^the tokenizer does not take this text \(Onig: [^\n]*\): shorten it"):
+        tokenizer.encode("a" * 60 + "c")
+    assert time.process_time() - started < 20
+    assert tokenizer.encode("b", add_special_tokens=False)
+
+
+def test_a_panic_is_told_from_what_ends_a_process():
+    with pytest.raises(KeyboardInterrupt):
+        call(TokenizerError, interrupt)
+    with pytest.raises(TokenizerError, match=r"^Onig"):
+        call(TokenizerError, panicking().encode, "a" * 60 + "c")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def panicking() -> Backend:
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("(a|aa)+$"), "isolated")
+    return backend
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"model": {"type": "Unigram", "unk_id": 9, "vocab": [["a", 0.0]]}}',
+        b'{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}',
+        b'{"version": "1.0", "added_tokens": [{"id": 1}], "model": {"type": "BPE", "vocab": {}, "merges": []}}',
+        b"[" * 100_000,
+        b'{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": -1}, "unk_token": "a"}}',
+    ],
+)
+def test_damaged_descriptions_are_one_line(data: bytes):
+    with pytest.raises(
+        TokenizerError, match=r"^the PEF: tokenizer.json cannot be read \([^\n]*\): fetch the tokenizer"
+    ):
+        Tokenizer.from_files({"tokenizer.json": data})
