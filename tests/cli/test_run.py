@@ -290,6 +290,20 @@ def test_chat_asks_in_the_models_template(bossa, loading, tmp_path):
     assert json.loads(output.read_text())["prompt"] == "abc"
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_truncation_cuts_what_the_user_says_and_not_the_template(bossa, loading, tmp_path, side):
+    said = "abcdefghijklmnopqrstuvwxyz" * 2
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({"prompt": said}) + "\n")
+    seen = []
+    requests = loading.model.requests
+    loading.model.requests = lambda ids, *rest, **named: seen.append(ids) or requests(ids, *rest, **named)
+    arguments = ("--data_dir", path, "--chat", "--truncation", side, "--max_tokens_to_generate", "2")
+    assert bossa("run", "--pef", "x.pef", *arguments).code == 0
+    kept = said[-21:] if side == "left" else said[:21]
+    assert list(map(loading.model.tokenizer.decode, seen)) == [f"ask {kept} say "]
+
+
 def test_a_prompt_may_be_a_chat_too(bossa, loading):
     result = bossa("run", "--pef", "x.pef", "--prompt", "ab", "--chat", "--max_tokens_to_generate", "1")
     assert (result.code, result.out) == (0, "a\n")  # what follows the template's last space, not what follows b

@@ -83,6 +83,26 @@ def test_truncation_makes_room_for_the_new_tokens(fake, model):
     assert right.prompt_token_ids == ids[:35]
 
 
+def test_a_conversation_is_a_prompt_and_its_frame_is_never_cut(fake, model):
+    class Chatting(fake.Tokenizer):
+        def chat(self, messages):
+            return "".join(f"{message['role'][0]} {message['content']} " for message in messages) + "a "
+
+        def encode(self, text, add_special_tokens=True):
+            assert not add_special_tokens
+            return super().encode(text)
+
+    model.tokenizer = Chatting()
+    said = "".join("bcdefgh"[i % 7] for i in range(60))
+    encode = fake.Tokenizer().encode
+    for side, kept in (("left", said[-29:]), ("right", said[:29])):
+        [done] = model.generate([[{"role": "user", "content": said}]], max_new_tokens=5, truncation=side)
+        assert done.prompt_token_ids == encode(f"u {kept} a ")
+    assert model.encode([{"role": "user", "content": "hi"}]) == encode("u hi a ")
+    with pytest.raises(RequestError, match="without the user's newest text"):
+        model.generate([[{"role": "user", "content": said}]], max_new_tokens=38, truncation="right")
+
+
 def test_one_text_or_one_list_of_ids_is_not_a_list_of_prompts(model):
     with pytest.raises(RequestError, match=r"write generate\(\[prompt\]\)"):
         model.generate("hello")

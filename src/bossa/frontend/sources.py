@@ -13,7 +13,6 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, Pretrained
 from bossa.errors import ModelError
 from bossa.frontend.build import quiet
 from bossa.host.network import hub_is_reachable
-from bossa.tokenizer.files import TEMPLATES
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "added_tokens.json",
@@ -47,7 +46,8 @@ class ModelSource:
         except Exception:  # a model without a tokenizer, or with one that transformers cannot read: run asks for one
             return {}
         found = {name: (folder / name).read_bytes() for name in _TOKENIZER_FILES if (folder / name).is_file()}
-        found |= {f"{TEMPLATES}/{path.name}": path.read_bytes() for path in (folder / TEMPLATES).glob("*.jinja")}
+        templates = folder.glob("additional_chat_templates/*.jinja")
+        found |= {path.relative_to(folder).as_posix(): path.read_bytes() for path in templates}
         return found if "tokenizer.json" in found else {}
 
 
