@@ -242,6 +242,10 @@ def test_a_model_without_a_tokenizer_says_what_to_pass(run, tiny_pef, tiny_model
     refused(run(pef=bare, model=model), "no tokenizer", "--model_name_or_path")
     refused(run("--chat", pef=bare, model=model), "tokenizer", "--model_name_or_path")
     assert run(pef=bare, model=tiny_model).code == 0
+    (model / "tokenizer.model").write_bytes(b"\x0a\x0e")
+    refused(run(pef=bare, model=model), "has a tokenizer.model but no tokenizer.json", "convert it")
+    (model / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    refused(run(pef=bare, model=model), "is a Git LFS pointer", "git lfs pull")
 
 
 def test_a_model_with_code_of_its_own_needs_leave(bossa, tmp_path):

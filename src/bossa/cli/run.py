@@ -170,10 +170,7 @@ def command(
             )
         stack.enter_context(model)
         if model.tokenizer is None:
-            raise TokenizerError(
-                f"{pef}: has no tokenizer in it, and there is none beside the weights: give --model_name_or_path a"
-                " model that has a tokenizer.json"
-            )
+            raise _no_tokenizer(pef, model_name_or_path)
         ask.check(model)
         loaded = time.perf_counter() - started
         if records is None:
@@ -211,3 +208,19 @@ def _need_streams(data_dir: str | None, output: Path | None) -> None:
 
 def _is_default(option: str) -> bool:
     return click.get_current_context().get_parameter_source(option) is ParameterSource.DEFAULT
+
+
+def _no_tokenizer(pef: Path, model: str | None) -> TokenizerError:
+    """Why there is none: what is wrong with the one beside the weights, if something of one is there."""
+    from bossa.tokenizer import Tokenizer
+
+    folder = Path(model or "")
+    if model and any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        try:
+            Tokenizer.from_directory(folder)
+        except TokenizerError as error:
+            return error
+    return TokenizerError(
+        f"{pef}: has no tokenizer in it, and there is none beside the weights: give --model_name_or_path a model that"
+        " has a tokenizer.json"
+    )
