@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bossa.checks.shown import shown
 from bossa.errors import ProgramError
+from bossa.program import limits
 from bossa.program.functions import FUNCTIONS
 from bossa.program.ir import (
     Apply,
@@ -33,13 +36,16 @@ from bossa.program.ir import (
     View,
     contiguous_strides,
 )
-from bossa.program.text import SIGILS
+from bossa.program.names import is_name, is_title
+from bossa.program.slots import is_texts, read_slot
+from bossa.program.text import PLAIN, SIGILS
 from bossa.weights.slot import Slot
 
 _SPACES: dict[str, Space] = {sigil: space for space, sigil in SIGILS.items()}
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?(?:inf|nan|\d+(?:\.\d*)?(?:e[+-]?\d+)?)(?![A-Za-z_0-9]))"""
-    r"""|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>[%$!#\[\](){}<>,:|+=]))"""
+    r"""|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>[%$!#\[\](){}<>,:|+=]))""",
+    re.ASCII,
 )
 
 
@@ -52,7 +58,8 @@ class _Line:
         self.at = 0
 
     def error(self, wanted: str) -> ProgramError:
-        return ProgramError(f"line {self.number}: expected {wanted} at column {self.at + 1}: {self.text.strip()[:80]}")
+        text = shown(self.text[:200].strip()[:80])
+        return ProgramError(f"line {self.number}: expected {wanted} at column {self.at + 1}: {text}")
 
     def peek(self) -> str:
         found = _TOKEN.match(self.text, self.at)
@@ -75,9 +82,12 @@ class _Line:
 
     def integer(self) -> int:
         try:
-            return int(self.take())
+            number = int(self.take())
         except ValueError:
             raise self.error("a whole number") from None
+        if abs(number) > limits.INTEGER:
+            raise self.error(f"a number of at most {limits.INTEGER} before")
+        return number
 
     def real(self) -> float:
         try:
@@ -86,18 +96,48 @@ class _Line:
             raise self.error("a number") from None
 
     def json(self) -> Any:
+        """The rest of the line."""
         try:
-            return json.loads(self.text[self.at :])
-        except ValueError:
+            value = json.loads(self.text[self.at :])
+        except (ValueError, RecursionError):
             raise self.error("JSON") from None
+        self.at = len(self.text)
+        return value
 
     def string(self) -> str:
         token = self.take()
-        return str(json.loads(token)) if token.startswith('"') else token
+        if not token.startswith('"'):
+            return token
+        try:
+            return str(json.loads(token))
+        except ValueError:
+            raise self.error("a string of JSON before") from None
 
     def name(self, sigil: str) -> str:
         self.take(sigil)
-        return self.string()
+        return self.bare_name()
+
+    def bare_name(self) -> str:
+        """A name without a sigil.
+
+        Raises:
+            ProgramError: it is none, or has letters that a name may not have.
+        """
+        quoted = self.peek().startswith('"')
+        name = self.string()
+        if not (quoted or PLAIN.fullmatch(name)):
+            raise self.error("a name before")
+        return self.checked(name)
+
+    def checked(self, name: str) -> str:
+        if not is_name(name):
+            why = f"'{shown(name[:80])[:80]}' is not a name that may stand in a program"
+            raise ProgramError(f"line {self.number}: {why}")
+        return name
+
+    def end(self) -> None:
+        if self.peek() or self.text[self.at :].strip():
+            raise self.error("the end of the line")
 
     def dims(self, end: str = "]") -> tuple[Shape, str]:
         values: list[int] = []
@@ -105,12 +145,20 @@ class _Line:
             values.append(self.integer())
             if not self.accept(","):
                 break
-        return tuple(values), self.take()
+            if len(values) > limits.AXES:
+                raise self.error(f"at most {limits.AXES} axes before")
+        mark = self.take()
+        if mark not in (end, "|"):
+            raise self.error(f"{end} before")
+        return tuple(values), mark
 
     def value(self) -> Value:
         name = self.name("%")
         self.take("[")
-        return Value(name, self.dims()[0])
+        shape, mark = self.dims()
+        if mark != "]":
+            raise self.error("] before")
+        return Value(name, shape)
 
     def view(self) -> View:
         expr = self.expr()
@@ -118,23 +166,25 @@ class _Line:
             raise self.error("a view")
         return expr
 
-    def expr(self) -> Expr:
+    def expr(self, depth: int = 1) -> Expr:
         token = self.peek()
+        if depth > limits.DEPTH:
+            raise ProgramError(f"line {self.number}: an expression that is nested more than {limits.DEPTH} deep")
         if token in _SPACES:
             name = self.name(token)
             self.take("[")
             shape, mark = self.dims()
-            strides = self.dims()[0] if mark == "|" else contiguous_strides(shape)
-            if len(strides) != len(shape):
+            strides, mark = self.dims() if mark == "|" else (contiguous_strides(shape), mark)
+            if len(strides) != len(shape) or mark != "]":
                 raise self.error("a stride for each axis")
             offset = self.integer() if self.accept("+") else 0
             return View(_SPACES[token], name, shape, strides, offset)
         if token in FUNCTIONS:
             self.take()
             self.take("(")
-            args = [self.expr()]
+            args = [self.expr(depth + 1)]
             while self.accept(","):
-                args.append(self.expr())
+                args.append(self.expr(depth + 1))
             self.take(")")
             if len(args) != FUNCTIONS[token].arity:
                 raise self.error(f"{FUNCTIONS[token].arity} arguments of {token}")
@@ -149,7 +199,7 @@ class _Line:
             while True:
                 sizes.append(self.integer())
                 self.take(":")
-                parts.append(self.expr())
+                parts.append(self.expr(depth + 1))
                 if not self.accept(","):
                     break
             self.take(")")
@@ -161,67 +211,99 @@ def parse_program(text: str, tables: Mapping[str, NDArray[Any]] | None = None) -
     """The program that `print_program` printed.
 
     Args:
-        tables: the tables' contents by name; zeros without them.
+        tables: the tables' contents by name; zeros that take no memory without them.
 
     Raises:
-        ProgramError: naming the line and the column.
+        ProgramError: naming the line and the column, or a table that is not what the program says.
     """
-    lines = [_Line(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if text.count("\n") >= limits.LINES:
+        raise ProgramError(f"line {limits.LINES}: expected the end: a program has fewer lines")
+    lines = deque(_Line(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip())
     if not lines:
         raise ProgramError("line 1: expected a program, found nothing")
-    head, *rest = lines
+    head = lines.popleft()
     head.take("program")
     name = head.string()
+    if not is_title(name):
+        raise ProgramError(f"line {head.number}: '{shown(name[:80])[:80]}' is not a name that may stand in a program")
     head.take("vocabulary")
     vocabulary = head.integer()
     head.take("positions")
     positions = head.integer()
     head.take("output")
     output = head.name("%")
+    head.end()
     slots: dict[str, Slot] = {}
     found: dict[str, NDArray[Any]] = {}
-    while rest and rest[0].peek() in ("table", "slot"):
-        line = rest.pop(0)
+    while lines and lines[0].peek() in ("table", "slot"):
+        line = lines.popleft()
         if line.take() == "table":
-            table = line.name("!")
-            kind = line.take()
-            line.take("[")
-            shape, _ = line.dims()
-            if kind not in ("float32", "int32"):
-                raise line.error("float32 or int32")
-            found[table] = tables[table] if tables is not None else np.zeros(shape, kind)
-        else:
-            try:
-                slot = Slot.from_json(line.json())
-            except (KeyError, TypeError, ValueError):
-                raise line.error("a slot") from None
-            slots[slot.name] = slot
-    body = _ops(rest, end=False)
+            table, array = _table(line, tables)
+            if table in found:
+                raise ProgramError(f"line {line.number}: table {table} is there twice")
+            found[table] = array
+            continue
+        slot = read_slot(line.json())
+        if slot is None:
+            raise line.error("a slot before")
+        for used in (slot.name, *(name for source in slot.sources for name in source.names)):
+            line.checked(used)
+        if slot.name in slots:
+            raise ProgramError(f"line {line.number}: slot {slot.name} is there twice")
+        slots[slot.name] = slot
+    body = _ops(lines, inside=False)
     return Program(name, vocabulary, positions, tuple(body), output, slots, found)
 
 
-def _ops(lines: list[_Line], *, end: bool) -> list[Op]:
+def _table(line: _Line, tables: Mapping[str, NDArray[Any]] | None) -> tuple[str, NDArray[Any]]:
+    name = line.name("!")
+    kind = line.take()
+    line.take("[")
+    shape, mark = line.dims()
+    line.end()
+    if kind not in ("float32", "int32"):
+        raise line.error("float32 or int32")
+    if mark != "]" or min(shape, default=1) < 0:
+        raise line.error("extents")
+    if tables is None:
+        return name, np.broadcast_to(np.zeros((), kind), shape)
+    array = tables.get(name)
+    if array is None or array.shape != shape or array.dtype != np.dtype(kind):
+        held = "missing" if array is None else f"{array.dtype.name} {list(array.shape)}"
+        raise ProgramError(f"line {line.number}: table {name} is {kind} {list(shape)} here, and what is stored {held}")
+    return name, array
+
+
+def _ops(lines: deque[_Line], *, inside: bool) -> list[Op]:
     ops: list[Op] = []
     while lines:
-        line = lines.pop(0)
-        if end and line.peek() == "}":
+        line = lines.popleft()
+        if inside and line.peek() == "}":
+            line.take()
+            line.end()
             return ops
-        ops.append(_loop(line, lines) if line.peek() == "loop" else _op(line))
-    if end:
+        if line.peek() != "loop":
+            ops.append(_op(line))
+        elif inside:
+            raise ProgramError(f"line {line.number}: a loop in a loop")
+        else:
+            ops.append(_loop(line, lines))
+    if inside:
         raise ProgramError("the last line: expected } of a loop")
     return ops
 
 
-def _loop(line: _Line, lines: list[_Line]) -> Loop:
+def _loop(line: _Line, lines: deque[_Line]) -> Loop:
     line.take("loop")
     count = line.integer()
     line.take("layers")
     layers = line.integer()
     line.take("{")
+    line.end()
     carried: list[Carried] = []
     weights: list[tuple[str, tuple[str, ...]]] = []
     while lines and lines[0].peek() in ("carry", "weight"):
-        line = lines.pop(0)
+        line = lines.popleft()
         if line.take() == "carry":
             init = line.name("%")
             line.take("as")
@@ -230,11 +312,15 @@ def _loop(line: _Line, lines: list[_Line]) -> Loop:
             step = line.name("%")
             line.take("result")
             carried.append(Carried(init, inner, step, line.value()))
+            line.end()
         else:
-            formal = line.string()
+            formal = line.bare_name()
             line.take("is")
-            weights.append((formal, tuple(line.json())))
-    return Loop(count, layers, tuple(carried), tuple(weights), tuple(_ops(lines, end=True)))
+            actual = line.json()
+            if not is_texts(actual):
+                raise line.error("a list of slots before")
+            weights.append((formal, tuple(line.checked(name) for name in actual)))
+    return Loop(count, layers, tuple(carried), tuple(weights), tuple(_ops(lines, inside=True)))
 
 
 def _op(line: _Line) -> Op:
@@ -257,7 +343,9 @@ def _op(line: _Line) -> Op:
         if reduction not in ("sum", "mean", "max", "min"):
             raise line.error("sum, mean, max or min")
         line.take("[")
-        domain, _ = line.dims()
+        domain, mark = line.dims()
+        if mark != "]":
+            raise line.error("] before")
         op = Reduce(out, reduction, domain, axes, line.expr())  # type: ignore[arg-type]
     elif kind == "attention":
         q, k, v = line.view(), line.view(), line.view()
@@ -276,6 +364,5 @@ def _op(line: _Line) -> Op:
         op = Select(out, line.view())
     else:
         raise line.error("embed, linear, map, reduce, attention or select")
-    if line.peek():
-        raise line.error("the end of the line")
+    line.end()
     return op

@@ -26,7 +26,7 @@ from bossa.program.ir import (
 )
 
 SIGILS: dict[Space, str] = {"value": "%", "weight": "$", "table": "!", "acc": "#"}
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+")
 
 
 def _dims(shape: Shape) -> str:
@@ -34,7 +34,7 @@ def _dims(shape: Shape) -> str:
 
 
 def _name(space: Space, name: str) -> str:
-    return SIGILS[space] + (name if _PLAIN.fullmatch(name) else json.dumps(name))
+    return SIGILS[space] + (name if PLAIN.fullmatch(name) else json.dumps(name))
 
 
 def _value(value: Value) -> str:

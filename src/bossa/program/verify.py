@@ -7,7 +7,10 @@ from math import isfinite, prod
 
 import numpy as np
 
+from bossa.checks.shown import shown
 from bossa.errors import ProgramError
+from bossa.precision import PANELS_ALONE
+from bossa.program import limits
 from bossa.program.functions import FUNCTIONS
 from bossa.program.ir import (
     Apply,
@@ -26,6 +29,7 @@ from bossa.program.ir import (
     Shape,
     Value,
     View,
+    outputs,
     tables_of,
 )
 from bossa.program.text import show
@@ -38,6 +42,7 @@ def verify(program: Program) -> None:
     Raises:
         ProgramError: the first rule that is broken, and the op that breaks it.
     """
+    limits.check(program)
     _Scope(program, dict(program.slots)).check()
 
 
@@ -55,7 +60,8 @@ class _Scope:
 
     def refuse(self, why: str) -> ProgramError:
         text = self.place if len(self.place) <= 160 else f"{self.place[:157]}..."
-        return ProgramError(f"{self.program.name}: {text}: {why}")
+        why = why if len(why) <= 240 else f"{why[:237]}..."
+        return ProgramError(f"{shown(self.program.name)[:80]}: {text}: {why}")
 
     def need(self, holds: bool, why: str) -> None:
         if not holds:
@@ -78,10 +84,14 @@ class _Scope:
             self.need(
                 slot.layout == "flat" or len(slot.shape) == 2, f"layout {slot.layout} of shape {list(slot.shape)}"
             )
+            known = slot.layout == "panels" or slot.dtype == "fp32"
+            known = known or (slot.layout == "rows" and slot.dtype not in PANELS_ALONE)
+            self.need(known, f"layout {slot.layout} in {slot.dtype}")
         for op in program.body:
             self.op(op)
         self.place = "the program"
-        self.need(sorted(self.layers) == list(range(len(self.layers))), f"attention layers are {sorted(self.layers)}")
+        layers = sorted(self.layers)
+        self.need(layers == list(range(len(layers))), f"attention layers are {layers[:20]}")
         output = self.values.get(program.output)
         if output is None:
             raise self.refuse(f"its output %{program.output} is not defined")
@@ -175,7 +185,8 @@ class _Scope:
                     self.expr(arg, domain)
             case Cat():
                 self.need(0 <= expr.axis < len(domain), f"a join along axis {expr.axis} of {list(domain)}")
-                self.need(len(expr.sizes) == len(expr.parts) and min(expr.sizes) >= 1, "a join whose sizes do not fit")
+                fits = len(expr.sizes) == len(expr.parts) and min(expr.sizes, default=0) >= 1
+                self.need(fits, "a join whose sizes do not fit")
                 extent = domain[expr.axis]
                 self.need(sum(expr.sizes) == extent, f"a join of {list(expr.sizes)} along an axis of {extent}")
                 for part, size in zip(expr.parts, expr.sizes, strict=True):
@@ -192,6 +203,7 @@ class _Scope:
     # -- ops ------------------------------------------------------------------------------------------------------
 
     def embed(self, op: Embed) -> None:
+        self.need(not self.selected or op.index != "tokens", "an embedding of tokens after the selection of rows")
         rows, features = self.slot(op.weight, "rows", "panels").shape
         self.need(op.out.size == features, f"rows of {features} do not fill {list(op.out.shape)}")
         if op.index == "tokens":
@@ -215,6 +227,7 @@ class _Scope:
         if op.bias is not None:
             self.need(op.parts == 1, "a linear of several parts has its biases in its epilogue")
             self.flat(op.bias, outputs)
+        self.need(op.parts >= 1, f"{op.parts} parts")
         self.need((op.parts > 1) == slot.interleave, "parts and an interleaved weight go together")
         if op.parts > 1:
             self.need(len(slot.sources) == op.parts, f"{op.parts} parts of {len(slot.sources)} sources")
@@ -255,7 +268,8 @@ class _Scope:
         self.need(features == key, f"queries of {features} features meet keys of {key}")
         self.need(heads % groups == 0 and groups == value_groups, f"{heads} heads over {groups} and {value_groups}")
         self.need(op.out.size == heads * width, f"{heads} heads of {width} do not fill {list(op.out.shape)}")
-        self.need(isfinite(op.scale) and op.softcap >= 0 and op.window >= 0, "a scale, cap or window out of range")
+        sound = isfinite(op.scale) and isfinite(op.softcap) and op.softcap >= 0
+        self.need(sound and op.window >= 0, "a scale, cap or window out of range")
         if op.bias is not None:
             table = self.program.tables[op.bias]
             good = table.dtype == np.float32 and table.shape == (self.program.max_seq_length, heads)
@@ -285,11 +299,15 @@ class _Scope:
         for inner in op.body:
             inside.op(inner)
         body = self.layers[first:]
+        beside = sorted(body) == list(range(min(body, default=0), min(body, default=0) + layers))
+        self.need(beside, f"its attention layers {sorted(body)[:20]} do not follow each other")
+        made = {value.name for inner in op.body for value in outputs(inner)}
         self.layers += [layer + i * op.layers for i in range(1, op.count) for layer in body]
         for carried in op.carried:
             step = self.values.get(carried.step)
-            if step is None or step.shape != carried.inner.shape:
+            if step is None or step.shape != carried.inner.shape or carried.step not in made:
                 raise self.refuse(f"%{carried.step} does not go on as %{carried.inner.name}")
+        self.need(len({carried.step for carried in op.carried}) == len(op.carried), "a value goes on as two")
         self.values.clear()
         self.values.update(outside)
         for carried in op.carried:
