@@ -71,5 +71,5 @@ class Emitter:
         if expr.function in _OPERATORS:
             return f"({args[0]} {_OPERATORS[expr.function]} {args[1]})"
         if expr.function == "neg":
-            return f"-{args[0]}"
+            return f"-({args[0]})" if args[0].startswith("-") else f"-{args[0]}"
         return f"{expr.function}({', '.join(args)})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from bossa.codegen.expressions import Emitter
-from bossa.codegen.names import Names, identifier, pointer, store
+from bossa.codegen.names import Names, store
 from bossa.precision import QUANTIZED
 from bossa.program.ir import Apply, Attention, Expr, Linear, View, map_views, views
 from bossa.weights.slot import PANEL
@@ -28,7 +28,7 @@ def write_linear(names: Names, op: Linear) -> list[str]:
             f"  for (int t = 0; bests && t < {names.rows}; t++) bests[t].clear();",
         ]
     for weight in sorted(weights):
-        lines.append(f"  const float* w_{identifier(weight)} = {names.weight(weight)};")
+        lines.append(f"  const float* {names.identifiers.of('weight', weight)} = {names.weight(weight)};")
     lead = op.x.shape[:-1]
     groups = prod(lead)
     pad = "  "
@@ -51,9 +51,9 @@ def write_linear(names: Names, op: Linear) -> list[str]:
         lines.append(f"{inner}col /= {op.parts};")
         lines.append(f"{inner}n /= {op.parts};")
     for name in values:
-        lines.append(f"{inner}const float* {identifier(name)} = {names.row(name, 't')};")
+        lines.append(f"{inner}const float* {names.value(name)} = {names.row(name, 't')};")
     for name in tables:
-        lines.append(f"{inner}const float* {identifier(name)} = {names.table(name, 't')};")
+        lines.append(f"{inner}const float* {names.identifiers.of('table', name)} = {names.table(name, 't')};")
     if head:
         lines.append(f"{inner}alignas(64) float piece[detail::kBlockPanels * kLanes];")
         lines.append(f"{inner}float* out = bests ? piece : {names.row(op.out.name, 't')} + col;")
@@ -66,7 +66,7 @@ def write_linear(names: Names, op: Linear) -> list[str]:
             if op.parts == 1:
                 return "load(sums + j)"
             return f"load(sums + {op.parts} * j + {int(view.name) * PANEL})"
-        base = pointer(view) + (f" + {view.offset}" if view.offset else "")
+        base = names.pointer(view) + (f" + {view.offset}" if view.offset else "")
         if not view.strides or view.strides[-1] == 0:
             return f"splat(*({base}))"
         return f"load_n({base} + col + j, {width} - col - j)" if clipped else f"load({base} + col + j)"

@@ -8,7 +8,7 @@ from math import prod
 from bossa.codegen.cut import Rows, Store
 from bossa.codegen.expressions import Emitter, number
 from bossa.codegen.loops import Box, boxes, pieces
-from bossa.codegen.names import TYPES, Names, address, identifier, pointer, store
+from bossa.codegen.names import TYPES, Names, address, lanes_of, store
 from bossa.codegen.plan import round_up
 from bossa.precision import QUANTIZED
 from bossa.program.ir import (
@@ -67,19 +67,20 @@ class _RowsWriter:
             values += [v.name for v in read if v.space == "value" and v.name not in defined]
         for weight in weights:
             kind = TYPES[self.names.slot(weight).dtype]
-            self.lines.append(f"  const {kind}* w_{identifier(weight)} = {self.names.weight(weight)};")
+            self.lines.append(f"  const {kind}* {self.weight(weight)} = {self.names.weight(weight)};")
         self.lines.append(f"  const Share share = share_of(w, {self.names.rows});")
         self.lines.append("  for (int t = share.begin; t < share.end; t++) {")
         for name in dict.fromkeys(values):
-            self.lines.append(f"    const float* {identifier(name)} = {self.names.row(name, 't')};")
+            self.lines.append(f"    const float* {self.names.value(name)} = {self.names.row(name, 't')};")
         for name in tables:
-            self.lines.append(f"    const float* {identifier(name)} = {self.names.table(name, 't')};")
+            called = self.names.identifiers.of("table", name)
+            self.lines.append(f"    const float* {called} = {self.names.table(name, 't')};")
         for op in section.ops:
             if isinstance(op, Store):
                 self.store(op.attention)
                 continue
             self.declare(op.out)
-            out = identifier(op.out.name)
+            out = self.names.value(op.out.name)
             match op:
                 case Embed():
                     self.embed(op, out)
@@ -95,7 +96,7 @@ class _RowsWriter:
 
     def declare(self, value: Value) -> None:
         """A row value: its row in the arena, or memory of its own where it lives in this section alone."""
-        name = identifier(value.name)
+        name = self.names.value(value.name)
         if value.name in self.names.plan.places or value.name == self.names.plan.program.output:
             self.lines.append(f"    float* {name} = {self.names.row(value.name, 't')};")
         else:
@@ -106,7 +107,11 @@ class _RowsWriter:
         index = "p.step->tokens[t]" if op.index == "tokens" else f"*({self.names.table(op.index, 't', 'int32_t')})"
         gather = "embed_panels" if slot.layout == "panels" else "embed_rows"
         height = f"{slot.shape[0]}, " if slot.layout == "rows" and slot.dtype in QUANTIZED else ""
-        self.lines.append(f"    {gather}(w_{identifier(op.weight)}, {height}{slot.shape[1]}, {index}, {out});")
+        self.lines.append(f"    {gather}({self.weight(op.weight)}, {height}{slot.shape[1]}, {index}, {out});")
+
+    def weight(self, name: str) -> str:
+        """What a weight is called in this section."""
+        return self.names.identifiers.of("weight", name)
 
     def writer(self, op: Attention) -> None:
         heads, v_dim = op.v.shape
@@ -115,7 +120,7 @@ class _RowsWriter:
 
     def store(self, op: Attention) -> None:
         def base(view: View) -> str:
-            name = identifier(view.name)
+            name = self.names.pointer(view)
             return f"{name} + {view.offset}" if view.offset else name
 
         self.lines += [
@@ -140,10 +145,10 @@ class _RowsWriter:
         for axis, extent in enumerate(outer):
             self.lines.append(f"{pad}for (int a{axis} = 0; a{axis} < {extent}; a{axis}++) {{")
             pad += "  "
-        total = f"{out}_lanes"
+        total = lanes_of(out)
         self.lines.append(f"{pad}f16 {total} = splat({_START[op.kind]});")
         bases: dict[str, str] = {}
-        fixed = _fix_outer(expr, indices, bases)
+        fixed = _fix_outer(expr, indices, bases, self.names.pointer)
 
         def accumulate(code: str, at: str, n: str | None, step: int) -> list[str]:
             if n is not None:
@@ -173,7 +178,7 @@ class _RowsWriter:
         def load(view: View) -> str:
             *view_around, inner = view.strides or (0,)
             offsets = [str(view.offset) if view.offset else "", address(indices, view_around)]
-            start = bases[view.name] if bases else pointer(view)
+            start = bases[view.name] if bases else self.names.pointer(view)
             base = " + ".join([start, *(o for o in offsets if o)])
             if inner == 0 or extent == 1:
                 return f"splat(*({base}))"
@@ -214,9 +219,13 @@ class _RowsWriter:
             self.lines.append(f"{pad}}}")
 
 
-def _fix_outer(expr: Expr, indices: list[str], bases: dict[str, str]) -> Expr:
+def _fix_outer(expr: Expr, indices: list[str], bases: dict[str, str], pointer: Callable[[View], str]) -> Expr:
     """The expression over the inner axes alone; `bases` gets, by new names, the pointers that the outer ones move."""
     count = len(indices)
+
+    def fixed(parts: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        return tuple(_fix_outer(part, indices, bases, pointer) for part in parts)
+
     match expr:
         case View():
             moved = address(indices, expr.strides[:count])
@@ -225,8 +234,8 @@ def _fix_outer(expr: Expr, indices: list[str], bases: dict[str, str]) -> Expr:
             bases[name] = base
             return View(expr.space, name, expr.shape[count:], expr.strides[count:], expr.offset)
         case Apply():
-            return Apply(expr.function, tuple(_fix_outer(arg, indices, bases) for arg in expr.args))
+            return Apply(expr.function, fixed(expr.args))
         case Cat():
-            return Cat(expr.axis - count, expr.sizes, tuple(_fix_outer(part, indices, bases) for part in expr.parts))
+            return Cat(expr.axis - count, expr.sizes, fixed(expr.parts))
         case Const():
             return expr
