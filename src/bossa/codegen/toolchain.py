@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from bossa.checks.shown import shown
 from bossa.cpu import PREFERENCE, host_features, supports
 from bossa.errors import ToolchainError
 
@@ -64,7 +65,12 @@ def find_compiler() -> list[str]:
     """
     asked = os.environ.get("CXX")
     if asked:
-        command = shlex.split(asked)
+        try:
+            command = shlex.split(asked)
+        except ValueError as error:
+            raise ToolchainError(f"$CXX is {asked!r}, which is no command ({error}): mend it, or unset it") from None
+        if not command:
+            raise ToolchainError(f"$CXX is {asked!r}, which names no compiler: unset it, or name one")
         if shutil.which(command[0]) is None:
             raise ToolchainError(f"$CXX is {asked!r}, which is not there: unset it or install that compiler")
         return command
@@ -100,14 +106,29 @@ def build_library(source: str, target: str) -> bytes:
     if "ziglang" in command:
         flags = [flag.replace("x86-64-v", "x86_64_v") if flag.startswith("-march=") else flag for flag in flags]
         flags += ["-fno-sanitize=undefined"]
-    with tempfile.TemporaryDirectory(prefix="bossa-") as folder:
-        path, library = Path(folder) / "program.cc", Path(folder) / "program.so"
-        path.write_text(source)
-        try:
-            result = subprocess.run([*command, *flags, str(path), "-o", str(library)], capture_output=True, text=True)
-        except OSError as error:
-            raise ToolchainError(f"the C++ compiler {command[0]} does not start: {error.strerror}") from error
-        if result.returncode != 0:
-            first = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr[:300])
-            raise ToolchainError(f"{' '.join(command)} failed for {target}: {first.strip()[:300]}")
-        return library.read_bytes()
+    try:
+        with tempfile.TemporaryDirectory(prefix="bossa-") as folder:
+            return _compiled(source, command, flags, target, Path(folder))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ToolchainError(
+            f"the compiler's files cannot be written ({reason}): free some space, or set TMPDIR to a folder that has it"
+        ) from error
+
+
+def _compiled(source: str, compiler: list[str], flags: list[str], target: str, folder: Path) -> bytes:
+    path, library, called = folder / "program.cc", folder / "program.so", shown(" ".join(compiler))
+    path.write_text(source, encoding="utf-8")
+    try:
+        command = [*compiler, *flags, str(path), "-o", str(library)]
+        result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise ToolchainError(f"the C++ compiler {shown(compiler[0])} does not start: {error.strerror}") from error
+    if result.returncode != 0:
+        told = result.stderr.decode("utf-8", "backslashreplace").strip()
+        first = next((line for line in told.splitlines() if "error" in line), told[:300])
+        reason = shown(first.strip()[:300]) or f"it ended with {result.returncode} and said nothing"
+        raise ToolchainError(f"{called} failed for {target}: {reason}")
+    if not library.is_file():
+        raise ToolchainError(f"{called} made no library for {target}: set $CXX to a C++ compiler")
+    return library.read_bytes()
