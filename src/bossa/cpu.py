@@ -6,6 +6,7 @@ import ctypes
 import functools
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 _V3 = {"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe"}
@@ -18,17 +19,63 @@ PREFERENCE = ("x86-64-v4-amx", "x86-64-v4-vnni", "x86-64-v4", "x86-64-v3", "aarc
 """Targets from the fastest down."""
 
 
+_CPUINFO = Path("/proc/cpuinfo")
+_BITS = {
+    (1, 2): {"fma": 12, "movbe": 22, "f16c": 29},
+    (7, 1): {
+        **{"bmi1": 3, "avx2": 5, "bmi2": 8, "avx512f": 16, "avx512dq": 17, "avx512cd": 28, "avx512bw": 30},
+        "avx512vl": 31,
+    },
+    (7, 2): {"avx512_vnni": 11},
+    (7, 3): {"amx_tile": 24, "amx_int8": 25},
+}
+"""Flags by the leaf of CPUID and the register (eax, ebx, ecx, edx) that they are in, and their bits there."""
+_LEAVES = {1: 0, 7: 1}
+"""Numbers of leaves in ``sys/platform/x86.h`` of glibc."""
+
+
 @functools.cache
 def host_features() -> frozenset[str]:
-    """The CPU's flags as Linux names them; on other systems none are known and `portable` is used."""
+    """The CPU's flags as Linux names them; none where they cannot be found out, and `portable` is used then.
+
+    Without ``/proc``, glibc (2.33 on) says which flags the CPU has and the system lets programs use.
+    """
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = _CPUINFO.read_text()
     except OSError:
-        return frozenset()
+        return _flags_from_glibc()
     for line in text.splitlines():
         if line.startswith(("flags", "Features")):
             return frozenset(line.partition(":")[2].split())
     return frozenset()
+
+
+def _flags_from_glibc() -> frozenset[str]:
+    """Those of the flags that a target needs."""
+    if not sys.platform.startswith("linux") or platform.machine() not in ("x86_64", "AMD64"):
+        return frozenset()
+    try:
+        leaf_of = ctypes.CDLL(None).__getattr__("__x86_get_cpuid_feature_leaf")
+    except (AttributeError, OSError):
+        return frozenset()
+    leaf_of.argtypes = [ctypes.c_uint]
+    leaf_of.restype = ctypes.POINTER(ctypes.c_uint * 8)  # four registers as CPUID has them, four as the system allows
+    found = set()
+    for (leaf, register), bits in _BITS.items():
+        registers = leaf_of(_LEAVES[leaf])
+        active = registers.contents[4 + register] if registers else 0
+        found |= {flag for flag, bit in bits.items() if active >> bit & 1}
+    return frozenset(found)
+
+
+def why_none_runs(targets: Iterable[str]) -> str:
+    """Why this machine runs none of these targets, and what to do, to follow ``compiled for x86-64-v3, ``."""
+    if not host_features() and any(target in _NEEDS for target in targets):
+        return (
+            "and what this CPU can do cannot be found out (/proc/cpuinfo is not there): mount /proc, compile the model"
+            " with --target portable, or run it with --rebuild"
+        )
+    return "which this CPU does not run: compile the model here or with --target portable, or run it with --rebuild"
 
 
 def supports(target: str, features: frozenset[str] | None = None) -> bool:
