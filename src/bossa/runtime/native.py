@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import _ctypes
+import contextlib
 import ctypes
+import errno
 import hashlib
 import os
 import tempfile
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bossa.errors import PefError, RuntimeFailure
+from bossa.runtime.elf import trouble
 
 ABI = 4
 
@@ -79,16 +82,20 @@ def load_library(data: bytes | memoryview, where: str) -> Library:
 
     Raises:
         PefError: it cannot be loaded here, or has another interface.
+        RuntimeFailure: there is no place to load it from.
     """
     key = hashlib.sha256(data).digest()
     loaded = _loaded.get(key)
     if loaded is not None:
         return loaded
     try:
-        library = _load(bytes(data))
+        if (why := trouble(data)) is not None:
+            raise OSError(None, why)
+        library = _load(bytes(data), where)
     except OSError as error:
+        why = error.strerror or str(error)
         raise PefError(
-            f"{where}: its program does not load on this machine ({error}); --rebuild compiles it anew"
+            f"{where}: its program does not load on this machine ({why}); --rebuild compiles it anew"
         ) from error
     try:
         _declare(library)
@@ -123,29 +130,48 @@ _loaded: weakref.WeakValueDictionary[bytes, Library] = weakref.WeakValueDictiona
 """Libraries by their SHA-256. They hold no state of their own, so that every program of one file shares them."""
 
 
-def _load(data: bytes) -> Library:
+def _load(data: bytes, where: str) -> Library:
     """From an anonymous memory file where there are such, else from a file in a private folder.
 
     The memory file stays open as long as the library is loaded: the dynamic loader knows libraries by path, and a later
     file under the same number would be taken for this one.
+
+    Raises:
+        OSError: the dynamic loader refuses it.
+        RuntimeFailure: neither can be written.
     """
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("bossa-program")
         try:
-            with os.fdopen(os.dup(descriptor), "wb") as file:
-                file.write(data)
-            path = f"/proc/self/fd/{descriptor}"
-            return Library(ctypes.CDLL(path), descriptor, path)
+            descriptor = os.memfd_create("bossa-program")
+        except OSError:
+            descriptor = -1
+        try:
+            if descriptor >= 0:
+                with os.fdopen(os.dup(descriptor), "wb") as file:
+                    file.write(data)
+                memory = f"/proc/self/fd/{descriptor}"
+                return Library(ctypes.CDLL(memory), descriptor, memory)
         except OSError:
             os.close(descriptor)  # /proc or executable memory files may be forbidden: a plain file still works
-    folder = Path(tempfile.mkdtemp(prefix="bossa-program-"))
-    plain = folder / f"{hashlib.sha256(data).hexdigest()[:16]}.so"
-    try:
-        plain.write_bytes(data)
-        return Library(ctypes.CDLL(str(plain)), None, str(plain))
-    finally:
-        plain.unlink(missing_ok=True)
-        folder.rmdir()
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bossa-program-"))
+            path = Path(folder) / f"{hashlib.sha256(data).hexdigest()[:16]}.so"
+            path.write_bytes(data)
+        except OSError as error:
+            raise RuntimeFailure(f"{where}: its program, {len(data):,} bytes, {_no_place(error)}") from error
+        return Library(ctypes.CDLL(str(path)), None, str(path))
+
+
+def _no_place(error: OSError) -> str:
+    """Why a library that is in memory cannot be put where the dynamic loader finds it, and what to do."""
+    if error.errno == errno.EFBIG:
+        return "cannot be put into a file to load it, since files may not be that large: raise the limit (ulimit -f)"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"cannot be put into a file to load it, since {tempfile.gettempdir()} is full: free space, or set TMPDIR"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "cannot be put into a file to load it, since too many files are open: raise the limit (ulimit -n)"
+    return f"cannot be put into a file to load it ({error.strerror or error}): set TMPDIR to another folder"
 
 
 def _unload(handle: int, descriptor: int | None, path: str) -> None:
@@ -161,5 +187,10 @@ def _unload(handle: int, descriptor: int | None, path: str) -> None:
 
 def check(code: int) -> None:
     """Raise for a step that did not run."""
+    if code == 2:
+        raise RuntimeFailure(
+            "this thread's stack is too small for a step, and the system starts no thread with 4 MiB: raise the limits"
+            " (ulimit -s, ulimit -v), or give the thread more"
+        )
     if code != 0:
         raise RuntimeFailure(f"the program refused a step (code {code}): more rows than it was opened for")

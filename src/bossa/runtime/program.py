@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.cpu import best_target
+from bossa.cpu import best_target, why_none_runs
 from bossa.errors import PefError, RequestError, RuntimeFailure
 from bossa.host.process import Process
 from bossa.pef import Pef
@@ -39,10 +39,7 @@ def open_library(pef: Pef) -> tuple[str, Library]:
     target = best_target(list(pef.manifest.targets))
     if target is None:
         held = ", ".join(pef.manifest.targets) or "no CPU at all"
-        raise PefError(
-            f"{pef.where}: compiled for {held}, which this CPU does not run: compile the model here or with --target"
-            " portable, or run it with --rebuild"
-        )
+        raise PefError(f"{pef.where}: compiled for {held}, {why_none_runs(pef.manifest.targets)}")
     return target, load_library(pef.library(target), pef.where)
 
 
@@ -181,7 +178,7 @@ class Program:
             _DECODING_NANOSECONDS,
         )  # fmt: skip
         ran = self._call(self._run_decoding, decoding)
-        check(int(ran < 0))
+        check(max(-ran, 0))
         if not ran:
             _check_found(best[0], rows)
         return best[:ran]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from bossa.errors import PefError
+from bossa.runtime.elf import trouble
 
 _loaded: dict[bytes, Any] = {}
 """Libraries by their SHA-256: they hold no tensors, so that every program of one file shares them."""
@@ -28,6 +29,8 @@ def load(code: memoryview, calls: memoryview | None, where: str) -> Callable[[li
     """
     key = hashlib.sha256(code).digest()
     if key not in _loaded:
+        if (why := trouble(code)) is not None:
+            raise PefError(f"{where}: a section does not load here ({why}): compile the model again")
         # The loader keeps what it has mapped, so that nothing is needed of the files afterwards.
         with tempfile.TemporaryDirectory(prefix="bossa-sections-") as folder:
             path = Path(folder) / "section.so"
