@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bossa.codegen.cut import Repeat, Section, Store, ops_of, reads, stretches
-from bossa.program.ir import Apply, Carried, Cat, Expr, Linear, Loop, Map, Op, Program, Value, outputs, views
+from bossa.program.ir import Apply, Attention, Carried, Cat, Expr, Linear, Loop, Map, Op, Program, Value, outputs, views
 
 UNIT = 16
 """Floats that a row of a value is rounded up to: one register of lanes."""
+LOCAL_FLOATS = 1 << 15
+"""Floats that the values which live inside one section may take on the stack together; the others go to the arena."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def place_values(program: Program, sections: tuple[Section, ...]) -> tuple[dict[
     these rows lie in the same places.
 
     Returns:
-        The places by value name, and the arena's floats for one row. Values without a place live inside one section;
-        the logits are the caller's.
+        The places by value name, and the arena's floats for one row. Values without a place live inside one section, on
+        its stack; the logits are the caller's.
     """
     lives = _Lifetimes(sections, program.output)
     arena = _Arena(program, lives)
@@ -57,10 +59,11 @@ def place_values(program: Program, sections: tuple[Section, ...]) -> tuple[dict[
     placed: list[_Buffer] = []
     for buffer in sorted(buffers.values(), key=lambda b: (b.first, -b.size)):
         buffer.offset = 0
+        placed = [other for other in placed if not lives.over(other, buffer)]
         while other := next((other for other in placed if lives.clash(buffer, other)), None):
             buffer.offset = other.offset + other.size
         placed.append(buffer)
-    total = max((buffer.offset + buffer.size for buffer in placed), default=0)
+    total = max((buffer.offset + buffer.size for buffer in buffers.values()), default=0)
     return {name: Place(buffer.offset, buffer.size) for name, buffer in arena.buffers.items()}, total
 
 
@@ -97,6 +100,10 @@ class _Lifetimes:
         if (one.offset, one.size) == (other.offset, other.size):
             return False
         return self._begin(other.first) <= self._begin(one.last) and self._begin(one.first) <= self._begin(other.last)
+
+    def over(self, one: _Buffer, later: _Buffer) -> bool:
+        """Whether a buffer can clash neither with one that begins later nor with any that begins after that."""
+        return one.last < self._begin(later.first) and self._begin(one.last) < self._begin(later.first)
 
     def _begin(self, section: int) -> int:
         """The first section of the stretch that a section is in."""
@@ -142,6 +149,7 @@ class _Arena:
         self.lives = lives
         self.buffers: dict[str, _Buffer] = {}
         self.sizes: dict[str, int] = {}
+        self.local: Counter[int] = Counter()  # floats on the stack of each section
 
     def assign(self, op: Op) -> None:
         """Find a buffer for what the op makes."""
@@ -152,7 +160,11 @@ class _Arena:
         name = op.out.name
         self.sizes[name] = op.out.size
         made, last = self.lives.made[name], self.lives.last.get(name, -1)
-        if name == self.program.output or (last <= made and name not in self.lives.inits):
+        if name == self.program.output:
+            return
+        inside = last <= made and name not in self.lives.inits and not isinstance(op, (Linear, Attention))
+        if inside and self.local[made] + row_floats(op.out) <= LOCAL_FLOATS:
+            self.local[made] += row_floats(op.out)
             return
         source = self._operand_to_replace(op, made)
         if source is None:

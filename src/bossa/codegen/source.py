@@ -7,21 +7,35 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bossa.codegen.cut import Attend, Matmul, Repeat, Rows, Section, Store, ops_of, stretches
 from bossa.codegen.linear import write_attention, write_linear
-from bossa.codegen.names import KV_TYPES, TYPES, Names
+from bossa.codegen.names import KV_TYPES, TYPES, Identifiers, Names, Weights, comment
 from bossa.codegen.plan import PAGE, Plan
 from bossa.codegen.rows import write_rows
+from bossa.errors import ProgramError
 from bossa.program.ir import Loop, weights_of
 from bossa.program.text import show
 from bossa.signature import signature
 
+LARGEST = 8 << 20
+"""Letters of a program's source. That of GPT-2 small has 60,000; compilers take minutes for this much."""
+
 
 def generate(plan: Plan) -> str:
-    """The program's source. It needs only the kernel headers and a C++17 compiler."""
+    """The program's source. It needs only the kernel headers and a C++17 compiler.
+
+    Nothing of the program's text is in it but numbers, and names in comments, made harmless (`names.comment`).
+
+    Raises:
+        ProgramError: it would be too long.
+    """
     program = plan.program
     slot_index = {name: i for i, name in enumerate(program.slots)}
+    identifiers = Identifiers(program)
     functions: list[str] = []
+    written = 0
 
     def write(sections: tuple[Section, ...], loop: Loop | None) -> None:
+        nonlocal written
+        weights = Weights(program, loop)
         for stretch in stretches(sections, program.output):
             for section in stretch:
                 if isinstance(section, Repeat):
@@ -29,14 +43,17 @@ def generate(plan: Plan) -> str:
                     write(section.sections, section.loop)
                 else:
                     selected = not isinstance(section, Attend) and section.selected
-                    functions.append(_function(section, Names(plan, loop, selected, slot_index)))
+                    functions.append(_function(section, Names(plan, identifiers, weights, selected)))
+                    written += len(functions[-1])
+                    if written > LARGEST:
+                        raise ProgramError(f"{program.name}: its source would be longer than {LARGEST >> 20} MiB")
             if len(stretch) > 1:
                 functions.append(_stretch(stretch, in_loop=loop is not None))
 
     write(plan.sections, None)
     layers = len(plan.kv_offsets)
     return "\n".join([
-        f"// {program.name}, compiled by Bossa: vocabulary {program.vocab_size}, {layers} attention layers,",
+        comment(f"{program.name}, compiled by Bossa: vocabulary {program.vocab_size}, {layers} attention layers,"),
         f"// sequences up to {program.max_seq_length} tokens. A step runs packed rows of any number of sequences.",
         "#include <new>",
         "#include <stdlib.h>",
@@ -224,8 +241,7 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
 extern "C" int32_t bossa_step_run(void* program, const bossa_step* step) {
   Program* p = (Program*)program;
   if (!p->takes(step)) return 1;
-  team_run(&p->team, run, p);
-  return 0;
+  return team_run(&p->team, run, p) ? 0 : 2;
 }
 """
 
@@ -247,8 +263,7 @@ extern "C" int32_t bossa_decode(void* program, const bossa_decoding* asked) {
   Decoding decoding(*asked);
   if (!p->takes(&decoding.step)) return -1;
   p->decoding = &decoding;
-  team_run(&p->team, run_decoding, p);
-  return decoding.ran;
+  return team_run(&p->team, run_decoding, p) ? decoding.ran : -2;
 }
 """
 
@@ -270,9 +285,9 @@ def _function(section: Rows | Matmul | Attend, names: Names) -> str:
     comments = []
     for op in ops_of(section):
         if isinstance(op, Store):
-            comments.append(f"// store %{op.attention.k.name}, %{op.attention.v.name} in the KV pages")
+            comments.append(comment(f"store %{op.attention.k.name}, %{op.attention.v.name} in the KV pages"))
         else:
-            comments.append(f"// {show(op)}")
+            comments.append(comment(show(op)))
     extra = "" if names.loop is None else ", const int* slots, int i"
     unused = [name for name in ("slots", "i") if extra and not re.search(rf"\b{name}\b", "\n".join(body))]
     ignored = [f"  (void){name};" for name in unused]
@@ -310,7 +325,7 @@ def _slot_table(section: Repeat, slot_index: dict[str, int]) -> str:
     formal = dict(loop.weights)
     names = weights_of(loop)
     lines = [
-        *(f"// slots[{position}]: {name}" for position, name in enumerate(names)),
+        *(comment(f"slots[{position}]: {name}") for position, name in enumerate(names)),
         f"constexpr int {_table_name(section)}[{loop.count}][{len(names) or 1}] = {{",
     ]
     for i in range(loop.count):

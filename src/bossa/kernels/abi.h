@@ -64,10 +64,12 @@ BOSSA_EXPORT void* bossa_open(int32_t threads, int32_t max_rows, const void* con
 // system did so for all.
 BOSSA_EXPORT int32_t bossa_pin(void* program, const int32_t* cpus, int32_t count);
 
-// 0 when the step ran. One step at a time: a program is not reentrant.
+// 0 when the step ran; 1 where the program was not opened for so many rows, 2 where the caller has too little stack and no
+// thread with more can be had. One step at a time: a program is not reentrant.
 BOSSA_EXPORT int32_t bossa_step_run(void* program, const struct bossa_step* step);
 
-// How many steps ran; -1 where the program does not find likeliest tokens, or was not opened for so many rows.
+// How many steps ran; -1 where the program does not find likeliest tokens, or was not opened for so many rows, -2 where
+// there is too little stack.
 BOSSA_EXPORT int32_t bossa_decode(void* program, const struct bossa_decoding* decoding);
 
 BOSSA_EXPORT void bossa_close(void* program);

@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 
@@ -71,6 +72,42 @@ struct Signal {
 // About 40 microseconds of `pause`, several times what waking a sleeper costs.
 constexpr int kBarrierSpins = 2000;
 
+// What a step may take of a thread's stack: some 256 KiB in the kernels (a tile of attention), at most 128 KiB for values
+// that live in one section (LOCAL_FLOATS in codegen/arena.py) and 512 KiB for values that wait to be stored
+// (STORED_VALUES in program/limits.py).
+constexpr size_t kStackBytes = (size_t)2 << 20;
+
+// Whether this thread has so much left. What is not known is taken to be enough.
+inline bool has_stack(size_t bytes) {
+#if defined(__linux__)
+  static thread_local uintptr_t lowest = 0;  // address of this thread's stack; 1 where the system does not say
+  if (lowest == 0) {
+    pthread_attr_t attributes;
+    void* address = nullptr;
+    size_t size = 0;
+    lowest = 1;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+      if (pthread_attr_getstack(&attributes, &address, &size) == 0 && address) lowest = (uintptr_t)address;
+      pthread_attr_destroy(&attributes);
+    }
+  }
+  return lowest == 1 || (uintptr_t)__builtin_frame_address(0) - lowest >= bytes;
+#else
+  (void)bytes;
+  return true;
+#endif
+}
+
+// Starts a thread that has the stack for a step, whatever the system's default is.
+inline bool start_thread(pthread_t* thread, void* (*main)(void*), void* arg) {
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes) != 0) return false;
+  const bool started = pthread_attr_setstacksize(&attributes, 2 * kStackBytes) == 0 &&
+                       pthread_create(thread, &attributes, main, arg) == 0;
+  pthread_attr_destroy(&attributes);
+  return started;
+}
+
 }  // namespace detail
 
 struct Team;
@@ -113,7 +150,7 @@ struct Team {
     workers = (Worker*)calloc((size_t)count, sizeof(Worker));
     for (int id = 0; id < count; id++) workers[id] = Worker{id, count, this};
     for (int id = 1; id < count; id++) {
-      if (pthread_create(&threads[id], nullptr, &Team::thread_main, &workers[id]) != 0) break;
+      if (!detail::start_thread(&threads[id], &Team::thread_main, &workers[id])) break;
       started = id;
     }
     count = started + 1;
@@ -197,13 +234,32 @@ inline Share share_of(int rows, int index, int count) {
 
 inline Share share_of(const Worker& worker, int rows) { return share_of(rows, worker.id, worker.count); }
 
+namespace detail {
+
+// Takes part as worker 0 until all are done.
+inline void* run_first(void* arg) {
+  Team* team = (Team*)arg;
+  if (team->count > 1) team->step.raise();
+  team->work(team->workers[0], team->work_arg);
+  team->workers[0].barrier();
+  return nullptr;
+}
+
+}  // namespace detail
+
 // Runs fn on every worker, the caller being worker 0, and returns when all are done. Not reentrant.
-inline void team_run(Team* team, void (*fn)(Worker&, void*), void* arg) {
+// A caller with too little stack waits for a thread that takes its part; false, and nothing has run, if there is none.
+inline bool team_run(Team* team, void (*fn)(Worker&, void*), void* arg) {
   team->work = fn;
   team->work_arg = arg;
-  if (team->count > 1) team->step.raise();
-  fn(team->workers[0], arg);
-  team->workers[0].barrier();
+  if (detail::has_stack(detail::kStackBytes)) {
+    detail::run_first(team);
+    return true;
+  }
+  pthread_t instead;
+  if (!detail::start_thread(&instead, &detail::run_first, team)) return false;
+  pthread_join(instead, nullptr);
+  return true;
 }
 
 }  // namespace bossa
