@@ -19,6 +19,7 @@ from bossa.passes.select import select_rows
 from bossa.program.interpret import interpret
 from bossa.program.ir import Linear, Loop, Map, Program, Reduce, Select
 from bossa.program.parse import parse_program
+from bossa.program.runnable import check_runnable
 from bossa.program.text import print_program
 from bossa.program.verify import verify
 from support.programs import joined, random_program, random_weights
@@ -170,6 +171,20 @@ def test_linears_of_one_input_are_merged_and_their_readers_look_at_their_part() 
     )  # fmt: skip
     assert "map add(%qm[5]+3, %qm[5|0]+2)" in print_program(program)
     assert program.slots["q|k"].shape == (8, 4)
+
+
+def test_where_no_value_alone_makes_the_logits_they_are_selected_from_themselves() -> None:
+    """Else the logits of rows that nobody asked for would be written where the caller has no memory for them."""
+    program = _program(
+        4, _embed(4, 4), "%x[4] = embed $e tokens",
+        "%a[1,4] = attention %x[1,4] %x[1,4] %x[1,4] layer 0 scale 1.0 window 0 softcap 0.0",
+        "%y[4] = map add(%a[4], %x[4])",
+    )  # fmt: skip
+    after = select_rows(program)
+    check_runnable(after)
+    weights = {"e": np.arange(16, dtype=np.float32).reshape(4, 4)}
+    expected = interpret(program, weights, [[0, 3, 1]], rows=[0, 1, 2])[[2, 0]]
+    np.testing.assert_array_equal(interpret(after, weights, [[0, 3, 1]], rows=[2, 0]), expected)
 
 
 def test_the_selection_comes_before_the_final_norm_and_outside_the_layers() -> None:

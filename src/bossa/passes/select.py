@@ -12,6 +12,7 @@ def select_rows(program: Program) -> Program:
     """Put a selection where a single value is alive and all that follows is local to its row.
 
     It goes just before the final norm: after the last residual sum, so that the layers stay alike and roll into a loop.
+    Where two values or more are alive up to the logits, these themselves are selected from.
     """
     body = list(row_ops(program))
     last = max((i for i, op in enumerate(body) if isinstance(op, Attention)), default=-1)
@@ -23,7 +24,9 @@ def select_rows(program: Program) -> Program:
             readers = sum(bool(reads(op) & alive) for op in body[cut:])
             candidates.append((cut, alive.pop(), readers > 1))
     if not candidates:
-        return program
+        logits = next(value for op in body for value in outputs(op) if value.name == program.output)
+        chosen = Value(f"{logits.name}_selected", logits.shape)
+        return replace(program, body=(*body, Select(chosen, whole(logits))), output=chosen.name)
     streams = [candidate for candidate in candidates if candidate[2]]
     cut, name, _ = streams[-1] if streams else candidates[0]
     value = next(v for op in body for v in outputs(op) if v.name == name)
