@@ -95,6 +95,25 @@ def test_every_single_byte_outside_the_data_is_checked(pef: Pef):
             Pef.from_bytes(mutated).verify()
 
 
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_members_in_any_other_order_are_refused(data: st.DataObject, pef: Pef):
+    """The same members, each as it was, and their container well made: there is one encoding of them."""
+    names = data.draw(st.permutations(pef.names()))
+    raw = packed({name: bytes(pef.member(name)) for name in names})
+    if names == pef.names():
+        assert content(Pef.from_bytes(raw)) == content(pef)
+        return
+    with pytest.raises(PefError, match="its members are not in order"):
+        Pef.from_bytes(raw)
+
+
+def test_the_manifest_is_first_and_the_weights_are_last(pef: Pef):
+    names = pef.names()
+    assert (names[0], names[-1]) == ("manifest.json", "weights.bin")
+    assert names[1:-1] == sorted(names[1:-1])
+
+
 def test_every_truncation_is_refused(pef: Pef):
     raw = packed({name: bytes(pef.member(name)) for name in pef.names()})
     for size in range(0, len(raw), 7):
@@ -124,6 +143,8 @@ def archive(*items: tuple[str, bytes], compression: int = zipfile.ZIP_STORED) ->
         (packed({"manifest.json": b"{"}), "not valid JSON"),
         (packed({"manifest.json": b"[]"}), "not a JSON object"),
         (packed({"manifest.json": b"[" * 100_000}), "not valid JSON"),
+        (packed({"manifest.json": b'{"a": [' + b"[]," * 1_000_000 + b"0]}"}), "holds more than 1,048,576 values"),
+        (packed({"manifest.json": b'{"a": "' + b"x" * (16 << 20) + b'"}'}), "is larger than 16 MiB"),
         (packed({"manifest.json": b'{"a": 1, "a": 2}'}), "a key is there twice"),
         (packed({"manifest.json": b'{"format_version": 3}'}), "made by a newer Bossa .* upgrade"),
         (packed({"manifest.json": b'{"format_version": ' + b"9" * 9999 + b"}"}), "not valid JSON"),

@@ -36,6 +36,37 @@ def test_keys_that_this_version_does_not_know_are_kept(valid: dict[str, Any]):
     assert read.to_json()["colour"] == "blue"
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value, {"x": 1}]
+    return value
+
+
+@pytest.mark.parametrize("depth", [17, 300, 900])
+def test_what_is_nested_deeply_is_refused_wherever_it_is(valid: dict[str, Any], depth: int):
+    """Python writes, compares and shows such lists by recursion."""
+    slot = valid["slots"][0]
+    places: list[dict[str, Any]] = [
+        {"colour": nested(depth)},
+        {"slots": [slot | {"colour": nested(depth)}]},
+        {"slots": [slot | {"sources": [source | {"colour": nested(depth)} for source in slot["sources"]]}]},
+        {"name": nested(depth)},
+        {"slots": nested(depth)},
+        {"sections": nested(depth)},
+        {"members": {"program.cc": nested(depth)}},
+    ]
+    for place in places:
+        with pytest.raises(PefError) as caught:
+            Manifest.from_json(valid | place)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 300
+
+
+def test_additions_that_are_nested_a_little_are_kept(valid: dict[str, Any]):
+    assert Manifest.from_json(valid | {"colour": nested(5)}).to_json()["colour"] == nested(5)
+
+
 def test_a_newer_format_version_asks_to_upgrade_even_when_all_else_is_unknown():
     with pytest.raises(PefError, match=r"format version 3 was made by a newer Bossa .*: upgrade bossa"):
         Manifest.from_json({"format_version": 3})

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 from bossa.errors import PefError
 
 LARGEST = 2**63 - 1
+MOST_VALUES = 1 << 20
+"""Commas and brackets of a JSON text, so that what is made of it takes a few hundred megabytes at the very most."""
+DEEPEST = 16
+"""Lists and objects inside each other, in additions that this Bossa does not know."""
 HEX = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -17,8 +22,10 @@ def parse(data: bytes, what: str) -> dict[str, Any]:
     """The JSON object in ``data``.
 
     Raises:
-        PefError: it is not UTF-8 JSON, not an object, nested too deeply, has a key twice, or holds NaN.
+        PefError: it is not UTF-8 JSON, not an object, nested too deeply, too large, has a key twice, or holds NaN.
     """
+    if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise PefError(f"{what} holds more than {MOST_VALUES:,} values: compile the model again")
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -40,6 +47,11 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlevel = 3
+
+
 class Fields:
     """One JSON object being read; ``path`` says where it is, for messages."""
 
@@ -50,8 +62,19 @@ class Fields:
         self.path = path
 
     def refuse(self, key: str, expected: str) -> NoReturn:
-        shown = repr(self.value[key])[:60] if key in self.value else "missing"
+        shown = _SHORT.repr(self.value[key])[:60] if key in self.value else "missing"
         raise PefError(f"{self.path}: {key} should be {expected}, not {shown}: compile the model again")
+
+    def additions(self, known: Collection[str]) -> dict[str, Any]:
+        """The keys that this Bossa does not know, and their values, none of them nested deeply."""
+        found = {key: value for key, value in self.value.items() if key not in known}
+        level: list[Any] = list(found.values())
+        for _ in range(DEEPEST):
+            inner = [value.values() if isinstance(value, Mapping) else value for value in level if _holds(value)]
+            level = [value for values in inner for value in values]
+        if level:
+            raise PefError(f"{self.path}: {sorted(found)[0]!r} is nested too deeply: compile the model again")
+        return found
 
     def integer(self, key: str, low: int = 0, high: int = LARGEST) -> int:
         value = self.value.get(key)
@@ -107,6 +130,10 @@ class Fields:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
             self.refuse(key, "a JSON object")
         return value
+
+
+def _holds(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple)
 
 
 def _is_text(value: Any, limit: int) -> bool:

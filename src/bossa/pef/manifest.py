@@ -20,7 +20,7 @@ FORMAT_VERSION = 2
 """The one format version that this Bossa writes and reads."""
 TRACED_MODULE = "traced module"
 """The ``kind`` of a program file that holds sections of any module; that of a causal language model has none."""
-MAX_BYTES = 64 << 20
+MAX_BYTES = 16 << 20
 """The largest manifest that is read."""
 
 DTYPE_BYTES = {
@@ -159,7 +159,7 @@ class Manifest:
             torch_version=read.text("torch_version", empty=True),
             transformers_version=read.text("transformers_version", empty=True),
             members=read_members(read),
-            extra={key: value for key, value in data.items() if key not in KNOWN},
+            extra=read.additions(KNOWN),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def encoded(data: Mapping[str, Any]) -> bytes:
     """The bytes of a manifest: the same for equal ones."""
     try:
         return json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False).encode("utf-8")
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise PefError(f"manifest.json: cannot be written as JSON ({error}): report this as a bug") from None
 
 

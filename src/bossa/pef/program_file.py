@@ -46,7 +46,7 @@ class ProgramFile(Generic[M]):
         self.manifest = manifest
         self.path = path
         self.where = where
-        self._data = dict(data)
+        self._data = {name: data[name] for name in sorted(data, key=_order)}
         self._checked: set[str] = set()
 
     made_by: ClassVar[str] = "'bossa compile'"
@@ -121,6 +121,12 @@ class ProgramFile(Generic[M]):
         encoded = bytes(contents.data[MANIFEST])
         if zlib.crc32(encoded) != entry.crc:
             raise PefError(f"{where}: this PEF is damaged: its {MANIFEST} has a wrong checksum: {reader.AGAIN}")
+        held = list(contents.data)
+        if held != sorted(held, key=_order):
+            raise PefError(
+                f"{where}: this PEF is damaged: its members are not in order ({MANIFEST}, the others by name,"
+                f" {WEIGHTS}): {reader.AGAIN}"
+            )
         manifest = cls._manifest(parse(encoded, f"{where}: {MANIFEST}"), f"{where}: {MANIFEST}")
         sizes = {name: view.nbytes for name, view in contents.data.items() if name != MANIFEST}
         cls._check_together(manifest, sizes, where)
@@ -200,9 +206,9 @@ class ProgramFile(Generic[M]):
             )
 
 
-def _order(name: str) -> tuple[bool, str]:
-    """Members lie in the order of their names, the weights last."""
-    return name == WEIGHTS, name
+def _order(name: str) -> tuple[bool, bool, str]:
+    """The manifest comes first, then the others in the order of their names, the weights last."""
+    return name != MANIFEST, name == WEIGHTS, name
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from bossa.pef.container import (
     LOCATOR64,
     LOCATOR64_SIGNATURE,
     MAX_MEMBERS,
+    MAX_NAME,
     UTF8_NAMES,
     ZIP64_EXTRA,
     ZIP64_LIMIT,
@@ -27,6 +28,8 @@ from bossa.pef.container import (
     local_header,
 )
 
+MOST_RECORD = CENTRAL.size + MAX_NAME + 28
+"""Bytes of a record in the directory: a name, and the 64-bit sizes and offset."""
 AGAIN = "compile the model again, or copy the file again"
 
 
@@ -46,6 +49,8 @@ def read(buffer: memoryview, where: str, limit: int = ZIP64_LIMIT) -> Contents:
             compressed, repeated, badly named, misaligned, overlapping or out of range.
     """
     start, size, count = _end_of_directory(buffer, where)
+    if size > count * MOST_RECORD:
+        _damaged(where, "its directory of members is larger than so many members make it")
     entries = _parse(buffer[start : start + size], count, where)
     if bytes(buffer[start:]) != directory(entries, start, limit):
         _damaged(where, "its directory of members does not have the form that Bossa writes")

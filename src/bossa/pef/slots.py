@@ -10,6 +10,8 @@ from bossa.pef.checks import Fields
 from bossa.precision import DTYPES, PANELS_ALONE
 
 LAYOUTS = ("panels", "rows", "flat")
+_KNOWN = ("name", "layout", "shape", "dtype", "sources", "interleave")
+_KNOWN_OF_SOURCES = ("names", "shape", "transpose")
 
 
 def read_slots(read: Fields) -> tuple[Mapping[str, Any], ...]:
@@ -33,6 +35,7 @@ def read_slots(read: Fields) -> tuple[Mapping[str, Any], ...]:
 
 def _check_slot(slot: Fields) -> None:
     """Checks that a slot is one that packing can follow: its shape is what its sources make."""
+    slot.additions(_KNOWN)
     layout = slot.choice("layout", LAYOUTS)
     dtype = slot.choice("dtype", DTYPES)
     shape = slot.shape("shape")
@@ -40,6 +43,7 @@ def _check_slot(slot: Fields) -> None:
     shapes = []
     for number, value in enumerate(slot.items("sources")):
         source = Fields(value, f"{slot.path}: sources[{number}]")
+        source.additions(_KNOWN_OF_SOURCES)
         if not source.texts("names"):
             source.refuse("names", "a list of at least one name")
         own = source.shape("shape")

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bossa.checks.shown import shown
 from bossa.errors import PefError
 from bossa.host.files import replacing
 from bossa.pef.container import MAX_MEMBERS, ZIP64_LIMIT, Entry, check_name, directory, local_header
@@ -16,8 +17,8 @@ CHUNK = 1 << 24
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a PEF's name can be that of its file: one name, with no folder before it."""
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+    """Whether a PEF's name can be that of its file: one name that can be shown, with no folder before it."""
+    return name not in ("", ".", "..") and "/" not in name and shown(name) == name
 
 
 def encode(members: Mapping[str, memoryview], where: str, limit: int = ZIP64_LIMIT) -> Iterator[bytes | memoryview]:
