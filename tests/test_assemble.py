@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import bossa
 from bossa.assemble import read_program, rebuild
+from bossa.checks.shown import shown
 from bossa.codegen.plan import make_plan, pack_constants
 from bossa.codegen.source import generate
 from bossa.errors import PefError
 from bossa.pef import Pef
+from bossa.program.ir import Loop
 
 pytestmark = pytest.mark.end_to_end
 
@@ -110,8 +117,119 @@ def test_a_program_that_the_manifest_does_not_describe_is_refused(pef):
         rebuild(other)
 
 
-def test_names_that_would_leave_a_comment_of_the_source_are_refused(pef):
+INJECTED = 'x\nint y=system("touch OWNED");//'
+
+
+def renamed(pef: Pef, old: str, new: str) -> Pef:
+    """The file with one name of its program exchanged, wherever it stands, and the manifest's slots with it."""
+    plain, quoted = re.compile(rf"(?<=[%!$]){re.escape(old)}(?![\w])"), json.dumps(old)
+    lines = [plain.sub(lambda _: json.dumps(new), line.replace(quoted, json.dumps(new))) for line in text_of(pef)]
+    assert lines != text_of(pef)
+    slots = json.loads(json.dumps(pef.manifest.to_json()["slots"]).replace(quoted, json.dumps(new)))
+    constants = json.loads(json.dumps(pef.manifest.to_json()["constants"]).replace(quoted, json.dumps(new)))
+    text = {"format": 1, "program": lines}
+    return changed(pef, {"program.json": json.dumps(text).encode()}, slots=slots, constants=constants)
+
+
+def names_of(pef: Pef) -> list[str]:
+    """Its own name, formal and actual weights, values and tables: one of each kind, and those of a tensor."""
+    program = read_program(pef)
+    (loop,) = (op for op in program.body if isinstance(op, Loop))
+    values = [
+        program.output,
+        loop.carried[0].init,
+        loop.carried[0].inner.name,
+        loop.carried[0].step,
+        loop.body[0].out.name,
+    ]
+    weights = [loop.weights[0][0], loop.weights[0][1][0], next(iter(program.slots))]
+    return [program.name, *weights, *program.tables, *values]
+
+
+def test_no_name_of_a_file_becomes_code(pef, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in names_of(pef):
+        with pytest.raises(PefError, match="is not a name that may stand in a program") as caught:
+            rebuild(renamed(pef, name, INJECTED))
+        assert shown(caught.value) == str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_refuses_such_a_file_in_a_line(pef, weights, tmp_path):
+    formal = names_of(pef)[1]
+    assert "*" in formal
+    path = renamed(pef, formal, INJECTED).save(tmp_path / "x.pef")
+    command = [sys.executable, "-m", "bossa", "run", "--inference", "--rebuild", "--pef", str(path)]
+    result = subprocess.run(
+        [*command, "--model_name_or_path", str(weights), "--prompt", "a"], capture_output=True, text=True, cwd=tmp_path,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stdout == ""
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("bossa: ")
+    assert "is not a name that may stand in a program" in last
+    assert "Traceback" not in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.pef"]
+
+
+@pytest.mark.parametrize("value", ["%big[1280000]", "%big[16777216]", "%big[1099511627776]"])
+def test_values_larger_than_the_manifest_knows_are_refused_before_anything_is_compiled(pef, value, monkeypatch):
+    monkeypatch.setattr("bossa.assemble.build_library", lambda *_: pytest.fail("it was compiled"))
     lines = text_of(pef)
-    name = json.dumps("x\nint run_me();//")
-    with pytest.raises(PefError, match="is not a name that may stand in a program"):
-        rebuild(with_text(pef, [lines[0].replace(lines[0].split()[1], name), *lines[1:]]))
+    at = next(i for i, line in enumerate(lines) if line.startswith("%"))
+    size = value[5:-1]
+    more = [f"{value} = map 1.0", f"%small[1] = reduce sum 1 [1,{size}] {value.replace('[', '[1,')}"]
+    with pytest.raises(PefError, match=r"arena_bytes_per_row|more than 4194304|at most 2147483647"):
+        rebuild(with_text(pef, [*lines[:at], *more, *lines[at:]]))
+
+
+@pytest.mark.parametrize("field", ["page_bytes", "page_size", "vocab_size", "max_seq_length"])
+def test_sizes_of_the_manifest_that_the_program_has_not_are_refused(pef, field):
+    with pytest.raises(PefError, match=rf"does not agree with the manifest \(.*{field}"):
+        rebuild(changed(pef, **{field: getattr(pef.manifest, field) + 1}))
+    with pytest.raises(PefError, match=r"does not agree with the manifest \(page_bytes"):
+        rebuild(changed(pef, kv_precision="bf16"))
+
+
+def test_tables_that_are_not_the_programs_are_refused(pef):
+    constants = pef.manifest.to_json()["constants"]
+    first = constants[0]
+    others = [
+        constants[1:],
+        [*constants, first | {"name": "more"}],
+        [first | {"shape": [first["bytes"] // 4]}, *constants[1:]],
+        [first | {"dtype": "int32"}, *constants[1:]],
+        [first | {"dtype": "bf16", "shape": [first["bytes"] // 2]}, *constants[1:]],
+        [first | {"shape": [0, 2**62], "bytes": 0}, *constants[1:]],
+    ]
+    for other in others:
+        with pytest.raises(PefError, match=r"does not agree with the manifest \(constants\)"):
+            rebuild(changed(pef, constants=other))
+
+
+@pytest.mark.parametrize("lines", ['"abc"', "[1, 2]", '["a\\nb"]', "{}", "[" * 5000])
+def test_a_text_that_is_no_list_of_lines_is_refused(pef, lines):
+    with pytest.raises(PefError, match="is not a row program"):
+        rebuild(changed(pef, {"program.json": f'{{"format": 1, "program": {lines}}}'.encode()}))
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_line_that_is_mutated_is_refused_in_a_line_or_gives_a_plan(pef, data):
+    """Never another error: not in reading, nor in planning and generating what was read."""
+    lines = text_of(pef)
+    number = data.draw(st.integers(0, len(lines) - 1))
+    line = lines[number]
+    begin = data.draw(st.integers(0, len(line)))
+    end = data.draw(st.integers(begin, min(len(line), begin + 8)))
+    piece = data.draw(st.sampled_from(["", "0", "1", "-1", "9" * 12, "[", "]", '"', "%", ",", "neg(", "inf", "|0"]))
+    lines[number] = line[:begin] + piece + line[end:]
+    try:
+        plan = make_plan(read_program(with_text(pef, lines)))
+    except PefError as error:
+        refusal = str(error)
+    else:
+        generate(plan)
+        refusal = ""
+    assert shown(refusal) == refusal

@@ -16,6 +16,7 @@ from bossa.errors import CompileError, ModelError
 from bossa.passes import optimize
 from bossa.pef import Pef
 from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
+from bossa.program.names import is_title
 from bossa.tokenizer import settled
 from bossa.version import __version__
 
@@ -75,6 +76,8 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         raise CompileError(f"kv_precision {kv_precision!r} is not known: choose from {', '.join(KV_PRECISIONS)}")
     if batch_size < 1:
         raise CompileError(f"batch_size is {batch_size}; it must be 1 or more")
+    if name is not None and not is_title(name):
+        raise CompileError(f"name is {name!r}: a program's name is one line of at most 255 letters that can be shown")
     chosen = list(targets) if targets else [host_target()]
     for target in chosen:
         if target not in TARGETS:
