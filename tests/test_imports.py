@@ -16,9 +16,13 @@ SOURCE = Path(bossa.__file__).parent
 
 RUN_PATH = ["program", "pef", "weights", "runtime", "engine", "dataset", "cli.run", "cli.bench", "bench"]
 
-EVERYONE = {"errors", "version", "precision", "weights.slot", "cpu", "signature", "pages", "host", "checks"}
+EVERYONE = {
+    *("errors", "version", "precision", "weights.slot", "cpu", "signature", "pages", "host", "checks"),
+    "generation_config",
+}
 """Words that all parts speak: the errors, the version, the precisions, what a packed weight is, what this CPU runs; the
-memory, files and cores that they ask for; and how what comes from outside is checked and shown."""
+memory, files and cores that they ask for; how what comes from outside is checked and shown; and what of a model's
+generation config is followed."""
 
 PARTS: dict[str, set[str]] = {
     "host": set(),

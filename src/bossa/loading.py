@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from bossa.checks.arguments import boolean, described, function, path, refuse, whole
 from bossa.errors import RequestError, TokenizerError, WeightsError
+from bossa.generation_config import read_token_ids
 from bossa.pef import Manifest, Pef
 from bossa.runtime.threads import chosen_threads
 
@@ -67,7 +68,7 @@ def load(
 
     Raises:
         PefError: the file is damaged, missing or for another machine.
-        ModelError: there are no such weights.
+        ModelError: there are no such weights, or the file's token ids are none.
         WeightsError: there are no weights, or they do not fit the program.
         TokenizerError: the tokenizer cannot be read.
         RequestError: a setting is out of range.
@@ -128,7 +129,7 @@ def load(
             chosen.get(),
             config=config,
             generation_config=generation,
-            eos_token_ids=_eos(generation, config, chosen.get()),
+            eos_token_ids=_eos(generation, config, chosen.get(), program_file.where),
             batch_size=sequences,
             max_seq_length=length,
         )
@@ -262,13 +263,10 @@ class _Later(Generic[T]):
             self._thread.join()
 
 
-def _eos(generation: dict[str, Any], config: dict[str, Any], tokenizer: Tokenizer | None) -> Iterable[int]:
+def _eos(generation: dict[str, Any], config: dict[str, Any], tokenizer: Tokenizer | None, where: str) -> Iterable[int]:
     """The tokens that end a sequence: as generation is configured, else the model, else the tokenizer."""
-    for value in (
-        generation.get("eos_token_id"),
-        config.get("eos_token_id"),
-        None if tokenizer is None else tokenizer.eos_token_id,
-    ):
-        if value is not None:
-            return tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
-    return ()
+    for settings, name in ((generation, "generation_config.json"), (config, "config.json")):
+        if settings.get("eos_token_id") is not None:
+            return read_token_ids(settings, "eos_token_id", f"{where}: {name}")
+    last = None if tokenizer is None else tokenizer.eos_token_id
+    return () if last is None else (last,)

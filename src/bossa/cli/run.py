@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,9 +141,11 @@ def command(
         raise click.UsageError("the --prompt is empty: give some text")
     if sampling["logprobs"] is not None and output is None:
         raise click.UsageError("--logprobs goes with --output: they are fields of its records")
+    from bossa.checks.shown import shown
     from bossa.cli import generation
     from bossa.cli.records import Chosen
     from bossa.dataset import JsonlWriter, TextWriter
+    from bossa.generation_config import not_followed
     from bossa.loading import load
 
     given = {name: value for name, value in sampling.items() if value is not None}
@@ -173,6 +176,8 @@ def command(
             raise _no_tokenizer(pef, model_name_or_path)
         ask.check(model)
         loaded = time.perf_counter() - started
+        if line := not_followed(model.generation_config, model.config):
+            warnings.warn(f"{shown(pef)}: {line}", stacklevel=1)
         if records is None:
             assert prompt is not None
             tally = generation.stream(model, prompt, ask)
