@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bossa.assemble import native_fields, native_members
+from bossa.checks.arguments import boolean, path, text, whole
 from bossa.codegen.plan import Plan, make_plan
 from bossa.codegen.toolchain import TARGETS, host_target
 from bossa.errors import CompileError, ModelError
+from bossa.frontend.exclusive import alone
+from bossa.generation_config import not_followed
 from bossa.passes import optimize
 from bossa.pef import Pef
 from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
@@ -30,9 +35,9 @@ Progress = Callable[[str], None]
 
 
 def compile(  # noqa: A001 - bossa.compile reads as it should
-    model: str | PathLike[str] | PretrainedConfig | None = None,
+    model: str | PathLike[str] | PretrainedConfig | PreTrainedModel | Mapping[str, Any] | None = None,
     *,
-    config_name: str | None = None,
+    config_name: str | PathLike[str] | None = None,
     precision: Precision = "fp32",
     kv_precision: KvPrecision = "fp32",
     max_seq_length: int | None = None,
@@ -46,15 +51,18 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
 ) -> Pef:
     """Compile a causal language model into a program file.
 
-    Weights are neither read nor allocated, unless they are bundled.
+    Weights are neither read nor allocated, unless they are bundled. Threads may call it at once; torch traces for one
+    after the other.
 
     Args:
-        model: a directory in Hugging Face's layout, a name on its hub, a ``.gguf`` file, or a transformers config.
+        model: a directory in Hugging Face's layout, a name on its hub, a ``.gguf`` file, or a transformers config, as
+            an object, as a dictionary, or as that of a model, whose weights are not looked at.
         config_name: an architecture from a config alone: a directory, a JSON file or a name on the hub. It wins over
             the config of `model`, which then gives the tokenizer.
         precision: of the weights, ``fp32``, ``bf16``, ``int8``, ``int4``, ``int4-a16`` or ``int4-a8``.
         kv_precision: of the keys and values that a sequence keeps, ``fp32``, ``bf16`` or ``int8``.
-        max_seq_length: the longest sequence in tokens; None or -1 for the model's own maximum (32,768 at most).
+        max_seq_length: the longest sequence in tokens; None or -1 for the model's own maximum or 32,768, whichever is
+            less: a warning says so.
         batch_size: the most sequences at once.
         targets: CPUs to compile for (`bossa.codegen.toolchain.TARGETS`); this machine's by default.
         bundle: put the packed weights into the file.
@@ -68,17 +76,27 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         CompileError: it cannot be compiled; the message names the operator and its module.
         ToolchainError: no C++ compiler, or it failed.
         WeightsError: the weights to bundle cannot be used.
+        RequestError: an argument is of another type.
+
+    Warns:
+        UserWarning: what the model asks for is not followed: its generation defaults, its length or its tokenizer.
     """
     tell = progress or (lambda stage: None)
     if precision not in PRECISIONS:
         raise CompileError(f"precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}")
     if kv_precision not in KV_PRECISIONS:
         raise CompileError(f"kv_precision {kv_precision!r} is not known: choose from {', '.join(KV_PRECISIONS)}")
-    if batch_size < 1:
+    if whole("batch_size", batch_size) < 1:
         raise CompileError(f"batch_size is {batch_size}; it must be 1 or more")
-    if name is not None and not is_title(name):
+    if max_seq_length is not None:
+        max_seq_length = whole("max_seq_length", max_seq_length)
+    boolean("bundle", bundle)
+    boolean("trust_remote_code", trust_remote_code)
+    if name is not None and not is_title(text("name", name)):
         raise CompileError(f"name is {name!r}: a program's name is one line of at most 255 letters that can be shown")
-    chosen = list(targets) if targets else [host_target()]
+    if cache_dir is not None:
+        path("cache_dir", cache_dir)
+    chosen = [targets] if isinstance(targets, str) else list(targets) if targets else [host_target()]
     for target in chosen:
         if target not in TARGETS:
             raise CompileError(f"unknown target {target!r}: choose from {', '.join(TARGETS)}")
@@ -86,23 +104,26 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         raise CompileError("there are no weights to bundle: name a model, not only a config")
 
     tell("load")
-    from bossa.frontend import sources  # torch and transformers load here
-    from bossa.frontend.build import sequence_limit
-    from bossa.frontend.importer import import_model
+    with alone():
+        from bossa.frontend import sources  # torch and transformers load here
+        from bossa.frontend.build import sequence_limit
+        from bossa.frontend.importer import import_model
 
-    source = sources.find(model, config_name, cache_dir, trust_remote_code)
-    length = sequence_limit(source.config, max_seq_length)
-    imported = import_model(
-        source.config,
-        name=name or source.name,
-        max_seq_length=length,
-        trust_remote_code=trust_remote_code,
-        progress=tell,
-    )
+        source = sources.find(model, config_name, cache_dir, trust_remote_code)
+        length = sequence_limit(source.config, max_seq_length)
+        imported = import_model(
+            source.config,
+            name=name or source.name,
+            max_seq_length=length,
+            trust_remote_code=trust_remote_code,
+            progress=tell,
+        )
     plan, members = _program(imported, precision, kv_precision, chosen, source.config, tell)
     if source.generation_config is not None:
-        members["generation_config.json"] = json.dumps(source.generation_config, indent=1, default=str).encode()
-    with tempfile.TemporaryDirectory(prefix="bossa-") as folder:
+        members["generation_config.json"] = _json(source.generation_config)
+        if line := not_followed(source.generation_config):
+            warnings.warn(f"{source.name}: {line}", stacklevel=2)
+    with alone(), tempfile.TemporaryDirectory(prefix="bossa-") as folder:
         files = settled(source.tokenizer_files(Path(folder)))
     members |= {f"tokenizer/{file}": data for file, data in files.items()}
     if bundle:
@@ -154,8 +175,21 @@ def _program(
     plan = make_plan(optimize(imported.program, precision), kv_precision)
     members: dict[str, Any] = dict(native_members(plan, targets, tell))
     tell("assemble")
-    members["config.json"] = json.dumps(config.to_dict(), indent=1, default=str).encode()
+    members["config.json"] = _json(config.to_dict())
     return plan, members
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    """JSON as a PEF holds it; what JSON does not have is written as text."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): plain(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
+        return str(value) if isinstance(value, float) and not isfinite(value) else value
+
+    return json.dumps(plain(value), indent=1, default=str).encode()
 
 
 def _packed(program: Any, ignored: tuple[str, ...], model: Any, cache_dir: Any) -> memoryview:

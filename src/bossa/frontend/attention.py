@@ -13,6 +13,7 @@ from torch.fx import Node
 from bossa.frontend import layout, products
 from bossa.frontend.lowering import Lowering
 from bossa.frontend.operand import Operand, drop, fresh, insert, permute
+from bossa.frontend.reasons import TooLong, one_line
 from bossa.frontend.scores import MASKED, Score, Visibility, classify, window_of
 from bossa.program.ir import Attention, View
 
@@ -143,9 +144,10 @@ def _closed(low: Lowering, node: Node, known: Score, v: Operand) -> Operand:
     if not known.normalised:
         raise low.refuse(node, "a product of rows with rows that is not softmax attention")
     if low.max_seq_length > LARGEST_MASK:
-        raise low.refuse(
-            node,
-            f"attention written out can be checked to {LARGEST_MASK} positions: compile with a shorter max_seq_length",
+        raise TooLong(
+            f"{low.where(node)}: attention written out can be checked to {LARGEST_MASK} positions: compile with a"
+            " shorter max_seq_length",
+            LARGEST_MASK,
         )
     heads = prod(int(extent or 1) for extent in known.q.shape[:-2])
     seen = classify(known.terms, heads, low.max_seq_length, low.where(node), known.gates)
@@ -215,8 +217,7 @@ def _visibility(low: Lowering, node: Node, mask: Any, window: int) -> Visibility
     try:
         allowed = torch.as_tensor(function(zero, zero, i, j)).expand(length, length)
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise low.refuse(node, f"an attention mask that cannot be evaluated ({first})") from error
+        raise low.refuse(node, f"an attention mask that cannot be evaluated ({one_line(error)})") from error
     found = window_of(allowed, low.where(node))
     if not found and window and window < length:
         raise low.refuse(node, f"a sliding window of {window} that its mask does not have")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_module_registration_hook
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from bossa.errors import CompileError, ModelError
+from bossa.checks.shown import shown
+from bossa.errors import BossaError, CompileError, ModelError
+from bossa.frontend import sizes
+from bossa.frontend.quiet import quiet
+from bossa.frontend.reasons import one_line
+from bossa.host.resources import free_memory
 
 LONGEST_BY_DEFAULT = 32768
 """Where a model allows more, position tables this long are made unless a longer length is asked for."""
@@ -20,55 +26,109 @@ LONGEST_BY_DEFAULT = 32768
 LONGEST = 1 << 18
 """The longest that a program can be compiled for: a table for each position is kept in the file and in memory."""
 
+MOST_MODULES = 100_000
+"""In one model: the largest have some ten thousand."""
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Third-party warnings and logs off."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+MOST_WEIGHTS = 1 << 44
+"""In one model, some 18 million millions: the largest have a tenth of one million millions."""
+
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length")
 
 
 def sequence_limit(config: PretrainedConfig, asked: int | None) -> int:
-    """The longest sequence to compile for, ``asked`` or the model's own maximum."""
-    own = None
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx", "max_sequence_length"):
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value > 1:
-            own = value
-            break
+    """The longest sequence to compile for, ``asked`` or the model's own maximum.
+
+    Where the model allows more than `LONGEST_BY_DEFAULT`, that is taken, and a warning says so.
+
+    Raises:
+        CompileError: what is asked, or what the config says, is no length that a sequence can have.
+    """
     if asked is not None and asked != -1:
         if asked < 2:
             raise CompileError(f"max_seq_length is {asked}; it must be 2 or more, or -1 for the model's own maximum")
         if asked > LONGEST:
             raise CompileError(f"max_seq_length is {asked:,}; position tables are made for {LONGEST:,} tokens at most")
         return asked
-    return min(own or 2048, LONGEST_BY_DEFAULT)
+    own = 2048
+    for name in _POSITIONS:
+        value = getattr(config, name, None)
+        if isinstance(value, int) and not isinstance(value, bool):
+            own = value
+            if own < 2:
+                field = sizes.spelled(config, name)
+                raise CompileError(f"{field} is {own} in the model's config; it must be 2 or more: correct the config")
+            break
+    if own > LONGEST_BY_DEFAULT:
+        warnings.warn(
+            f"the model allows {own:,} tokens, and is compiled for {LONGEST_BY_DEFAULT:,}: --max_seq_length (in Python"
+            f" max_seq_length) asks for more, up to {LONGEST:,}",
+            stacklevel=2,
+        )
+    return min(own, LONGEST_BY_DEFAULT)
 
 
 def build_model(config: PretrainedConfig, implementation: str, *, trust_remote_code: bool = False) -> torch.nn.Module:
-    """The causal LM of `config` in fp32 and eval mode, parameters on ``meta``, non-persistent buffers computed."""
+    """The causal LM of `config` in fp32 and eval mode, parameters on ``meta``, non-persistent buffers computed.
+
+    Raises:
+        ModelError: transformers cannot build it, or what it builds is of a size that no model has.
+        CompileError: a buffer's values cannot be known.
+    """
     config = copy.deepcopy(config)
+    kind = shown(getattr(config, "model_type", "") or type(config).__name__)
     try:
-        with quiet(), torch.device("meta"):
+        with quiet(), torch.device("meta"), _counted(kind):
             model = AutoModelForCausalLM.from_config(
                 config, attn_implementation=implementation, dtype=torch.float32, trust_remote_code=trust_remote_code
             ).eval()
+    except BossaError:
+        raise
     except Exception as error:  # whatever the model's own constructor raises
-        kind = getattr(config, "model_type", type(config).__name__)
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        if "trust_remote_code" in first:
+        if "trust_remote_code" in str(error):
             raise ModelError(f"{kind}: the model needs its own code; --trust-remote-code allows it") from error
-        cause = f"{type(error).__name__}: {first[:200]}"
+        cause = f"{type(error).__name__}: {one_line(error)}"
+        if fields := ", ".join(sizes.zeros(config)):
+            raise ModelError(f"{kind}: {fields} must not be 0 ({cause}): correct the config") from error
         raise ModelError(f"{kind}: transformers cannot build a causal language model of it ({cause})") from error
+    _check_sizes(model, config, kind)
     _compute_buffers(model)
     return model
+
+
+@contextmanager
+def _counted(kind: str) -> Iterator[None]:
+    """Within it, no more than `MOST_MODULES` are built."""
+    count = 0
+
+    def registered(_parent: Any, _name: str, _module: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_MODULES:
+            raise ModelError(f"{kind}: its config asks for more than {MOST_MODULES:,} modules: correct its numbers")
+
+    handle = register_module_module_registration_hook(registered)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _check_sizes(model: torch.nn.Module, config: PretrainedConfig, kind: str) -> None:
+    """Refuse weights of no size, and more of them than any model has."""
+    total, largest = 0, ("", (0,), 0)
+    for name, parameter in model.named_parameters():
+        count = parameter.numel()
+        total += count
+        largest = max(largest, (name, tuple(parameter.shape), count), key=lambda entry: entry[2])
+        if not count:
+            fields = ", ".join(sizes.zeros(config))
+            why = f"{fields} must not be 0" if fields else "a size in its config must not be 0"
+            raise ModelError(f"{kind}: {name} would have the shape {list(parameter.shape)}: {why}: correct the config")
+    if total > MOST_WEIGHTS:
+        raise ModelError(
+            f"{kind}: it would have {total:.1e} weights ({largest[0]} {list(largest[1])}): correct the sizes in its"
+            " config"
+        )
 
 
 def copy_on_meta(model: torch.nn.Module, implementation: str) -> torch.nn.Module:
@@ -90,7 +150,7 @@ def copy_on_meta(model: torch.nn.Module, implementation: str) -> torch.nn.Module
     try:
         copied = copy.deepcopy(model, memo).eval()
     except Exception as error:  # whatever an attribute raises that a program has set
-        cause = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        cause = f"{type(error).__name__}: {one_line(error)}"
         raise CompileError(f"{type(model).__name__} cannot be copied ({cause})") from error
     for module in copied.modules():
         config = getattr(module, "config", None)
@@ -102,20 +162,46 @@ def copy_on_meta(model: torch.nn.Module, implementation: str) -> torch.nn.Module
 
 def _compute_buffers(model: torch.nn.Module) -> None:
     """Give non-persistent buffers their values, as transformers does after loading on ``meta``: by `_init_weights`."""
+    wanted: list[tuple[str, torch.nn.Module, list[str]]] = []
     for path, module in model.named_modules():
         names = [name for name in module._buffers if name in module._non_persistent_buffers_set]
-        names = [name for name in names if module._buffers[name] is not None and module._buffers[name].is_meta]
-        if not names:
-            continue
+        names = [name for name in names if (buffer := module._buffers[name]) is not None and buffer.is_meta]
+        if names:
+            wanted.append((path, module, names))
+    _check_room(wanted)
+    for path, module, names in wanted:
         owner = _initializer(model, path)
         first = _initialized(owner, module, names, 0)
         second = _initialized(owner, module, names, 1)
         for name in names:
-            if not torch.equal(first[name], second[name]):  # what it was filled with is still there
+            one, other = first[name], second[name]
+            if torch.is_floating_point(one) and bool((one.isnan() | (one == torch.inf)).any()):
+                raise ModelError(
+                    f"{path}.{name}: the config gives a buffer of {type(module).__name__} values that are no finite"
+                    " numbers: correct it (of rotary positions, rope_theta and rope_parameters)"
+                )
+            if not torch.equal(one, other):  # what it was filled with is still there
                 raise CompileError(
                     f"{path}.{name}: a buffer of {type(module).__name__} that is computed in __init__ and not again by"
                     " _init_weights; Bossa cannot know its values without allocating the model"
                 )
+
+
+def _check_room(wanted: list[tuple[str, torch.nn.Module, list[str]]]) -> None:
+    """Refuse buffers that memory does not hold, before they are made twice over."""
+    bytes_of = {
+        f"{path}.{name}": buffer.numel() * buffer.element_size()
+        for path, module, names in wanted
+        for name in names
+        if (buffer := module._buffers[name]) is not None
+    }
+    largest = max(bytes_of, key=lambda name: bytes_of[name], default="")
+    total = sum(bytes_of.values()) + bytes_of.get(largest, 0)
+    if total > 1 << 26 and total > free_memory():
+        raise ModelError(
+            f"{largest}: the buffers that the model computes take {total / 1e9:,.1f} GB, more than is free: correct the"
+            " sizes in its config, the number of positions among them"
+        )
 
 
 def _initialized(
@@ -125,8 +211,12 @@ def _initialized(
     for name in names:
         buffer = module._buffers[name]
         module._buffers[name] = torch.full(buffer.shape, fill, dtype=buffer.dtype, device="cpu")
-    with torch.no_grad():
-        owner._init_weights(module)
+    try:
+        with torch.no_grad(), quiet():
+            owner._init_weights(module)
+    except Exception as error:  # what a class computes of odd values in its config
+        cause = f"{type(error).__name__}: {one_line(error)}"
+        raise ModelError(f"{type(module).__name__}: the config gives its buffers no values ({cause})") from error
     return {name: module._buffers[name] for name in names}
 
 
@@ -146,6 +236,9 @@ def fix_frequencies(model: torch.nn.Module, max_seq_length: int) -> None:
 
     Each such module runs once on positions up to the maximum, which sets its frequencies; after that it is an ordinary
     one.
+
+    Raises:
+        ModelError: what the config says of them cannot be computed.
     """
     for _, module in model.named_modules():
         kind = getattr(module, "rope_type", None)
@@ -158,8 +251,12 @@ def fix_frequencies(model: torch.nn.Module, max_seq_length: int) -> None:
         positions = torch.arange(max_seq_length)[None]
         for layer in dynamic:
             arguments = {} if layer is None else {"layer_type": layer}
-            with torch.no_grad(), quiet():
-                module(torch.zeros(1, 1, 1), positions, **arguments)
+            try:
+                with torch.no_grad(), quiet():
+                    module(torch.zeros(1, 1, 1), positions, **arguments)
+            except Exception as error:  # what a class computes of odd values in its config
+                cause = f"{type(error).__name__}: {one_line(error)}"
+                raise ModelError(f"{type(module).__name__}: the config gives no frequencies ({cause})") from error
         if isinstance(kind, dict):
             module.rope_type = {layer: "default" if layer in dynamic else k for layer, k in kind.items()}
         else:

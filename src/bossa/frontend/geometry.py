@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from bossa.errors import CompileError
+from bossa.frontend.reasons import TooLong, one_line
 
 
 class Geometry:
@@ -41,17 +41,17 @@ class Geometry:
         """The node's value for a sequence of `length` rows.
 
         Raises:
-            CompileError: it cannot be computed for that many.
+            TooLong: it cannot be computed for that many.
         """
         key = (node, length)
         if key not in self.memo:
             try:
                 self.memo[key] = self._compute(node, length)
             except (RuntimeError, IndexError) as error:
-                first = (str(error).splitlines() or [type(error).__name__])[0][:120]
-                raise CompileError(
-                    f"{node.target}: the model has no value for each of {length:,} positions ({first}): compile with a"
-                    " shorter max_seq_length"
+                raise TooLong(
+                    f"{node.target}: the model has no value for each of {length:,} positions ({one_line(error, 120)}):"
+                    " compile with a shorter max_seq_length",
+                    length // 2,
                 ) from error
         return self.memo[key]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,8 +15,10 @@ from transformers import PretrainedConfig
 from bossa.checks.patterns import is_supported
 from bossa.errors import BossaError, CompileError, ModelError
 from bossa.frontend.build import build_model, copy_on_meta, fix_frequencies
+from bossa.frontend.exclusive import alone
 from bossa.frontend.lower import lower
 from bossa.frontend.operators import IMPLEMENTATION
+from bossa.frontend.reasons import TooLong
 from bossa.frontend.trace import Call, call_model, trace_model
 from bossa.program.ir import Program
 
@@ -87,7 +90,27 @@ def _import(
     max_seq_length: int,
     progress: Callable[[str], None],
 ) -> Imported:
-    """Try one way of writing attention after the other; `build` takes its name and gives a model on ``meta``."""
+    """The first way of writing attention that can be compiled; `build` takes its name and gives a model on ``meta``.
+
+    A shorter length is only advised where it helps: what is refused for every length is said before that.
+    """
+    with alone():
+        try:
+            return _first(build, call, name, max_seq_length, progress)
+        except TooLong as error:
+            if error.shorter >= 2:
+                with suppress(TooLong):
+                    _first(build, call, name, error.shorter, progress)
+            raise
+
+
+def _first(
+    build: Callable[[str], nn.Module],
+    call: Call,
+    name: str,
+    max_seq_length: int,
+    progress: Callable[[str], None],
+) -> Imported:
     failures: list[BossaError] = []
     for implementation in IMPLEMENTATIONS:
         try:

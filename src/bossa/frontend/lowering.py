@@ -117,6 +117,8 @@ class Lowering:
             raise self.refuse(node, "a value of every pair of positions is used outside attention")
         value = torch.as_tensor(self.evaluate(node, source))
         array = value.detach().to(torch.float32)
+        if bool(array.isnan().any()):
+            raise self.refuse(node, "it takes values that are no numbers: correct the config that they follow from")
         if None in dims:
             array = array.movedim(dims.index(None), 0)
         else:

@@ -10,6 +10,7 @@ from torch.fx import Node
 from bossa.frontend import pointwise
 from bossa.frontend.lowering import Lowering
 from bossa.frontend.operand import Dims, Operand, Tokens, broadcast, drop, fresh, permute
+from bossa.frontend.reasons import TooLong
 from bossa.program.ir import Embed, Linear
 
 
@@ -26,11 +27,12 @@ def embedding(low: Lowering, node: Node, name: str) -> Operand:
         ids = low.evaluate(node, index).reshape(-1).to(torch.int32)
         if len(ids) != low.max_seq_length:
             raise low.refuse(node, "an embedding of several indices a row")
-        if int(ids.min()) < 0 or int(ids.max()) >= int(weight.shape[0] or 0):
-            raise low.refuse(
-                node,
-                f"max_seq_length {low.max_seq_length} needs position {int(ids.max())}, the model has"
-                f" {weight.shape[0]}: compile with a shorter max_seq_length",
+        last, rows = int(ids.max()), int(weight.shape[0] or 0)
+        if int(ids.min()) < 0 or last >= rows:
+            raise TooLong(
+                f"{low.where(node)}: max_seq_length {low.max_seq_length} needs position {last}, the model has"
+                f" {rows}: compile with a shorter max_seq_length",
+                low.max_seq_length - (last - rows + 1),
             )
         low.ops.append(Embed(value, slot, low.keep(ids.numpy())))
     else:

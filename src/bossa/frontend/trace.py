@@ -12,8 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from bossa.errors import CompileError
 from bossa.frontend.blame import Blame
-from bossa.frontend.build import quiet
 from bossa.frontend.operators import MaskLog, recorded_masks
+from bossa.frontend.quiet import quiet
+from bossa.frontend.reasons import one_line
 
 KEPT = (
     "linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "layer_norm", "softmax", "_softmax", "embedding", "gelu",
@@ -106,8 +107,7 @@ def trace_model(model: torch.nn.Module, max_seq_length: int, call: Call = call_m
         except CompileError:
             raise
         except Exception as error:  # whatever export raises, the user gets one line
-            lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            cause = lines[0][:300]
+            cause = one_line(error, 300)
             if cause.startswith("Constraints violated"):
                 cause = "its graph depends on the sequence's length, as in recurrent models, which are not supported"
             raise CompileError(f"{blame.place}: {type(model).__name__} cannot be traced: {cause}") from error

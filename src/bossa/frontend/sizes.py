@@ -1,0 +1,130 @@
+"""The numbers of a config that its class has read: what transformers lets through, and no model can have.
+
+Transformers checks the types of the fields that a configuration class declares, and little else: a number of layers
+below zero builds a model without any.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from transformers import PretrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from bossa.checks.shown import shown
+from bossa.frontend.config import check_quantization, refused
+
+LARGEST = 2**31 - 1
+
+_SIZE = re.compile(
+    r"(num|n)_[a-z0-9_]+|(.+_)?(size|dim|heads?|layers?|embeddings|positions|length|len|rank|ctx|embd|inner|experts)"
+)
+_NOT_SIZES = re.compile(r".*(_ids?|_idx|_index|_window)|(pad|max|min)_length|.*_window_(size|layers?)|num_labels")
+_HEAD_SIZES = ("head_dim", "qk_head_dim", "v_head_dim", "kv_channels", "d_kv")
+"""Where a model has one of these, its heads need not be parts of the hidden size."""
+_EPSILON = re.compile(r"(.+_)?(eps|epsilon)")
+
+
+def check(config: PretrainedConfig, where: str) -> None:
+    """Look at a config as its class has understood it.
+
+    Raises:
+        ModelError: a size or another number is one that no model can have; the message names the field.
+    """
+    check_quantization({"quantization_config": getattr(config, "quantization_config", None)}, where)
+    for part, prefix in _parts(config):
+        defaults = _defaults(type(part))
+        for name in defaults.keys() & vars(part).keys() if defaults else vars(part).keys():
+            value = getattr(part, name)
+            if value == defaults.get(name, None) or isinstance(value, bool):
+                continue
+            field = prefix + spelled(part, name)
+            if isinstance(value, int) and _is_size(part, name):
+                if value < 0:
+                    raise refused(where, field, value, "1 or more")
+                if value > LARGEST:
+                    raise refused(where, field, value, f"{LARGEST:,} at most")
+            if isinstance(value, float) and _EPSILON.fullmatch(name) and not 0 <= value < math.inf:
+                raise refused(where, field, value, "a number from 0")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise refused(where, field, value, "a finite number")
+        if prefix == "" or prefix == "text_config.":
+            _check_together(part, where, prefix)
+
+
+def zeros(config: PretrainedConfig) -> list[str]:
+    """The sizes that are 0 where the class has something else, for messages."""
+    return [
+        prefix + spelled(part, name)
+        for part, prefix in _parts(config)
+        for name, default in _defaults(type(part)).items()
+        if type(value := getattr(part, name, None)) is int and value == 0 != default and _is_size(part, name)
+    ]
+
+
+def spelled(config: PretrainedConfig, name: str) -> str:
+    """The name that a field has in the model's own config."""
+    return config.attribute_map.get(name, name)
+
+
+def _check_together(config: PretrainedConfig, where: str, prefix: str) -> None:
+    """What two sizes must be to each other."""
+    layers = getattr(config, "num_hidden_layers", None)
+    if type(layers) is int and layers < 1:
+        raise refused(where, prefix + spelled(config, "num_hidden_layers"), layers, "1 or more")
+    heads, groups = (_size(config, name) for name in ("num_attention_heads", "num_key_value_heads"))
+    hidden = _size(config, "hidden_size")
+    of_heads, of_hidden = spelled(config, "num_attention_heads"), spelled(config, "hidden_size")
+    if heads and groups and heads % groups:
+        field = prefix + spelled(config, "num_key_value_heads")
+        raise refused(where, field, groups, f"a divisor of {of_heads}, which is {heads}")
+    if heads and hidden and hidden % heads and not any(hasattr(config, name) for name in _HEAD_SIZES):
+        raise refused(where, prefix + of_heads, heads, f"a divisor of {of_hidden}, which is {hidden}")
+    _check_rope(getattr(config, "rope_parameters", None), where, f"{prefix}rope_parameters")
+
+
+def _check_rope(given: Any, where: str, field: str) -> None:
+    """What rotary positions are made of: also where each type of layer has its own."""
+    if not isinstance(given, Mapping):
+        return
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            _check_rope(value, where, f"{field}.{shown(name)[:60]}")
+    kind = given.get("rope_type")
+    known = ("default", *ROPE_INIT_FUNCTIONS)
+    if kind is not None and (not isinstance(kind, str) or kind not in known):
+        raise refused(where, f"{field}.rope_type", kind, f"one of {', '.join(sorted(set(known)))}")
+    for name in ("rope_theta", "factor", "original_max_position_embeddings"):
+        value = given.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and 0 < value < math.inf):
+            raise refused(where, f"{field}.{name}", value, "a number above 0")
+
+
+def _size(config: PretrainedConfig, name: str) -> int | None:
+    value = getattr(config, name, None)
+    return value if type(value) is int else None
+
+
+def _parts(config: PretrainedConfig, prefix: str = "") -> Iterator[tuple[PretrainedConfig, str]]:
+    """A config and those inside it, each with what stands before its fields' names."""
+    yield config, prefix
+    for name, value in vars(config).items():
+        if isinstance(value, PretrainedConfig):
+            yield from _parts(value, f"{prefix}{name}.")
+
+
+def _defaults(kind: type[PretrainedConfig]) -> dict[str, Any]:
+    """The fields that a configuration class declares itself; none where it is of an older kind."""
+    if not dataclasses.is_dataclass(kind):
+        return {}
+    return {field.name: field.default for field in dataclasses.fields(kind)}
+
+
+def _is_size(config: PretrainedConfig, name: str) -> bool:
+    names = (name, *(standard for standard, own in config.attribute_map.items() if own == name))
+    return any(_SIZE.fullmatch(n) and not _NOT_SIZES.fullmatch(n) for n in names)
