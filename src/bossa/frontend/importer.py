@@ -19,11 +19,14 @@ from bossa.frontend.exclusive import alone
 from bossa.frontend.lower import lower
 from bossa.frontend.operators import IMPLEMENTATION
 from bossa.frontend.reasons import TooLong
-from bossa.frontend.trace import Call, call_model, trace_model
+from bossa.frontend.trace import Call, Trace, call_model, trace_model
 from bossa.program.ir import Program
 
 IMPLEMENTATIONS = (IMPLEMENTATION, "eager", "sdpa")
 """Tried in this order: attention through the interface, or written out and recognised by what it computes."""
+
+SHORT = 256
+"""What is refused at this length is refused at every one."""
 
 _OLD_BUFFERS = (r"rotary_emb\.inv_freq$", r"\.attn(\.attention)?\.(masked_)?bias$", r"attention\.(masked_)?bias$")
 """What earlier transformers saved with a checkpoint although it is computed."""
@@ -60,7 +63,8 @@ def import_model(
         CompileError: it cannot be compiled; the message names the operator and the module it came from.
     """
     build = partial(build_model, config, trust_remote_code=trust_remote_code)
-    return _import(build, call_model, name, max_seq_length, progress)
+    with alone():
+        return _import(build, call_model, name, max_seq_length, progress)
 
 
 def import_module(
@@ -80,7 +84,8 @@ def import_module(
     Raises:
         CompileError: it cannot be compiled; the message names the operator and the module it came from.
     """
-    return _import(partial(copy_on_meta, model), call, name, max_seq_length, progress)
+    with alone():
+        return _import(partial(copy_on_meta, model), call, name, max_seq_length, progress)
 
 
 def _import(
@@ -90,27 +95,7 @@ def _import(
     max_seq_length: int,
     progress: Callable[[str], None],
 ) -> Imported:
-    """The first way of writing attention that can be compiled; `build` takes its name and gives a model on ``meta``.
-
-    A shorter length is only advised where it helps: what is refused for every length is said before that.
-    """
-    with alone():
-        try:
-            return _first(build, call, name, max_seq_length, progress)
-        except TooLong as error:
-            if error.shorter >= 2:
-                with suppress(TooLong):
-                    _first(build, call, name, error.shorter, progress)
-            raise
-
-
-def _first(
-    build: Callable[[str], nn.Module],
-    call: Call,
-    name: str,
-    max_seq_length: int,
-    progress: Callable[[str], None],
-) -> Imported:
+    """The first way of writing attention that can be compiled; `build` takes its name and gives a model on ``meta``."""
     failures: list[BossaError] = []
     for implementation in IMPLEMENTATIONS:
         try:
@@ -121,7 +106,7 @@ def _first(
             progress("trace")
             trace = trace_model(model, max_seq_length, call)
             progress("lower")
-            program = lower(trace, name=name, max_seq_length=max_seq_length)
+            program = _lowered(trace, name, max_seq_length)
         except (ModelError, CompileError) as error:
             failures.append(error)
             continue
@@ -136,6 +121,21 @@ def _first(
         )
     refused = [error for error in failures if isinstance(error, CompileError)]
     raise refused[-1] if refused else failures[0]
+
+
+def _lowered(trace: Trace, name: str, max_seq_length: int) -> Program:
+    """The row program; a shorter length is only advised where nothing is refused for every length.
+
+    Raises:
+        CompileError: it cannot be lowered.
+    """
+    try:
+        return lower(trace, name=name, max_seq_length=max_seq_length)
+    except TooLong as error:
+        if error.shorter >= 2:
+            with suppress(TooLong):
+                lower(trace, name=name, max_seq_length=min(error.shorter, SHORT))
+        raise
 
 
 def _ignored_by_transformers(model: Any) -> list[str]:

@@ -17,6 +17,7 @@ from torch._inductor.cpu_vec_isa import invalid_vec_isa, pick_vec_isa
 
 from bossa import cpu
 from bossa.errors import ToolchainError
+from bossa.frontend.exclusive import alone
 
 OPTIONS = {
     "fallback_random": True,
@@ -54,6 +55,7 @@ class Library:
     calls: bytes
 
 
+@alone()
 def compile_library(graph: fx.GraphModule, machine: Machine) -> Library:
     """Compiles a graph of flat tensors.
 

@@ -26,12 +26,14 @@ from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from bossa.errors import BossaError, CompileError
+from bossa.frontend.exclusive import alone
 from bossa.samba.indices import accepting_short_indices
 from bossa.samba.sections.draws import lift_constants, lift_draws
 from bossa.samba.sections.dropout import DropoutSites, Site, Wanted
 from bossa.samba.sections.graph import Argument, Graph, Spec
 
 
+@alone()
 def trace(
     model: nn.Module,
     inputs: Sequence[Any] | Mapping[str, Any],
@@ -41,6 +43,8 @@ def trace(
     joint: bool = False,
 ) -> Graph:
     """The graph of ``model(*inputs)``, in the training or evaluation mode that each module is in.
+
+    Threads that trace wait for one another.
 
     Args:
         inputs: arguments, nested as one likes, `None`s among them; a mapping holds keyword arguments.
