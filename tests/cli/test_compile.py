@@ -83,11 +83,15 @@ def test_two_different_models_are_refused(bossa, compiling, tmp_path):
     assert "gpt2 and opt" in result.err
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\nint x;//", "a\x1b[2J", "a\u2028b"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "/a", 'x"\nint y;//', "a\x1b[31m", "a\tb", "a\u2028b", "x" * 201]
+)
 def test_a_name_that_is_no_file_name_is_refused(bossa, compiling, tmp_path, name):
     result = bossa("compile", "gpt2", "--output-folder", tmp_path, "--pef-name", name)
     assert result.code == 2
     assert "is not a file name" in result.err
+    assert result.err.count("\n") == 1
+    assert result.err.removesuffix("\n").isprintable()
     assert compiling.model is None
 
 

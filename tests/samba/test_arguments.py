@@ -27,7 +27,9 @@ def test_a_pef_without_a_name_is_named_after_the_time_and_the_process():
     assert path.stem.endswith(f"-{os.getpid()}")
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "/tmp/x", "..", ".", "a\nint x;//", "a\x1b[2J"])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "/tmp/x", "..", ".", "a\nb", "a\x1b[31m", "a\0", "a\u202eb", "x" * 201]
+)
 def test_a_name_with_a_folder_in_it_is_refused(name: str):
     arguments.keep(Namespace(pef_name=name))
     with pytest.raises(SambaError, match="is not a file name: the folder goes to --output-folder"):

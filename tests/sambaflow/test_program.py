@@ -119,3 +119,49 @@ def test_the_module_runs_a_program_from_the_command_line(tmp_path: Path):
     assert result.stdout == "bossa.sambaflow ['program.py', 'run']\n"
     usage = subprocess.run(command[:3], capture_output=True, text=True, check=False)
     assert usage.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("from sambaflow.samba import nosuch", "samba.nosuch: "),
+        ("from sambaflow.samba.utils import nosuch", "samba.utils.nosuch: "),
+        ("from sambaflow import nosuch", "sambaflow.nosuch: "),
+        ("import sambaflow\nsambaflow.nosuch", "sambaflow.nosuch: "),
+        ("from sambaflow import samba\nsamba.nosuch(1)", "samba.nosuch: "),
+        ("from sambaflow import samba\nsamba.utils.nosuch(1)", "samba.utils.nosuch: "),
+        ("from sambaflow import samba\nsamba.optim.Nosuch()", "samba.optim.Nosuch: "),
+        ("from sambaflow import samba\nsamba.SambaTensor.nosuch", "samba.tensor.SambaTensor.nosuch: "),
+        ("import sambaflow.samba.nosuch", "import sambaflow.samba.nosuch: "),
+        ("from sambaflow.nosuch import name", "import sambaflow.nosuch: "),
+    ],
+)
+def test_a_name_that_is_not_here_is_one_line_that_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, says: str
+):
+    program = tmp_path / "program.py"
+    program.write_text(f"{text}\n")
+    assert main([str(program)]) == 2
+    error = capsys.readouterr().err
+    assert error == f"bossa: {says}Bossa has nothing of this name; docs/samba.md lists what it has\n"
+    assert main([str(program), "--debug"]) == 2
+    assert capsys.readouterr().err.startswith("Traceback")
+
+
+@pytest.mark.parametrize("text", ["import json\njson.nosuch", "from json import nosuch", "(1).nosuch", "import nosuch"])
+def test_a_name_that_others_do_not_have_is_the_programs_own_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+):
+    program = tmp_path / "program.py"
+    program.write_text(f"{text}\n")
+    assert main([str(program)]) == 1
+    assert capsys.readouterr().err.startswith("Traceback")
+
+
+def test_a_program_can_ask_whether_a_name_is_here():
+    from bossa import samba
+
+    assert not hasattr(samba, "nosuch")
+    assert getattr(samba, "nosuch", 3) == 3
+    with pytest.raises(AttributeError, match=r"samba\.nosuch: Bossa has nothing of this name"):
+        samba.nosuch  # noqa: B018

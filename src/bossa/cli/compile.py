@@ -20,6 +20,7 @@ from bossa.precision import KV_PRECISIONS, PRECISIONS
 if TYPE_CHECKING:
     from bossa.precision import KvPrecision, Precision
 
+WANTED = "the folder goes to --output-folder; control characters and more than 200 bytes are no name"
 OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
 
 
@@ -139,10 +140,11 @@ def _name_of_this_moment() -> str:
 
 
 def _checked_name(name: str) -> str:
+    from bossa.checks.shown import shown
     from bossa.pef import is_file_name
 
     if not is_file_name(name):
-        raise click.UsageError(f"--pef-name {name!r} is not a file name: the folder goes to --output-folder")
+        raise click.UsageError(f"--pef-name {shown(repr(name))[:80]} is not a file name: {WANTED}")
     return name
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from bossa.errors import PefError
 from bossa.pef.checks import Fields, parse
 from bossa.pef.file import Pef
 from bossa.pef.manifest import TRACED_MODULE, Manifest, Member, encoded, read_members, read_version
@@ -118,6 +119,11 @@ class ModuleManifest:
         """
         read = Fields(data, where)
         version = read_version(read)
+        if "kind" not in data:
+            raise PefError(
+                f"{where}: this is the program of a language model, made by 'bossa compile', and not of a module that a"
+                " session compiled: run it with 'bossa run', or give the PEF that the program's own compile wrote"
+            )
         kind = read.choice("kind", (TRACED_MODULE,))
         dropped = read.items("dropped")
         if not all(isinstance(drops, bool) for drops in dropped):

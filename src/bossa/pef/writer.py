@@ -14,11 +14,15 @@ from bossa.host.files import replacing
 from bossa.pef.container import MAX_MEMBERS, ZIP64_LIMIT, Entry, check_name, directory, local_header
 
 CHUNK = 1 << 24
+LONGEST_NAME = 200
+"""Bytes of a PEF's name: file systems allow 255, and the file has others beside it while it is written."""
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a PEF's name can be that of its file: one name that can be shown, with no folder before it."""
-    return name not in ("", ".", "..") and "/" not in name and shown(name) == name
+    """Whether a PEF's name can be that of its file: one name of letters that are seen, with no folder before it."""
+    if name in ("", ".", "..") or "/" in name or shown(name) != name:
+        return False
+    return len(name.encode()) <= LONGEST_NAME
 
 
 def encode(members: Mapping[str, memoryview], where: str, limit: int = ZIP64_LIMIT) -> Iterator[bytes | memoryview]:

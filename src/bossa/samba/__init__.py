@@ -12,6 +12,7 @@ from bossa.samba.convert import from_torch_, from_torch_model_
 from bossa.samba.nn.parameter import SambaParameter
 from bossa.samba.seed import seed_from_environment
 from bossa.samba.tensor import SambaTensor, addmm, from_torch, from_torch_tensor, randint, randn, to_torch
+from bossa.sambaflow.missing import NoSuchAttribute
 
 if TYPE_CHECKING:
     session: Any
@@ -48,6 +49,9 @@ class _Samba(ModuleType):
     @session.setter
     def session(self, module: ModuleType) -> None:
         """The import system's: it sets each module as an attribute of its package."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise NoSuchAttribute("samba", name)
 
     @property
     def SambaSession(self) -> Any:  # noqa: N802  the class

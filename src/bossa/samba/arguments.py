@@ -7,6 +7,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+from bossa.checks.shown import shown
 from bossa.errors import SambaError
 from bossa.pef import is_file_name
 
@@ -43,12 +44,15 @@ def compile_path() -> Path:
     Without a name, one of the time and the process, so that no earlier PEF is written over.
 
     Raises:
-        SambaError: the name has a folder in it.
+        SambaError: the name is no file name.
     """
     folder = getattr(_kept, "output_folder", None) or DEFAULT_FOLDER
     name = getattr(_kept, "pef_name", None) or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    if not is_file_name(name):
-        raise SambaError(f"--pef-name {name!r} is not a file name: the folder goes to --output-folder")
+    if not isinstance(name, str) or not is_file_name(name):
+        raise SambaError(
+            f"--pef-name {shown(repr(name))[:80]} is not a file name: the folder goes to --output-folder; control"
+            " characters and more than 200 bytes are no name"
+        )
     return Path(folder) / name / f"{name}.pef"
 
 

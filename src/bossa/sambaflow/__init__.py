@@ -19,4 +19,6 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return import_module(PARTS[f"sambaflow.{name}"])
-    raise AttributeError(f"module 'sambaflow' has no attribute {name!r}: docs/samba.md lists what Bossa has")
+    from bossa.sambaflow.missing import NoSuchAttribute
+
+    raise NoSuchAttribute("sambaflow", name)

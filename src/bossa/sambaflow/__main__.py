@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from bossa.errors import BossaError
+from bossa.sambaflow.missing import named_in
 from bossa.sambaflow.program import run
 
 USAGE = "python -m bossa.sambaflow PROGRAM.py ARGS…"
@@ -37,6 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("bossa: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
+        missing = named_in(error)
+        if missing is not None:
+            if "--debug" in rest:
+                traceback.print_exc()
+            print(f"bossa: {missing}", file=sys.stderr)
+            return 2
         traceback.print_exception(error.with_traceback(_from(error.__traceback__, program)))
         return 1
     return 0

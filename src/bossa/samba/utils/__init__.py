@@ -9,6 +9,7 @@ from bossa.samba.seed import set_seed
 from bossa.samba.utils import argparser, benchmark_acc, common, dataset, pef_utils
 from bossa.samba.utils.comparison import assert_close
 from bossa.samba.utils.paths import get_file_dir
+from bossa.sambaflow.missing import NoSuchAttribute
 
 if TYPE_CHECKING:
     trace_graph: Callable[..., Any]
@@ -31,4 +32,4 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return import_module("bossa.samba.session").session.trace_graph
-    raise AttributeError(f"module 'samba.utils' has no attribute {name!r}: docs/samba.md lists what Bossa has")
+    raise NoSuchAttribute("samba.utils", name)
