@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bossa.assemble import native_fields, native_members
-from bossa.checks.arguments import boolean, path, text, whole
+from bossa.checks.arguments import boolean, path, refuse, text, texts, whole
 from bossa.codegen.plan import Plan, make_plan
 from bossa.codegen.toolchain import TARGETS, host_target
 from bossa.errors import CompileError, ModelError
@@ -81,7 +81,6 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     Warns:
         UserWarning: what the model asks for is not followed: its generation defaults, its length or its tokenizer.
     """
-    tell = progress or (lambda stage: None)
     if precision not in PRECISIONS:
         raise CompileError(f"precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}")
     if kv_precision not in KV_PRECISIONS:
@@ -96,13 +95,16 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         raise CompileError(f"name is {name!r}: a program's name is one line of at most 255 letters that can be shown")
     if cache_dir is not None:
         path("cache_dir", cache_dir)
-    chosen = [targets] if isinstance(targets, str) else list(targets) if targets else [host_target()]
+    if progress is not None and not callable(progress):
+        refuse("progress", "a function of a stage's name", progress)
+    chosen = list(texts("targets", targets)) if targets else [host_target()]
     for target in chosen:
         if target not in TARGETS:
             raise CompileError(f"unknown target {target!r}: choose from {', '.join(TARGETS)}")
     if bundle and (model is None or not isinstance(model, (str, PathLike))):
         raise CompileError("there are no weights to bundle: name a model, not only a config")
 
+    tell = progress or (lambda stage: None)
     tell("load")
     with alone():
         from bossa.frontend import sources  # torch and transformers load here

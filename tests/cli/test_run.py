@@ -465,3 +465,14 @@ def test_a_prompt_whose_logits_are_no_numbers_is_one_error_and_the_rest_go_on(bo
     ]
     assert "completions" not in failed
     assert failed["error"]["line"] == 2
+
+
+def test_settings_of_the_model_that_are_not_followed_are_one_line(bossa, loading):
+    quiet = bossa("run", "-p", "x.pef", "--prompt", "a")
+    loading.use()
+    loading.model.generation_config = {"eos_token_id": 0, "suppress_tokens": [3]}
+    result = bossa("run", "-p", "x.pef", "--prompt", "a")
+    assert (result.code, result.out) == (0, quiet.out)
+    first, *rest = result.err.splitlines()
+    assert first.startswith("bossa: warning: x.pef: generation_config.json sets suppress_tokens [3], which")
+    assert len(rest) == len(quiet.err.splitlines())

@@ -291,3 +291,14 @@ def test_ziglang_compiles_where_there_is_no_other_compiler(tiny_model, tmp_path)
     pef = compiled.stdout.splitlines()[-1]
     arguments = ["run", "-p", pef, "--model_name_or_path", str(tiny_model), "--prompt", "The film"]
     assert subprocess.run([*bossa, *arguments], capture_output=True, env=environment, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, ["1"], 1.5, "x", True])
+@pytest.mark.parametrize("member", ["config.json", "generation_config.json"])
+def test_an_end_token_that_is_none_is_refused_when_a_program_is_loaded(run, tiny_pef, tmp_path, member, value):
+    opened = Pef.open(tiny_pef)
+    members = {name: opened.member(name) for name in opened.names() if name != "manifest.json"}
+    members["generation_config.json"] = b"{}"
+    members[member] = json.dumps({"eos_token_id": value}).encode()
+    pef = Pef.build(opened.manifest.to_json(), members).save(tmp_path / "x.pef")
+    refused(run(pef=pef), f"x.pef: {member}: eos_token_id is {value!r}; it must be a token id or a list of token ids")

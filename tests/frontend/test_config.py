@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import bossa.frontend.importer  # noqa: F401  registers the attention that models are built with
 from bossa.errors import BossaError, ModelError
-from bossa.frontend import sources
+from bossa.frontend import hub, sources
 from bossa.frontend.build import build_model, fix_frequencies, sequence_limit
 from support import zoo
 
@@ -202,6 +203,56 @@ def test_generation_defaults_come_from_their_file_or_from_an_old_config(model: C
     assert own is not None
     assert own["eos_token_id"] == [1, 2]
     assert "repetition_penalty" not in own
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A hub that does not answer; how long was waited for it, each time that it was asked."""
+    asked: list[float] = []
+
+    def nothing(_url: str, *, timeout: float) -> None:
+        asked.append(timeout)
+        raise ConnectionError("no route to host\nand more")
+
+    monkeypatch.setattr(hub, "get_hf_file_metadata", nothing)
+    return asked
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_said(unreachable: list[float], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot be reached \(no route to host\): check the network") as caught:
+        sources.find("someone/model", None, tmp_path, False)
+    assert str(caught.value).isprintable()
+    assert unreachable == [hub.SECONDS]
+    assert hub.SECONDS <= 5
+
+
+def test_without_the_hub_a_model_that_was_fetched_before_is_found(unreachable: list[float], tmp_path: Path) -> None:
+    place = tmp_path / "models--someone--model"
+    commit = "0123456789012345678901234567890123456789"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(commit)
+    (place / "snapshots" / commit).mkdir(parents=True)
+    config = zoo.MODELS["llama"].config()
+    (place / "snapshots" / commit / "config.json").write_text(json.dumps(config.to_dict()))
+    (place / "snapshots" / commit / "generation_config.json").write_text('{"suppress_tokens": [3]}')
+    source = sources.find("someone/model", None, tmp_path, False)
+    assert source.config.hidden_size == config.hidden_size
+    assert source.generation_config is not None
+    assert source.generation_config["suppress_tokens"] == [3]
+    assert len(unreachable) == 1
+
+
+def test_a_tokenizer_that_cannot_be_converted_is_said_and_none_at_all_is_not(
+    model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert front(place).tokenizer_files(tmp_path_factory.mktemp("none")) == {}
+    (place / "tokenizer.model").write_bytes(b"not a model of sentencepiece")
+    with pytest.warns(UserWarning, match=r"has tokenizer\.model, of which transformers makes no tok") as said:
+        assert front(place).tokenizer_files(tmp_path_factory.mktemp("some")) == {}
+    assert all(str(warning.message).isprintable() for warning in said)
 
 
 json_values = st.recursive(

@@ -36,7 +36,7 @@ def test_a_file_gives_back_what_it_was_built_of(tmp_path):
 def test_neither_kind_is_taken_for_the_other(tmp_path, pef: Pef):
     with pytest.raises(TracedModule, match="holds a traced module, not a causal language model"):
         Pef.open(ModulePef.build(MANIFEST, MEMBERS).save(tmp_path / "net.pef"))
-    with pytest.raises(PefError, match="kind should be one of traced module, not missing"):
+    with pytest.raises(PefError, match=r"a language model, made by 'bossa compile'.*: run it with 'bossa run', or"):
         ModulePef.open(pef.save(tmp_path / "tiny.pef"))
 
 
