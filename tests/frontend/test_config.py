@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import warnings
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 import bossa.frontend.importer  # noqa: F401  registers the attention that models are built with
 from bossa.errors import BossaError, ModelError
-from bossa.frontend import hub, sources
+from bossa.frontend import config as configs
+from bossa.frontend import hub, sizes, sources
 from bossa.frontend.build import build_model, fix_frequencies, sequence_limit
 from support import zoo
 
@@ -60,7 +64,6 @@ def refusal(place: Path | str) -> str:
         *(("llama", "head_dim", value) for value in (0, -4, 10**12, 7)),
         *(("llama", "intermediate_size", value) for value in (0, -1, 2**31, math.inf)),
         *(("llama", "num_key_value_heads", value) for value in (0, -1, 3)),
-        ("gpt2", "n_head", 5),
         *(("llama", "rms_norm_eps", value) for value in (1, -1.0, math.nan, math.inf, "x")),
         *(("llama", "rope_scaling", value) for value in ("linear", 3, {"rope_type": "linear", "factor": "2"})),
         ("llama", "rope_parameters", {"rope_type": "nosuch", "factor": 2.0}),
@@ -84,6 +87,25 @@ def test_a_value_that_no_model_has_is_refused_by_the_name_of_its_field(
     named = {"rope_scaling": "rope_parameters", "torch_dtype": "dtype"}.get(field, field)
     line = refusal(model(kind, **{field: value}))
     assert field in line or named in line
+
+
+def test_heads_that_do_not_divide_are_refused_by_the_class_that_needs_it(model: Callable[..., Path]) -> None:
+    assert "must be divisible by num_heads" in refusal(model("gpt2", n_head=5))
+
+
+def test_no_config_that_transformers_makes_itself_is_refused() -> None:
+    """Classes keep fields that they do not use, round down, or have layers that differ."""
+    checked = 0
+    for kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        with contextlib.suppress(Exception):  # some need arguments, or packages
+            config = CONFIG_MAPPING[kind]()
+            checked += 1
+        if config.model_type == kind:
+            configs.check_raw(config.to_dict(), kind)
+            sizes.check(config, kind)
+    assert checked > 150
+    for small in zoo.MODELS.values():
+        sizes.check(small.config(), small.name)
 
 
 def test_the_reason_of_a_validation_error_is_kept(model: Callable[..., Path]) -> None:

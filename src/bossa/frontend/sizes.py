@@ -24,8 +24,6 @@ _SIZE = re.compile(
     r"(num|n)_[a-z0-9_]+|(.+_)?(size|dim|heads?|layers?|embeddings|positions|length|len|rank|ctx|embd|inner|experts)"
 )
 _NOT_SIZES = re.compile(r".*(_ids?|_idx|_index|_window)|(pad|max|min)_length|.*_window_(size|layers?)|num_labels")
-_HEAD_SIZES = ("head_dim", "qk_head_dim", "v_head_dim", "kv_channels", "d_kv")
-"""Where a model has one of these, its heads need not be parts of the hidden size."""
 _EPSILON = re.compile(r"(.+_)?(eps|epsilon)")
 
 
@@ -35,11 +33,11 @@ def check(config: PretrainedConfig, where: str) -> None:
     Raises:
         ModelError: a size or another number is one that no model can have; the message names the field.
     """
-    check_quantization({"quantization_config": getattr(config, "quantization_config", None)}, where)
+    check_quantization({"quantization_config": _own(config, "quantization_config")}, where)
     for part, prefix in _parts(config):
         defaults = _defaults(type(part))
         for name in defaults.keys() & vars(part).keys() if defaults else vars(part).keys():
-            value = getattr(part, name)
+            value = vars(part)[name]
             if value == defaults.get(name, None) or isinstance(value, bool):
                 continue
             field = prefix + spelled(part, name)
@@ -62,7 +60,7 @@ def zeros(config: PretrainedConfig) -> list[str]:
         prefix + spelled(part, name)
         for part, prefix in _parts(config)
         for name, default in _defaults(type(part)).items()
-        if type(value := getattr(part, name, None)) is int and value == 0 != default and _is_size(part, name)
+        if type(value := _own(part, name)) is int and value == 0 != default and _is_size(part, name)
     ]
 
 
@@ -72,19 +70,21 @@ def spelled(config: PretrainedConfig, name: str) -> str:
 
 
 def _check_together(config: PretrainedConfig, where: str, prefix: str) -> None:
-    """What two sizes must be to each other."""
-    layers = getattr(config, "num_hidden_layers", None)
+    """What two sizes must be to each other.
+
+    Classes keep fields that they do not use, so only what differs from their own is looked at.
+    """
+    layers, heads, groups = (
+        _own(config, name) for name in ("num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    )
     if type(layers) is int and layers < 1:
         raise refused(where, prefix + spelled(config, "num_hidden_layers"), layers, "1 or more")
-    heads, groups = (_size(config, name) for name in ("num_attention_heads", "num_key_value_heads"))
-    hidden = _size(config, "hidden_size")
-    of_heads, of_hidden = spelled(config, "num_attention_heads"), spelled(config, "hidden_size")
-    if heads and groups and heads % groups:
-        field = prefix + spelled(config, "num_key_value_heads")
-        raise refused(where, field, groups, f"a divisor of {of_heads}, which is {heads}")
-    if heads and hidden and hidden % heads and not any(hasattr(config, name) for name in _HEAD_SIZES):
-        raise refused(where, prefix + of_heads, heads, f"a divisor of {of_hidden}, which is {hidden}")
-    _check_rope(getattr(config, "rope_parameters", None), where, f"{prefix}rope_parameters")
+    field = spelled(config, "num_key_value_heads")
+    differs = type(groups) is int and groups and groups != _defaults(type(config)).get(field)
+    if differs and type(heads) is int and heads % groups:
+        wanted = f"a divisor of {spelled(config, 'num_attention_heads')}, which is {heads}"
+        raise refused(where, prefix + field, groups, wanted)
+    _check_rope(_own(config, "rope_parameters"), where, f"{prefix}rope_parameters")
 
 
 def _check_rope(given: Any, where: str, field: str) -> None:
@@ -105,9 +105,9 @@ def _check_rope(given: Any, where: str, field: str) -> None:
             raise refused(where, f"{field}.{name}", value, "a number above 0")
 
 
-def _size(config: PretrainedConfig, name: str) -> int | None:
-    value = getattr(config, name, None)
-    return value if type(value) is int else None
+def _own(config: PretrainedConfig, name: str) -> Any:
+    """A field as it is held: configs whose layers differ refuse to give some by their names."""
+    return vars(config).get(spelled(config, name))
 
 
 def _parts(config: PretrainedConfig, prefix: str = "") -> Iterator[tuple[PretrainedConfig, str]]:
