@@ -21,6 +21,7 @@ from bossa.errors import BossaError, ModelError
 from bossa.frontend import config as configs
 from bossa.frontend import hub, sizes, sources
 from bossa.frontend.build import build_model, fix_frequencies, sequence_limit
+from bossa.host import network
 from support import zoo
 
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "someone/model"}
@@ -244,8 +245,8 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_said(unreachable: list[flo
     with pytest.raises(ModelError, match=r"cannot be reached \(no route to host\): check the network") as caught:
         sources.find("someone/model", None, tmp_path, False)
     assert str(caught.value).isprintable()
-    assert unreachable == [hub.SECONDS]
-    assert hub.SECONDS <= 5
+    assert unreachable == [network.PATIENCE]
+    assert network.PATIENCE <= 5
 
 
 def test_without_the_hub_a_model_that_was_fetched_before_is_found(unreachable: list[float], tmp_path: Path) -> None:

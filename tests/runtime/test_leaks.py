@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import bossa
+from bossa.codegen.toolchain import find_compiler
 from bossa.errors import RequestError
 from bossa.language_model import LanguageModel
 from bossa.pef import Pef
@@ -120,7 +121,7 @@ def _fails(*_: object) -> None:
 
 
 THREADS = """
-import os, sys, threading, warnings
+import os, sys, warnings
 import bossa.runtime.held
 from bossa.errors import BossaError
 from bossa.pef import Pef
@@ -129,7 +130,6 @@ from bossa.weights.bind import bind
 from bossa.weights.slot import Slot
 from bossa.weights.source import open_weights
 bossa.runtime.held.default_threads = lambda: 4
-threading.stack_size(1 << 20)  # of Python's own threads
 pef = Pef.open(sys.argv[1])
 def open_it(threads):
     weights = bind([Slot.from_json(dict(slot)) for slot in pef.manifest.slots], open_weights(sys.argv[2]))
@@ -148,20 +148,35 @@ print(caught[0].message)
 """
 
 
+NO_THREADS = """
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*main)(void*), void* arg) {
+  size_t size = 0;
+  if (attributes) pthread_attr_getstacksize(attributes, &size);
+  if (size == (size_t)4 << 20) return EAGAIN;
+  return ((int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*))dlsym(RTLD_NEXT, "pthread_create"))(
+      thread, attributes, main, arg);
+}
+"""
+
+
 def test_threads_that_the_system_does_not_start_are_one_line_and_by_default_fewer_compute(
     model: tuple[Pef, Path], tmp_path: Path
 ) -> None:
-    """In a process whose threads would have stacks larger than there is memory."""
-    import resource
-
+    """In a process where threads with the stack that the program's have are never to be had."""
     pef, folder = model
     pef.save(tmp_path / "x.pef")
+    (tmp_path / "refuse.cc").write_text(NO_THREADS)
+    command = [*find_compiler(), "-shared", "-fPIC", tmp_path / "refuse.cc", "-o", tmp_path / "refuse.so", "-ldl"]
+    subprocess.run(command, check=True)
     result = subprocess.run(
         [sys.executable, "-c", THREADS, str(tmp_path / "x.pef"), str(folder)],
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (1 << 46, resource.RLIM_INFINITY)),
+        env=os.environ | {"LD_PRELOAD": str(tmp_path / "refuse.so")},
     )
     assert result.returncode == 0, result.stderr
     refusal, left, running, warning = result.stdout.splitlines()

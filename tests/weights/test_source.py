@@ -303,7 +303,6 @@ def test_a_hub_that_does_not_answer_is_given_up_after_seconds(
     start = time.perf_counter()
     with pytest.raises(ModelError, match="no such model could be fetched from the hub") as caught:
         open_weights("someone/model", cache_dir=tmp_path)
-    assert not network.hub_is_reachable()
     assert time.perf_counter() - start < 5
     assert "\n" not in str(caught.value)
 

@@ -12,9 +12,7 @@ from transformers.utils import cached_file
 from bossa.errors import ModelError
 from bossa.frontend.quiet import quiet
 from bossa.frontend.reasons import one_line
-
-SECONDS = 5.0
-"""To wait for an answer."""
+from bossa.host import network
 
 
 def reach(model: str, cache_dir: str | Path | None) -> bool:
@@ -28,7 +26,8 @@ def reach(model: str, cache_dir: str | Path | None) -> bool:
     if constants.HF_HUB_OFFLINE:
         return False
     try:
-        get_hf_file_metadata(hf_hub_url(model, "config.json"), timeout=SECONDS)
+        patience = network.PATIENCE
+        network.within(2 * patience, lambda: get_hf_file_metadata(hf_hub_url(model, "config.json"), timeout=patience))
     except HfHubHTTPError:  # it answers; what it says is said better where the file is fetched
         return True
     except HFValidationError as error:

@@ -11,17 +11,6 @@ PATIENCE = 5.0
 T = TypeVar("T")
 
 
-def hub_is_reachable() -> bool:
-    """Whether the Hugging Face hub answers, whatever it says: one question, and none under HF_HUB_OFFLINE."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        within(2 * PATIENCE, lambda: get_session().head(constants.ENDPOINT, timeout=PATIENCE))
-    except Exception:  # the hub's HTTP clients have errors of their own, which change with its releases
-        return False
-    return True
-
-
 def within(seconds: float, work: Callable[[], T]) -> T:
     """What ``work`` returns, or raises.
 
