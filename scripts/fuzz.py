@@ -55,7 +55,8 @@ class Campaign:
                 found = self.tallies[reader].add(report)
                 if found is not None and (reader, found.signature) not in self.seen:
                     self.seen.add((reader, found.signature))
-                    print(f"{found}\n  its input: {found.input}", flush=True)
+                    again = f"python scripts/fuzz.py --reader {reader} --input {found.input}"
+                    print(f"{found}\n  again: {again}", flush=True)
 
     def summary(self) -> str:
         return "\n".join(str(tally) for tally in self.tallies.values() if tally.cases)

@@ -99,7 +99,7 @@ def _odd(chance: random.Random, value: Any) -> Any:
             case str():
                 return odd_text(chance, value)
             case list() if value:
-                many = value * max(2, 2000 // len(value))
+                many = value * max(2, min(2000 // len(value), 50_000 // len(str(value))))
                 one = [value[0]] * len(value)
                 return chance.choice((value[::-1], [], value * 2, many, value[1:], value[:1], [value], one, value[0]))
             case dict() if value:

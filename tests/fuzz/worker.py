@@ -21,101 +21,23 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any, TextIO
 
 from bossa.errors import BossaError
-from fuzz.reader import Reader, Wrong, wrong_message
+from fuzz.case import MEMORY, Watch, run_case
 from fuzz.readers import make
 
 CORPUS = Path(__file__).parent / "corpus"
-MEMORY = 1 << 30
-"""Bytes that a process may hold, the libraries that it imports included; and what a case may ask for."""
 GROWTH = 200 << 20
 """Bytes that a batch may leave behind."""
+LARGEST = 1 << 20
+"""Bytes of an input: what is after them is cut off."""
 BATCH = 1000
 """Cases of one child."""
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-STARTS = (
-    "subprocess.Popen",
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "socket.connect",
-    "socket.getaddrinfo",
-    "pty.spawn",
-)
-
 COUNTED = {"past": True, "seconds": 0.0, "memory": 0}
 """What is counted of a case that cannot say it."""
 Case = int | str
 """A seed, or the path of an input."""
-
-
-class Watch:
-    """Notes what a case does that no reader should: files written elsewhere, programs started, connections made."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-        self.on = False
-        self.seen: list[str] = []
-        sys.addaudithook(self._hook)
-
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.on:
-            return
-        if event in STARTS:
-            self.seen.append(f"{event} {arguments[0]!a}"[:200])
-        elif event == "open" and len(arguments) == 3 and isinstance(arguments[0], (str, bytes)):
-            path, mode, flags = arguments
-            writes = any(letter in mode for letter in "wxa+") if isinstance(mode, str) else bool(flags & WRITES)
-            whole = os.path.realpath(os.fsdecode(path))
-            if writes and not whole.startswith(self.root) and whole != os.devnull:
-                self.seen.append(f"writes {whole!a}"[:200])
-
-
-def place_of(trace: TracebackType | None) -> str:
-    """The innermost line of bossa's, or of anybody's where it has none."""
-    found = "?"
-    ours = False
-    while trace is not None:
-        frame: FrameType = trace.tb_frame
-        held = frame.f_code.co_filename
-        if "/bossa/" in held or not ours:
-            found = f"{held.rpartition('/bossa/')[2]}:{trace.tb_lineno}"
-        ours = ours or "/bossa/" in held
-        trace = trace.tb_next
-    return found
-
-
-def run_case(reader: Reader, data: bytes, folder: Path, watch: Watch) -> dict[str, Any]:
-    """What became of one input: ``right``, ``refused`` or ``finding``, with what and where."""
-    outcome, what, place = "right", "", ""
-    watch.seen.clear()
-    watch.on = True
-    try:
-        reader.read(data, folder)
-    except BossaError as error:
-        outcome, place = "refused", place_of(error.__traceback__)
-        what = type(error).__name__
-        reason = wrong_message(str(error))
-        if reason is not None:
-            outcome, what = "finding", f"{type(error).__name__}: {reason}: {str(error)[:300]!a}"
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, MemoryError):
-                outcome, what = "finding", f"more memory than {MEMORY:,} bytes was asked for: {str(error)[:200]!a}"
-            cause = cause.__cause__ or cause.__context__
-    except Wrong as error:
-        outcome, what, place = "finding", str(error), "an answer"
-    except BaseException as error:
-        outcome, place = "finding", place_of(error.__traceback__)
-        what = f"{type(error).__name__}: {str(error)[:200]!a}"
-    finally:
-        watch.on = False
-    if watch.seen:
-        outcome, what = "finding", watch.seen[0]
-    return {"outcome": outcome, "what": what, "place": place}
 
 
 class Worker:
@@ -128,10 +50,11 @@ class Worker:
         self.kept, self.findings = (Path(plan[key]) / name if plan[key] else None for key in ("kept", "findings"))
         self.out = out
         self.reader = make(name)
-        self.bases = self.reader.seeds()
+        seeds, past = self.reader.seeds(), []
         for folder in (CORPUS / name, self.kept):
             if folder is not None and folder.is_dir():
-                self.bases += [path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()]
+                past += [path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()]
+        self.bases = seeds * (1 + 2 * len(past) // len(seeds)) + past  # two good ones for each that is odd already
         self.log = self.root.parent / "log"
         self.watch = Watch(os.path.realpath(self.root))
         self._warm()
@@ -151,7 +74,7 @@ class Worker:
     def input_of(self, case: Case) -> bytes:
         if isinstance(case, str):
             return Path(case).read_bytes()
-        return self.reader.mutate(random.Random(f"{self.name} {case}"), self.bases)
+        return self.reader.mutate(random.Random(f"{self.name} {case}"), self.bases)[:LARGEST]
 
     def run(self, cases: list[Case]) -> None:
         """Runs the cases, with a new child after each batch and after each child that a case has ended."""
@@ -206,8 +129,10 @@ class Worker:
     def _tell(self, report: dict[str, Any]) -> None:
         if self.findings is not None and report["outcome"] == "finding":
             data = self.input_of(report["case"])
-            report["input"] = str(keep(self.findings, report["signature"], data))
-            Path(report["input"]).with_suffix(".txt").write_text(f"{report['what']} ({report['place']})\n")
+            path = keep(self.findings, report["signature"], data)
+            report["input"] = str(path)
+            if not path.with_suffix(".txt").exists():
+                path.with_suffix(".txt").write_text(f"{report['what']} ({report['place']})\n")
         self.out.write(json.dumps({"reader": self.name, **report}) + "\n")
         self.out.flush()
 

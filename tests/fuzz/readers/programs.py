@@ -5,19 +5,22 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 from bossa.codegen.plan import make_plan
 from bossa.codegen.source import generate
 from bossa.errors import ProgramError
 from bossa.passes import optimize
+from bossa.program.interpret import interpret
+from bossa.program.ir import Loop, Program, Reduce, outputs
 from bossa.program.parse import parse_program
 from bossa.program.text import print_program
 from bossa.program.verify import verify
 from fuzz.json_mutations import mutate_json
 from fuzz.mutations import CANARY, mutate_bytes, mutate_text, odd_number, odd_text, quoted
 from fuzz.reader import demand
-from support.programs import random_program
+from support.programs import random_program, random_weights
 
 LARGEST_ROW = 1 << 32
 """Bytes of activations that a program of these sizes may ask for a row."""
@@ -96,6 +99,20 @@ class ProgramReader:
         plan = make_plan(program)
         demand(plan.bytes_per_row <= LARGEST_ROW, f"a row takes {plan.bytes_per_row:,} bytes")
         check_source(generate(plan))
+        if is_small(program):
+            logits = interpret(program, random_weights(program), [[0, 0, 0], [0]])
+            demand(logits.shape == (4, program.vocab_size), "a program gives logits of another shape than it says")
+
+
+def is_small(program: Program) -> bool:
+    """Whether the interpreter may run it: it takes memory for every value, and time for every iteration."""
+    sizes = [prod(slot.shape) for slot in program.slots.values()]
+    runs = 0
+    for op in program.body:
+        for inner in op.body if isinstance(op, Loop) else (op,):
+            sizes.append(prod(inner.domain) if isinstance(inner, Reduce) else max(out.size for out in outputs(inner)))
+            runs += op.count if isinstance(op, Loop) else 1
+    return max(sizes) <= 1 << 16 and runs <= 500
 
 
 def renamed(chance: random.Random, text: str) -> str:
