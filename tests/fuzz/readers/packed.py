@@ -6,6 +6,7 @@ import json
 import os
 import random
 import struct
+import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,21 +31,21 @@ class CacheReader:
     """`WeightCache`: an entry found or made again, listed and pruned."""
 
     def __init__(self) -> None:
-        self.key = "0" * 64
-
-    def seeds(self) -> list[bytes]:
-        import tempfile
-
         with tempfile.TemporaryDirectory() as folder:
             kept = cache.WeightCache(folder)
             self.key = kept.key([], "the fuzzed checkpoint")
             kept.open_or_build(self.key, "/models/the fuzzed checkpoint", TOTAL, fill)
             (entry,) = kept.entries()
-            return [entry.path.read_bytes()]
+            self.name = entry.path.name
+            self.seed = entry.path.read_bytes()
+        self.header = len(self.seed) - TOTAL
+
+    def seeds(self) -> list[bytes]:
+        return [self.seed]
 
     def mutate(self, chance: random.Random, bases: Sequence[bytes]) -> bytes:
         data = chance.choice(bases)
-        if len(data) < cache.HEADER or chance.random() < 0.25:
+        if len(data) < self.header or chance.random() < 0.25:
             return mutate_bytes(chance, data, bases)
         version, size, _ = struct.unpack_from("<III", data, 8)
         text = data[20 : 20 + size].decode("utf-8", "replace")
@@ -52,13 +53,13 @@ class CacheReader:
             version = chance.choice(NUMBERS) % 2**32
         else:
             text = mutate_json(chance, text)
-        raw = text.encode("utf-8", "surrogatepass")[: cache.HEADER - 20]
+        raw = text.encode("utf-8", "surrogatepass")[: self.header - 20]
         claimed = len(raw) if chance.random() < 0.9 else chance.choice(NUMBERS) % 2**32
-        head = cache.MAGIC + struct.pack("<III", version, claimed, zlib.crc32(raw)) + raw
-        return head.ljust(cache.HEADER, b"\0") + data[cache.HEADER :]
+        head = self.seed[:8] + struct.pack("<III", version, claimed, zlib.crc32(raw)) + raw
+        return head.ljust(self.header, b"\0") + data[self.header :]
 
     def passes(self, data: bytes) -> bool:
-        if len(data) < cache.HEADER or data[:8] != cache.MAGIC:
+        if len(data) < self.header or data[:8] != self.seed[:8]:
             return False
         _, size, crc = struct.unpack_from("<III", data, 8)
         return zlib.crc32(data[20 : 20 + size]) == crc
@@ -66,7 +67,7 @@ class CacheReader:
     def read(self, data: bytes, folder: Path) -> None:
         kept = cache.WeightCache(folder)
         kept.directory.mkdir(mode=0o700)
-        path = kept.directory / (self.key + cache.ENDING)
+        path = kept.directory / self.name
         path.touch(0o600)
         path.write_bytes(data)
         with mock.patch.dict(os.environ, {"BOSSA_CACHE": str(folder)}):

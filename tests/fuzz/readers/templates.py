@@ -10,9 +10,10 @@ from typing import Any
 from jinja2 import Environment, TemplateError
 from jinja2.ext import loopcontrols
 
-from bossa.tokenizer.chat import render
+from bossa.tokenizer import Tokenizer
 from fuzz.mutations import mutate_bytes, mutate_text, odd_text, quoted
 from fuzz.reader import demand
+from fuzz.readers.tokenizers import byte_fallback
 
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be kind <&>."},
@@ -20,14 +21,14 @@ MESSAGES: list[dict[str, Any]] = [
     {"role": "assistant", "content": "Hello", "reasoning": "hm"},
     {"role": "user", "content": [{"type": "text", "text": "x"}]},
 ]
-VARIABLES = {"bos_token": "<s>", "eos_token": "</s>", "tools": [{"type": "function", "function": {"name": "f"}}]}
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}]
 PLAIN = """{% for m in messages %}
     {% if m.role == 'bad' %}{{ raise_exception('no ' + m.role) }}{% endif %}
 {{ bos_token }}{{ m.role }}: {% generation %}{{ m.content | string | trim }}{% endgeneration %}{{ eos_token }}
 {% if m.tools is defined %}{{ m.tools | tojson(indent=2) }}{% endif %}{% if loop.index > 8 %}{% break %}{% endif %}
 {% endfor %}{% set n = namespace(x=1) %}{% set n.x = 2 %}{{ n.x }}{{ dict(a=1) }}
 {% if add_generation_prompt %}assistant:{% endif %}"""
-TOOLS = """{%- macro field(f, depth=0) -%}{{ f.name | default('?') }}: {{ f | tojson }}{%- endmacro -%}
+WITH_TOOLS = """{%- macro field(f, depth=0) -%}{{ f.name | default('?') }}: {{ f | tojson }}{%- endmacro -%}
 {%- if tools %}{{ '# Tools' }}{% for t in tools %}{{ field(t.function) }}{% endfor %}{% endif -%}
 {%- set first = messages[0].content if messages[0]['role'] == 'system' else '' -%}
 {%- for message in messages[1:] | rejectattr('role', 'equalto', 'tool') -%}
@@ -171,10 +172,13 @@ def statement(chance: random.Random, depth: int) -> str:
 
 
 class TemplateReader:
-    """`render`: a conversation written out by a template."""
+    """`Tokenizer.chat`: a conversation written out by a template."""
+
+    def __init__(self) -> None:
+        self.files = byte_fallback()
 
     def seeds(self) -> list[bytes]:
-        return [PLAIN.encode(), TOOLS.encode(), b"{{ messages[0].content }}"]
+        return [PLAIN.encode(), WITH_TOOLS.encode(), b"{{ messages[0].content }}"]
 
     def mutate(self, chance: random.Random, bases: Sequence[bytes]) -> bytes:
         data = chance.choice(bases)
@@ -198,5 +202,6 @@ class TemplateReader:
         return True
 
     def read(self, data: bytes, folder: Path) -> None:
-        text = render(data.decode("utf-8", "replace"), MESSAGES, True, VARIABLES)
+        files = {name: text.encode() for name, text in self.files.items()} | {"chat_template.jinja": data}
+        text = Tokenizer.from_files(files, "the PEF").chat(MESSAGES, tools=TOOLS, now="today")
         demand(isinstance(text, str), "a template gives no text")

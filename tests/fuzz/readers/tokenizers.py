@@ -50,7 +50,12 @@ def byte_level() -> Files:
     flags = {"lstrip": False, "rstrip": True, "normalized": False, "single_word": False, "special": True}
     added = {"290": {"content": "<|im_start|>", **flags}}
     more = {"added_tokens_decoder": added, "extra_special_tokens": ["[CLS]"], "chat_template": CHAT}
-    return described(backend, eos_token="<|endoftext|>", bos_token={"content": "<|endoftext|>", **flags}, **more)
+    return described(
+        backend,
+        eos_token="<|endoftext|>",
+        bos_token={"__type": "AddedToken", "content": "<|endoftext|>", **flags},
+        **more,
+    )
 
 
 def byte_fallback() -> Files:
@@ -99,7 +104,7 @@ def word_level() -> Files:
 def vocabulary_and_merges() -> Files:
     letters = [*"abcdefghijklmnopqrstuvwxyz", "Ġ", "th", "the", "Ġthe", "<|endoftext|>"]
     vocabulary = {token: number for number, token in enumerate(letters)}
-    config = {"add_bos_token": True, "add_prefix_space": True}
+    config = {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True, "add_prefix_space": True}
     return {
         "vocab.json": json.dumps(vocabulary),
         "merges.txt": "#version: 0.2\nt h\nth e\nĠ the\n",
