@@ -17,6 +17,7 @@ from fuzz.readers.tokenizers import files_of
 
 COMMON = {"vocab_size": 199, "bos_token_id": 0, "eos_token_id": 1, "max_position_embeddings": 64}
 WIDE = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 80}
+WIDE |= {"num_key_value_heads": 2, "head_dim": 12}
 GENERATION = {"eos_token_id": [1, 2], "do_sample": True, "temperature": 0.7, "top_k": 5, "bad_words_ids": [[3, 4]]}
 ROPE = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
 CONFIGS: tuple[dict[str, object], ...] = (
