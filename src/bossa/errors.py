@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from bossa.checks.shown import shown
+
+LONGEST = 1500
+"""Letters of a message; of a longer one the middle is left out."""
+
 
 class BossaError(Exception):
-    """Root of all deliberate errors. The command line prints its message on one line and exits with 2."""
+    """Root of all deliberate errors. The command line prints its message on one line and exits with 2.
+
+    Messages name what files hold, so nothing in one acts on a terminal, and none is longer than a person reads.
+    """
+
+    def __str__(self) -> str:
+        message = shown(super().__str__())
+        if len(message) > LONGEST:
+            half = LONGEST // 2
+            message = f"{message[:half]} … {message[-half:]}"
+        return message
 
 
 class ModelError(BossaError):

@@ -127,6 +127,10 @@ import os, random, subprocess, time
 from bossa.errors import BossaError
 from fuzz.reader import Wrong
 
+class Raw(BossaError):
+    def __str__(self):
+        return Exception.__str__(self)
+
 class Odd:
     def seeds(self):
         return [b"0"]
@@ -142,7 +146,7 @@ class Odd:
         way = int(data)
         if way == 1: raise BossaError("refused")
         if way == 2: raise ValueError("a traceback")
-        if way == 3: raise BossaError("two\\nlines")
+        if way == 3: raise Raw("two\\nlines")
         if way == 4: os.kill(os.getpid(), 11)
         if way == 5: os._exit(3)
         if way == 6: raise Wrong("an answer that is wrong")

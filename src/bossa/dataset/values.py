@@ -21,6 +21,8 @@ from bossa.dataset.json_text import is_deep, parse
 
 LONGEST_LINE = 64 << 20
 """Bytes that a line, or a document of several in a stream, may have: a bound on the memory of reading."""
+CHUNK = 1 << 20
+"""Bytes that a stream is asked for at a time."""
 LARGEST_LIST = 1 << 30
 """Bytes of a file that is one JSON text."""
 LARGEST_GAP = 256 << 20
@@ -46,9 +48,18 @@ class Value:
 def read_values(stream: BinaryIO, is_document: bool) -> Iterator[Value]:
     """The values of a stream, with what is damaged in its place; ``is_document``: it is likely one JSON text."""
     if is_document:
-        yield from _whole(stream.read(LARGEST_LIST + 1))
+        yield from _whole(_read(stream, LARGEST_LIST + 1))
     else:
         yield from _lines(stream)
+
+
+def _read(stream: BinaryIO, most: int) -> bytes:
+    """As much as there is, up to a limit: by pieces, since a stream asked for much sets aside all of it at once."""
+    pieces = []
+    while most > 0 and (piece := stream.read(min(most, CHUNK))):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 def _whole(data: bytes, line: int = 1) -> Iterator[Value]:
@@ -136,7 +147,7 @@ def _lines(stream: BinaryIO, first: int = 1, may_be_list: bool = True) -> Iterat
             continue
         empty = 0
         if not begun and may_be_list and data.lstrip().startswith(b"["):
-            yield from _whole(data + stream.read(max(0, LARGEST_LIST + 1 - len(data))), number)
+            yield from _whole(data + _read(stream, LARGEST_LIST + 1 - len(data)), number)
             return
         begun = True
         if len(data) > LONGEST_LINE:

@@ -47,6 +47,7 @@ class ProgramFile(Generic[M]):
         self.path = path
         self.where = where
         self._data = {name: data[name] for name in sorted(data, key=_order)}
+        self._sums: Mapping[str, int] = {}  # CRC-32 of the members, where they come from a file
         self._checked: set[str] = set()
 
     made_by: ClassVar[str] = "'bossa compile'"
@@ -130,7 +131,9 @@ class ProgramFile(Generic[M]):
         manifest = cls._manifest(parse(encoded, f"{where}: {MANIFEST}"), f"{where}: {MANIFEST}")
         sizes = {name: view.nbytes for name, view in contents.data.items() if name != MANIFEST}
         cls._check_together(manifest, sizes, where)
-        return cls(manifest, contents.data, where, path)
+        program_file = cls(manifest, contents.data, where, path)
+        program_file._sums = {name: entry.crc for name, entry in contents.entries.items()}
+        return program_file
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the file beside ``path`` and renames it there; missing directories are made.
@@ -175,6 +178,8 @@ class ProgramFile(Generic[M]):
             return
         if hashlib.sha256(self._data[name]).hexdigest() != self.manifest.members[name].sha256:
             raise PefError(f"{self.where}: this PEF is damaged: member {name!r} has a wrong SHA-256: {reader.AGAIN}")
+        if name in self._sums and writer.checksum(self._data[name]) != self._sums[name]:
+            raise PefError(f"{self.where}: this PEF is damaged: member {name!r} has a wrong CRC-32: {reader.AGAIN}")
         self._checked.add(name)
 
     def _text(self, name: str) -> str:
