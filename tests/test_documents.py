@@ -10,9 +10,10 @@ import pytest
 from bossa.passes import PASSES
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGES = (
-    "bench|cli|codegen|dataset|engine|frontend|kernels|passes|pef|program|runtime|samba|sambaflow|tokenizer|weights"
+    "bench|checks|cli|codegen|dataset|engine|frontend|host|kernels|passes|pef|program|runtime|samba|sambaflow|tokenizer"
+    "|weights"
 )
 SOURCE = re.compile(rf"`(?:src/bossa/)?((?:{PACKAGES})/[\w*]+\.(?:py|h))`")
 LINK = re.compile(r"\]\(([^)\s#]*)#?([^)\s]*)\)")
@@ -35,6 +36,19 @@ def test_every_link_and_source_file_in_a_document_is_there(document: Path):
         assert not heading or heading in headings(place), f"{target or document.name} has no heading {heading}"
     for name in SOURCE.findall(text):
         assert list((ROOT / "src" / "bossa").glob(name)), f"{name} is named and not there"
+
+
+TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+
+
+def test_every_promise_about_security_names_a_test_that_is_there():
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| from", "| ---"))]
+    for row in rows:
+        assert TEST.search(row), f"no test holds: {row}"
+    for path, name in TEST.findall(text):
+        assert (ROOT / path).is_file(), path
+        assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path} has no {name}"
 
 
 def test_the_architecture_lists_the_passes_in_their_order():
