@@ -418,8 +418,7 @@ extern "C" int32_t bossa_decode(void* program, const bossa_decoding* asked) {
   Decoding decoding(*asked);
   if (!p->takes(&decoding.step)) return -1;
   p->decoding = &decoding;
-  team_run(&p->team, run_decoding, p);
-  return decoding.ran;
+  return team_run(&p->team, run_decoding, p) ? decoding.ran : -2;
 }
 
 extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
@@ -476,6 +475,5 @@ extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const
 extern "C" int32_t bossa_step_run(void* program, const bossa_step* step) {
   Program* p = (Program*)program;
   if (!p->takes(step)) return 1;
-  team_run(&p->team, run, p);
-  return 0;
+  return team_run(&p->team, run, p) ? 0 : 2;
 }

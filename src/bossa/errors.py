@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from bossa.checks.shown import shown
 
 LONGEST = 1500
@@ -15,7 +17,7 @@ class BossaError(Exception):
     """
 
     def __str__(self) -> str:
-        message = shown(super().__str__())
+        message = shown(re.sub(r"\s*\n\s*", " ", super().__str__().strip()))
         if len(message) > LONGEST:
             half = LONGEST // 2
             message = f"{message[:half]} … {message[-half:]}"
