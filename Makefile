@@ -1,7 +1,8 @@
 # make demo   compile a real model and run 20 movie reviews through it
 # make test   everything that must pass: linter, formatter, types, tests
-# make fuzz   mutated inputs for every reader of files, until Ctrl-C
 # make lint   the first three of those
+# make test-long  tests that take minutes: the examples train networks
+# make fuzz   mutated inputs for every reader of files, until Ctrl-C
 # make format what the linter and the formatter can put right themselves
 # make clean  removes what the others made, the virtual environment and the fetched model included
 #
@@ -20,7 +21,7 @@ TOOLS := $(VENV)/.tools
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format clean
+.PHONY: help demo test test-long fuzz lint format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -46,7 +47,10 @@ lint: $(TOOLS)
 
 # One thread for each of torch's and numpy's own pools: the tests already run side by side.
 test: lint
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not long'
+
+test-long: $(TOOLS)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m long
 
 # FUZZ='--reader pef --seed 7' runs one case, --count 1000 so many of each reader.
 FUZZ ?= --forever

@@ -92,8 +92,8 @@ def test_blocks_of_rows_that_walk_have_the_bits_of_each_sequence_alone(natives: 
 
 
 QUANTIZED = {
-    **{"int8": (2e-3, range(0, 24, 2)), "int4": (5e-2, range(1, 24, 2))},
-    **{"int4-a16": (2e-3, range(2, 24, 3)), "int4-a8": (5e-2, range(3, 24, 4))},
+    **{"int8": (2e-3, range(0, 24, 3)), "int4": (5e-2, range(1, 24, 3))},
+    **{"int4-a16": (2e-3, range(2, 24, 4)), "int4-a8": (5e-2, range(3, 24, 5))},
 }
 """Of 1 or the largest logit: what rounding the activations to 16 and to 8 bits does to programs whose linears have few
 inputs, and the seeds of the programs."""

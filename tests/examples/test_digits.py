@@ -12,7 +12,7 @@ def numbers(name: str, text: str) -> list[float]:
     return [float(number) for number in re.findall(rf"{name} ([\d.]+)", text)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("program", "least"), [("classifier.py", 0.89), ("convolution.py", 0.92)])
 def test_a_network_learns_and_tells_digits_that_it_has_not_seen(
     program: str, least: float, run: Callable[[str, str], list[str]]

@@ -60,7 +60,7 @@ def test_a_file_without_prompts_and_a_missing_one_are_named(tmp_path: Path):
         dataset(str(tmp_path))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tuned_and_generated_text_is_that_of_transformers(run: Callable[[str, str], list[str]], tmp_path: Path):
     prepared, compiled, trained, _, generated = run("generative", "train.py")
     assert prepared.startswith("20 of 20 records, 4 of them to evaluate on")
