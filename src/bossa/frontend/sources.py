@@ -18,6 +18,7 @@ from bossa.frontend import generation, sizes
 from bossa.frontend.hub import fetched, reach
 from bossa.frontend.quiet import quiet
 from bossa.frontend.reasons import one_line
+from bossa.tokenizer.ids import check_ids
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "added_tokens.json",
@@ -48,6 +49,9 @@ class ModelSource:
             return {}
         place, arguments = self.location
         try:
+            for name in ("tokenizer.json", "vocab.json") if "gguf_file" not in arguments else ():
+                if (path := fetched(place, name, arguments)) is not None:
+                    check_ids(path.read_bytes(), name)
             with quiet():
                 tokenizer = AutoTokenizer.from_pretrained(place, **arguments)
                 if tokenizer.vocab_size <= len(tokenizer.all_special_ids):

@@ -10,6 +10,7 @@ from bossa.errors import TokenizerError
 from bossa.tokenizer.bounds import Growth, check
 from bossa.tokenizer.classes import AS_WRITTEN, class_of
 from bossa.tokenizer.files import PAIR, read_object, refuse_pointer
+from bossa.tokenizer.ids import check_ids
 from bossa.tokenizer.library import call
 from bossa.tokenizer.rules import RULES, Rules
 
@@ -110,6 +111,7 @@ def _loaded(files: Mapping[str, bytes], where: str) -> tokenizers.Tokenizer:
 
     data = bytes(files["tokenizer.json"])
     refuse_pointer(data, f"{where}: tokenizer.json")
+    check_ids(data, f"{where}: tokenizer.json")
 
     def problem(reason: str) -> TokenizerError:
         return TokenizerError(f"{where}: tokenizer.json cannot be read ({reason}): fetch the tokenizer again")
@@ -122,6 +124,7 @@ def _from_pair(files: Mapping[str, bytes], where: str) -> Any:
     from tokenizers import models
 
     vocabulary = read_object(files, "vocab.json", where)
+    check_ids(bytes(files["vocab.json"]), f"{where}: vocab.json")
     refuse_pointer(files["merges.txt"], f"{where}: merges.txt")
 
     def problem(reason: str) -> TokenizerError:

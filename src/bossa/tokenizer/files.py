@@ -10,6 +10,7 @@ from typing import Any
 
 from bossa.errors import TokenizerError
 from bossa.tokenizer.classes import AS_WRITTEN
+from bossa.tokenizer.ids import check_ids
 
 FILES = (
     "tokenizer.json",
@@ -91,6 +92,7 @@ def shorten(data: bytes) -> bytes:
     import tokenizers
 
     try:
+        check_ids(data, "tokenizer.json")
         content = json.loads(data)
         merges = content["model"].get("merges") or []
         if all(isinstance(merge, list) and not any(" " in part for part in merge) for merge in merges):

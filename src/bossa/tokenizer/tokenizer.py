@@ -135,11 +135,6 @@ class Tokenizer:
         """The text of a token as it stands in the vocabulary, or None."""
         return self._backend.id_to_token(token_id)
 
-    def special_ids(self) -> frozenset[int]:
-        """The ids that ``decode`` leaves out when it skips special tokens."""
-        added = self._backend.get_added_tokens_decoder()
-        return frozenset(number for number, token in added.items() if token.special)
-
     def chat(
         self,
         messages: Sequence[Message],
