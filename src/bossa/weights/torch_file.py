@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,13 @@ from bossa.errors import WeightsError
 from bossa.weights.kinds import check_head
 from bossa.weights.shards import check_shards
 from bossa.weights.source import WeightSource, file_identity
+from bossa.weights.torch_pickle import BEGIN, Excess, check_torch_file
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which training scripts put the state dict beside other things."""
+
+REPEATED = 1 << 24
+"""Numbers that a tensor may have where its file has fewer bytes, since it repeats what it holds."""
 
 
 class TorchSource(WeightSource):
@@ -73,10 +78,17 @@ def load_state_dict(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            try:
+            check_torch_file(path)
+            if head.startswith(BEGIN[0]):
                 loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except RuntimeError:  # the format before torch 1.6 is not a ZIP and cannot be mapped
-                loaded = torch.load(path, map_location="cpu", weights_only=True)
+            else:  # the format before torch 1.6, which torch cannot map; a read of a mapping ends where the file does
+                with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    loaded = torch.load(data, map_location="cpu", weights_only=True)
+    except Excess as error:
+        raise WeightsError(
+            f"{shown(path)}: is not a torch state dict, or is damaged (it asks for {error}, and has"
+            f" {path.stat().st_size:,} bytes): fetch it again"
+        ) from None
     except pickle.UnpicklingError as error:
         raise _refused(path, head, error) from None
     except OSError as error:
@@ -87,7 +99,13 @@ def load_state_dict(path: Path) -> dict[str, Any]:
             f"{shown(path)}: is not a torch state dict, or is damaged ({reason}): fetch it again"
         ) from None
     tensors = {name: tensor.detach() for name, tensor in _unwrap(loaded, path).items() if torch.is_tensor(tensor)}
+    size = path.stat().st_size
     for name, tensor in tensors.items():
+        if tensor.numel() > max(size, REPEATED):
+            raise WeightsError(
+                f"{shown(path)}: tensor {name!r} has {tensor.numel():,} numbers, and the file {size:,} bytes: save the"
+                " tensor as contiguous"
+            )
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
             raise WeightsError(
                 f"{shown(path)}: tensor {name!r} is sparse, quantized, nested or has no data: save it as a dense tensor"
