@@ -6,6 +6,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from math import isfinite
 from os import PathLike
 from pathlib import Path
@@ -107,6 +108,8 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     tell = progress or (lambda stage: None)
     tell("load")
     with alone():
+        if isinstance(model, (str, PathLike)):
+            _check_gguf(Path(model))
         from bossa.frontend import sources  # torch and transformers load here
         from bossa.frontend.build import sequence_limit
         from bossa.frontend.importer import import_model
@@ -132,6 +135,14 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         tell("pack")
         members["weights.bin"] = _packed(plan.program, imported.ignored, model, cache_dir)
     return Pef.build(_manifest(plan, imported, source.config, precision, batch_size, chosen), members)
+
+
+def _check_gguf(path: Path) -> None:
+    """Refuses a damaged GGUF file before transformers reads it, which takes what it says as it is."""
+    from bossa.weights.gguf_file import check_file
+
+    if path.suffix == ".gguf" and path.is_file() and find_spec("gguf") is not None:
+        check_file(path)
 
 
 def compile_module(

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import bossa
 from bossa.errors import WeightsError
 from bossa.weights import open_weights
-from bossa.weights.gguf_header import check_gguf
+from bossa.weights.gguf_file import check_file
+from bossa.weights.gguf_header import EXTENTS, check_gguf
 
 SIZES = {int(kind): size for kind, size in gguf.GGML_QUANT_SIZES.items()}
 SHAPES = {
@@ -22,14 +24,19 @@ SHAPES = {
     **{"blk.0.ffn_norm": (32,), "blk.0.ffn_gate": (64, 32), "blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64)},
 }
 
+FIELDS = {
+    **{"llama.context_length": 64, "llama.embedding_length": 32, "llama.block_count": 1, "llama.vocab_size": 40},
+    **{"llama.feed_forward_length": 64, "llama.attention.head_count": 2, "llama.attention.head_count_kv": 2},
+}
+
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return write(tmp_path_factory.mktemp("gguf") / "x.gguf", "llama").read_bytes()
 
 
-def write(path: Path, architecture: str, **more: int) -> Path:
-    writer = gguf.GGUFWriter(path, architecture)
+def write(path: Path, architecture: str, order: gguf.GGUFEndian = gguf.GGUFEndian.LITTLE, **more: int) -> Path:
+    writer = gguf.GGUFWriter(path, architecture, endianess=order)
     writer.add_context_length(64)
     writer.add_embedding_length(32)
     writer.add_block_count(1)
@@ -116,3 +123,68 @@ def test_what_the_file_lacks_is_missing_and_not_made_up(tmp_path: Path, monkeypa
     monkeypatch.setitem(globals(), "SHAPES", shapes)
     source = open_weights(write(tmp_path / "x.gguf", "llama"))
     assert "model.layers.0.mlp.up_proj.weight" not in source.names()
+
+
+@pytest.mark.parametrize("order", list(gguf.GGUFEndian))
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("llama.block_count", None, "it lacks llama.block_count, which says how large the model is"),
+        ("llama.embedding_length", None, "it lacks llama.embedding_length"),
+        ("llama.block_count", 2**31, "its llama.block_count is 2147483648, and its tensors allow 4 at most"),
+        ("llama.block_count", [2**31 - 1], "its llama.block_count is 2147483647"),
+        ("qwen2.block_count", 2**31, "its qwen2.block_count is 2147483648"),
+        ("llama.block_count", -1, "its llama.block_count is -1"),
+        ("llama.block_count", 1.5, "its llama.block_count is 1.5"),
+        ("llama.block_count", "x\n", r"its llama.block_count is x\\n, and"),
+        ("llama.embedding_length", 10**6, "its llama.embedding_length is 1000000, and its tensors allow 64 at most"),
+        *((f"llama.{name}", 10**9, f"its llama.{name} is 1000000000") for name in sorted(EXTENTS)),
+    ],
+)
+def test_sizes_that_are_not_those_of_the_tensors_are_refused(
+    tmp_path: Path, order: gguf.GGUFEndian, key: str, value: Any, reason: str
+):
+    path = rewritten(tmp_path / "x.gguf", order, key, value)
+    with pytest.raises(WeightsError, match=rf"^[^\n]*x\.gguf: is damaged: {reason}"):
+        open_weights(path).names()
+    with pytest.raises(WeightsError, match=reason):
+        bossa.compile(path)
+
+
+def test_sizes_that_differ_from_layer_to_layer_are_looked_at_each(tmp_path: Path):
+    check_file(rewritten(tmp_path / "x.gguf", gguf.GGUFEndian.LITTLE, "llama.attention.head_count_kv", [2, 0]))
+    with pytest.raises(WeightsError, match="head_count_kv is 65"):
+        check_file(rewritten(tmp_path / "x.gguf", gguf.GGUFEndian.LITTLE, "llama.attention.head_count_kv", [2, 65]))
+
+
+def test_metadata_of_a_model_that_is_far_larger_than_the_file_are_refused(tmp_path: Path):
+    """A file without the size of its inner layers, for which transformers has one of its own."""
+    path = rewritten(tmp_path / "x.gguf", gguf.GGUFEndian.LITTLE, "llama.feed_forward_length", None)
+    with pytest.raises(WeightsError, match=r"is damaged: its metadata are those of a model of [\d,]+ numbers, and"):
+        open_weights(path).names()
+
+
+def rewritten(path: Path, order: gguf.GGUFEndian, key: str, value: Any) -> Path:
+    """The file with a key that has another value, or is not there."""
+    plain = {name: kind for name, kind in FIELDS.items() if name != key}
+    writer = gguf.GGUFWriter(path, "llama", endianess=order)
+    for name, each in plain.items():
+        writer.add_uint32(name, each)
+    match value:
+        case str():
+            writer.add_string(key, value)
+        case list():
+            writer.add_array(key, value)
+        case float():
+            writer.add_float32(key, value)
+        case int():
+            writer.add_int64(key, value)
+    writer.add_token_list([f"t{i}" for i in range(40)])
+    generator = np.random.default_rng(0)
+    for name, shape in SHAPES.items():
+        writer.add_tensor(f"{name}.weight", generator.standard_normal(shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -12,13 +12,13 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from bossa.checks.shown import shown
+from bossa.checks.vocabulary import check_ids
 from bossa.errors import ModelError
 from bossa.frontend import config as configs
 from bossa.frontend import generation, sizes
 from bossa.frontend.hub import fetched, reach
 from bossa.frontend.quiet import quiet
 from bossa.frontend.reasons import one_line
-from bossa.tokenizer.ids import check_ids
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "added_tokens.json",

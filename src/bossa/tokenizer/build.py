@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bossa.checks.vocabulary import check_ids
 from bossa.errors import TokenizerError
 from bossa.tokenizer.bounds import Growth, check
 from bossa.tokenizer.classes import AS_WRITTEN, class_of
 from bossa.tokenizer.files import PAIR, read_object, refuse_pointer
-from bossa.tokenizer.ids import check_ids
 from bossa.tokenizer.library import call
 from bossa.tokenizer.rules import RULES, Rules
 

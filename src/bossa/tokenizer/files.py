@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bossa.checks.vocabulary import check_ids
 from bossa.errors import TokenizerError
 from bossa.tokenizer.classes import AS_WRITTEN
-from bossa.tokenizer.ids import check_ids
 
 FILES = (
     "tokenizer.json",

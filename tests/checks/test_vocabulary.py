@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bossa.checks.vocabulary import LARGEST_ID, check_ids
 from bossa.errors import TokenizerError
 from bossa.tokenizer import Detokenizer, Tokenizer, shorten
-from bossa.tokenizer.ids import LARGEST_ID, check_ids
 from support.tokenizers import MADE
 
 FRAME = {"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 1]}
