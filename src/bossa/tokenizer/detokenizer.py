@@ -22,7 +22,8 @@ class Detokenizer:
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = (), *, skip_special_tokens: bool = False) -> None:
         self._tokenizer = tokenizer
         self._skip = skip_special_tokens
-        self._ids = list(prompt)  # special tokens too: the library alone knows which it skips
+        self._skipped = tokenizer.skipped() if skip_special_tokens else None
+        self._ids = list(prompt)
         self._pending = ""  # certain but for cleaning up
         self._prefix = 0  # the window that is decoded at each step starts here;
         self._read = len(self._ids)  # the text of what is before here is known
@@ -32,7 +33,7 @@ class Detokenizer:
     def add(self, token_id: int) -> str:
         """The text that is certain now and was not before: often the token's own, sometimes none."""
         token = self._tokenizer.token(token_id)
-        if token is None:
+        if token is None or (self._skipped is not None and self._skipped.has(token_id, token)):
             return ""
         self._ids.append(token_id)
         if BYTE_TOKEN.match(token):

@@ -135,6 +135,10 @@ class Tokenizer:
         """The text of a token as it stands in the vocabulary, or None."""
         return self._backend.id_to_token(token_id)
 
+    def skipped(self) -> Skipped:
+        """Which tokens ``decode`` leaves out when it skips special ones."""
+        return Skipped(self, self._backend.get_added_tokens_decoder())
+
     def chat(
         self,
         messages: Sequence[Message],
@@ -222,6 +226,29 @@ class Tokenizer:
                 if number is not None:
                     return number
         return None
+
+
+class Skipped:
+    """The tokens that ``decode`` leaves out when it skips special ones: the library has no list of them.
+
+    It goes by a token's text as the normalizer leaves it, and by all that was ever added as special. So not every token
+    that is flagged is left out, and not every one that is left out is flagged.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, added: Mapping[int, Any]) -> None:
+        self._tokenizer = tokenizer
+        self._texts = {token.content for token in added.values() if token.special}
+        self._added = frozenset(added)
+        self._known: dict[int, bool] = {}
+
+    def has(self, token_id: int, token: str) -> bool:
+        """Whether it is one of them."""
+        if token in self._texts or token_id not in self._added:
+            return token in self._texts
+        if token_id not in self._known:
+            alone = [self._tokenizer.decode_raw([token_id], skip_special_tokens=skip) for skip in (False, True)]
+            self._known[token_id] = alone[0] != alone[1]
+        return self._known[token_id]
 
 
 def _not_encoded(reason: str) -> BossaError:
