@@ -27,7 +27,7 @@ generation config is followed."""
 PARTS: dict[str, set[str]] = {
     "host": set(),
     "checks": set(),
-    "frontend": {"program"},
+    "frontend": {"program", "tokenizer.bounds"},
     "program": set(),
     "passes": {"program"},
     "codegen": {"program"},

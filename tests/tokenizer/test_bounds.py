@@ -11,7 +11,7 @@ from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from bossa.errors import PromptError, TokenizerError
-from bossa.tokenizer import Tokenizer
+from bossa.tokenizer import Tokenizer, shorten
 from bossa.tokenizer.bounds import fault_of
 from bossa.tokenizer.library import call
 from bossa.tokenizer.rules import WORDS_OF_QWEN2, WORDS_OF_QWEN3_5
@@ -98,6 +98,50 @@ def test_replacements_that_multiply_are_refused(chain: list[dict[str, Any]]):
         read("byte_level", normalizer={"type": "Sequence", "normalizers": chain})
     with pytest.raises(TokenizerError, match="replacements make up to"):
         read("byte_level", decoder={"type": "Sequence", "decoders": [replacing("a", "a" * 50)] * 3})
+
+
+GROWING = {"type": "Sequence", "normalizers": [replacing("a", "aa")] * 40}
+
+
+@pytest.mark.parametrize("place", ["before", "after", "escaped", "spaced", "again"])
+@pytest.mark.parametrize("added", ["in the file", "in the config"])
+def test_added_tokens_are_not_given_to_a_normalizer_that_multiplies(place: str, added: str):
+    """The library runs it on each of them as it reads the file."""
+    content = json.loads(MADE["byte_level"]())
+    token = {"content": "a", "single_word": False, "lstrip": False, "rstrip": False, "normalized": True}
+    files = {}
+    if added == "in the file":
+        content["added_tokens"].append({"id": content["model"]["vocab"]["a"], "special": False, **token})
+    else:
+        files["tokenizer_config.json"] = json.dumps({"added_tokens_decoder": {"70": token}}).encode()
+    plain = {key: value for key, value in content.items() if key not in ("normalizer", "model")}
+    model, growing = json.dumps(content["model"]), json.dumps(GROWING)
+    start = json.dumps(plain | ({"normalizer": GROWING} if place == "before" else {}))[:-1]
+    end = {
+        "before": "",
+        "after": f', "normalizer": {growing}',
+        "escaped": f', "normali\\u007Aer": {growing}',
+        "spaced": f',"normalizer"\n\t : {growing}',
+        "again": f', "normalizer": {growing}, "x": {{"model": 1}}',
+    }[place]
+    files["tokenizer.json"] = f'{start}, "model": {model}{end}}}'.encode()
+    with pytest.raises(
+        TokenizerError, match=r"replacements make up to 1.1e\+12 characters of one, and 1000 is the most"
+    ):
+        Tokenizer.from_files(files)
+    assert shorten(files["tokenizer.json"]) == files["tokenizer.json"]
+
+
+@pytest.mark.parametrize("added", ["in the file", "in the config"])
+def test_added_tokens_that_would_grow_too_long_are_refused(added: str):
+    long = {"id": 70, "content": "b" * 100_000, "single_word": False, "lstrip": False, "rstrip": False}
+    long |= {"normalized": True, "special": False}
+    content = json.loads(MADE["byte_level"]()) | {"normalizer": replacing("a", "b" * 500)}
+    content["added_tokens"] += [long] if added == "in the file" else []
+    config = {} if added == "in the file" else {"extra_special_tokens": [long["content"]]}
+    files = {"tokenizer.json": json.dumps(content).encode(), "tokenizer_config.json": json.dumps(config).encode()}
+    with pytest.raises(TokenizerError, match=r"may make 5e\+07 characters of the tokens that are added to it"):
+        Tokenizer.from_files(files)
 
 
 def test_a_text_that_would_grow_too_long_is_refused():

@@ -19,6 +19,7 @@ from bossa.frontend import generation, sizes
 from bossa.frontend.hub import fetched, reach
 from bossa.frontend.quiet import quiet
 from bossa.frontend.reasons import one_line
+from bossa.tokenizer.bounds import check_before
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "added_tokens.json",
@@ -51,7 +52,9 @@ class ModelSource:
         try:
             for name in ("tokenizer.json", "vocab.json") if "gguf_file" not in arguments else ():
                 if (path := fetched(place, name, arguments)) is not None:
-                    check_ids(path.read_bytes(), name)
+                    data = path.read_bytes()
+                    check_ids(data, name)
+                    check_before(data, name)
             with quiet():
                 tokenizer = AutoTokenizer.from_pretrained(place, **arguments)
                 if tokenizer.vocab_size <= len(tokenizer.all_special_ids):

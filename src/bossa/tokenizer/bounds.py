@@ -7,7 +7,8 @@ which one multiplies what another made. The parts are small beside the vocabular
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ LONGEST_WORD = 1000
 """Letters in a word that WordPiece may try to split, which takes their cube; 100 is usual."""
 LONGEST_RESULT = 1 << 25
 """Characters that a text may become where it grows at all."""
+
+_LATER, _ESCAPED = re.compile(rb'"normalizer"\s*:\s*[^\d\s]'), re.compile(rb"\\u00[67]")
+"""A normalizer that stands after the model, and a letter that is written so that its name would not be seen."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +54,70 @@ def check(backend: tokenizers.Tokenizer, where: str) -> Growth:
             f"{where}: its tokenizer splits words of {model.max_input_chars_per_word} letters, and {LONGEST_WORD}"
             " is the most: correct max_input_chars_per_word in tokenizer.json"
         )
-    growths = []
-    for part in (backend.normalizer, backend.pre_tokenizer, backend.decoder):
-        growth = Growth()
-        for item in _items(_state(part)):
-            pattern = item.get("pattern")
-            if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
-                _check_pattern(pattern["Regex"], where)
-            growth = _after(growth, item)
-        if growth.factor > MOST_GROWTH:
-            raise TokenizerError(
-                f"{where}: its tokenizer's replacements make up to {growth.factor:.3g} characters of one, and"
-                f" {MOST_GROWTH:g} is the most: correct tokenizer.json"
-            )
-        growths.append(growth)
-    return growths[0]
+    parts = (backend.normalizer, backend.pre_tokenizer, backend.decoder)
+    first, *_ = [_growth(_state(part), where) for part in parts]
+    return first
+
+
+def check_added(growth: Growth, texts: Iterable[str], where: str) -> None:
+    """Refuses added tokens of which the normalizer would make too much: it is run on each.
+
+    Raises:
+        TokenizerError: it would.
+    """
+    made = sum(growth.of(len(text)) for text in texts) if growth.factor > 1 else 0
+    if made > LONGEST_RESULT:
+        raise TokenizerError(
+            f"{where}: its tokenizer may make {made:.3g} characters of the tokens that are added to it, and"
+            f" {LONGEST_RESULT:,} is the most: correct tokenizer.json"
+        )
+
+
+def check_before(data: bytes, where: str) -> None:
+    """``check`` of a ``tokenizer.json``'s normalizer, which the library runs on the added tokens as it reads the file.
+
+    Raises:
+        TokenizerError: it would grow text too much, or has a pattern that may take for ever.
+    """
+    try:
+        content = _before_model(data)
+    except (ValueError, RecursionError):
+        return  # the library says what is wrong with it
+    if not isinstance(content, dict):
+        return
+    growth = _growth(content.get("normalizer"), where)
+    added = content.get("added_tokens")
+    tokens = [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    check_added(growth, (str(token.get("content")) for token in tokens), where)
+
+
+def _before_model(data: bytes) -> Any:
+    """What stands in a file before its model, which is nearly all of it, and last where the library has written it."""
+    at = data.find(b'"model"')
+    hidden = data.find(rb"\u00", at) >= 0 and _ESCAPED.search(data, at) is not None  # a plain search is faster
+    later = data.find(b'"normalizer"', at) >= 0 and _LATER.search(data, at) is not None
+    if at > 0 and not hidden and not later:
+        try:
+            return json.loads(data[:at].rstrip().removesuffix(b",") + b"}")
+        except ValueError:
+            pass  # it is not the model's name that stands there
+    return json.loads(data)
+
+
+def _growth(state: Any, where: str) -> Growth:
+    """How much one part may make of a text."""
+    growth = Growth()
+    for item in _items(state):
+        pattern = item.get("pattern")
+        if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
+            _check_pattern(pattern["Regex"], where)
+        growth = _after(growth, item)
+    if growth.factor > MOST_GROWTH:
+        raise TokenizerError(
+            f"{where}: its tokenizer's replacements make up to {growth.factor:.3g} characters of one, and"
+            f" {MOST_GROWTH:g} is the most: correct tokenizer.json"
+        )
+    return growth
 
 
 def _after(growth: Growth, item: dict[str, Any]) -> Growth:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bossa.checks.vocabulary import check_ids
 from bossa.errors import TokenizerError
-from bossa.tokenizer.bounds import Growth, check
+from bossa.tokenizer.bounds import Growth, check, check_added, check_before
 from bossa.tokenizer.classes import AS_WRITTEN, class_of
 from bossa.tokenizer.files import PAIR, read_object, refuse_pointer
 from bossa.tokenizer.library import call
@@ -70,12 +70,14 @@ def build(files: Mapping[str, bytes], where: str) -> Built:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
+        growth = check(backend, where)
+        check_added(growth, map(str, plan.tokens), where)
         plan.add_to(backend, rules, where)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise TokenizerError(
             f"{where}: the tokens that tokenizer_config.json adds are garbled: fetch the tokenizer again"
         ) from None
-    return Built(backend, {role: str(token) for role, token in plan.named.items()}, config, check(backend, where))
+    return Built(backend, {role: str(token) for role, token in plan.named.items()}, config, growth)
 
 
 def _rules(files: Mapping[str, bytes], config: Mapping[str, Any], where: str) -> Rules | None:
@@ -112,6 +114,7 @@ def _loaded(files: Mapping[str, bytes], where: str) -> tokenizers.Tokenizer:
     data = bytes(files["tokenizer.json"])
     refuse_pointer(data, f"{where}: tokenizer.json")
     check_ids(data, f"{where}: tokenizer.json")
+    check_before(data, where)
 
     def problem(reason: str) -> TokenizerError:
         return TokenizerError(f"{where}: tokenizer.json cannot be read ({reason}): fetch the tokenizer again")
@@ -188,6 +191,11 @@ class _Plan:
     named: dict[str, Token]
     extra: list[Token]
     framed: bool
+
+    @property
+    def tokens(self) -> list[Token]:
+        """All of them; one may be there twice."""
+        return [*self.added, *self.named.values(), *self.extra]
 
     @classmethod
     def of(

@@ -10,6 +10,7 @@ from typing import Any
 
 from bossa.checks.vocabulary import check_ids
 from bossa.errors import TokenizerError
+from bossa.tokenizer.bounds import check_before
 from bossa.tokenizer.classes import AS_WRITTEN
 
 FILES = (
@@ -93,6 +94,7 @@ def shorten(data: bytes) -> bytes:
 
     try:
         check_ids(data, "tokenizer.json")
+        check_before(data, "tokenizer.json")
         content = json.loads(data)
         merges = content["model"].get("merges") or []
         if all(isinstance(merge, list) and not any(" " in part for part in merge) for merge in merges):
