@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-STEP = 50
-"""Units of a call, a filter, a turn of a loop. A unit is some ten nanoseconds, or one character that is made."""
+STEP = 150
+"""Units of a call, a filter, a turn of a loop. A unit is ten to thirty nanoseconds, or one character that is made."""
 NODE = 10
 """Units of the smallest part of a template, and of each item in a container that is made."""
 UNITS, UNITS_FOR_EACH = 1 << 25, 64
