@@ -27,7 +27,7 @@ generation config is followed."""
 PARTS: dict[str, set[str]] = {
     "host": set(),
     "checks": set(),
-    "frontend": {"program", "tokenizer.bounds"},
+    "frontend": {"program", "tokenizer.bounds", "tokenizer.library"},
     "program": set(),
     "passes": {"program"},
     "codegen": {"program"},

@@ -7,6 +7,8 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
@@ -200,3 +202,26 @@ def test_damaged_descriptions_are_one_line(data: bytes):
         TokenizerError, match=r"^the PEF: tokenizer.json cannot be read \([^\n]*\): fetch the tokenizer"
     ):
         Tokenizer.from_files({"tokenizer.json": data})
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 9) | st.sampled_from(["", "a", "Replace", "Prepend", "(a+)+$"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "pattern", "content", "prepend", "String", "Regex", "x"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(normalizer=ODD, added=ODD)
+def test_any_json_in_the_place_of_a_normalizer_is_taken_or_refused_in_a_line(normalizer: Any, added: Any):
+    described = json.loads(MADE["byte_level"]()) | {"normalizer": normalizer, "added_tokens": added}
+    data = json.dumps(described).encode()
+    refused = ""
+    try:
+        Tokenizer.from_files({"tokenizer.json": data})
+    except TokenizerError as error:
+        refused = str(error)
+    assert refused.isprintable()
+    assert shorten(data)

@@ -20,6 +20,7 @@ from bossa.frontend.hub import fetched, reach
 from bossa.frontend.quiet import quiet
 from bossa.frontend.reasons import one_line
 from bossa.tokenizer.bounds import check_before
+from bossa.tokenizer.library import is_panic
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "added_tokens.json",
@@ -66,7 +67,9 @@ class ModelSource:
             if "tokenizer.json" in found:
                 return found
             reason = f"{type(tokenizer).__name__} has no tokenizer.json"
-        except Exception as error:  # whatever transformers and tokenizers raise for files that they cannot read
+        except BaseException as error:  # whatever transformers and tokenizers raise for files that they cannot read
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
             reason = one_line(error)
         self._say_what_is_lost(reason)
         return {}

@@ -81,11 +81,11 @@ def check_before(data: bytes, where: str) -> None:
     """
     try:
         content = _before_model(data)
+        if not isinstance(content, dict):
+            return
+        growth = _growth(content.get("normalizer"), where)
     except (ValueError, RecursionError):
-        return  # the library says what is wrong with it
-    if not isinstance(content, dict):
-        return
-    growth = _growth(content.get("normalizer"), where)
+        return  # the library says what is wrong with it, and takes nothing as deep
     added = content.get("added_tokens")
     tokens = [token for token in added if isinstance(token, dict)] if isinstance(added, list) else []
     check_added(growth, (str(token.get("content")) for token in tokens), where)
@@ -126,8 +126,8 @@ def _after(growth: Growth, item: dict[str, Any]) -> Growth:
         return Growth(growth.factor, growth.more + len(str(item.get("prepend", ""))))
     if kind != "Replace":
         return growth  # what is built in grows a character by no more than its own decomposition
-    pattern, content = item.get("pattern") or {}, str(item.get("content", ""))
-    text = pattern.get("String")
+    pattern, content = item.get("pattern"), str(item.get("content", ""))
+    text = pattern.get("String") if isinstance(pattern, dict) else None
     # A pattern may match where there is nothing, before each character and at the end.
     factor = max(1.0, ceil(len(content) / len(text))) if isinstance(text, str) and text else 1.0 + len(content)
     return Growth(growth.factor * factor, growth.more + 1 if not text else growth.more)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BEGIN = (b"PK\x03\x04", b"\x80\x02")
+BEGIN = (b"PK\x03\x04", b"\x80")
 """A ZIP, and the format before it: a few pickles, then the numbers."""
 LEGACY = 5
 """Pickles in the older format: its mark, its version, its sizes, the state dict, the keys of its storages."""
