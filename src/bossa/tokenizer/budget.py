@@ -16,7 +16,7 @@ STEP = 150
 """Units of a call, a filter, a turn of a loop. A unit is ten to thirty nanoseconds, or one character that is made."""
 NODE = 10
 """Units of the smallest part of a template, and of each item in a container that is made."""
-UNITS, UNITS_FOR_EACH = 1 << 25, 64
+UNITS, UNITS_FOR_EACH = 1 << 24, 64
 """The units there are, and how many more for each character of the conversation."""
 VALUE, VALUE_FOR_EACH = 1 << 20, 8
 """The most characters and items of one value, or as many times those of the conversation."""
@@ -74,6 +74,8 @@ class Budget:
 
     def seen(self, value: Any) -> None:
         """Pay for looking at all of a value once."""
+        if type(value) in _SINGLE:
+            return
         if isinstance(value, str | bytes):
             self.charge(len(value) >> 3)
         elif _parts(value) is not None or isinstance(value, range):
@@ -88,6 +90,9 @@ class Budget:
         if isinstance(value, str | bytes):
             self.room(len(value))
             self.charge(len(value))
+        elif type(value) in _PLAIN:
+            self.charge(NODE * len(value))
+            self.room(self.size(value).weight)
         elif isinstance(value, int):
             if value.bit_length() > BITS:
                 raise Excess(f"it makes a number of more than {BITS:,} bits")
@@ -133,6 +138,9 @@ class Budget:
 
 def _parts(value: Any) -> Iterable[Any] | None:
     """The values in a container, keys among them; None for what is none."""
+    if type(value) in _PLAIN and type(value) is not dict:
+        found: Iterable[Any] = value
+        return found
     if isinstance(value, Mapping):
         return (part for pair in value.items() for part in pair)
     if isinstance(value, ItemsView):
@@ -140,6 +148,8 @@ def _parts(value: Any) -> Iterable[Any] | None:
     return value if isinstance(value, _CONTAINERS) else None
 
 
+_PLAIN, _SINGLE = frozenset([list, tuple, dict]), frozenset([bool, int, float, type(None)])
+"""Types that are looked at so often that they are not asked what else they are."""
 _CONTAINERS = (list, tuple, set, frozenset, KeysView, ValuesView)
 
 
