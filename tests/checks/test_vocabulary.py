@@ -95,3 +95,31 @@ def test_what_is_skipped_one_at_a_time_is_what_is_skipped_together(kind: str, no
     detokenizer = Detokenizer(tokenizer, skip_special_tokens=True)
     parts = [detokenizer.add(number) for number in ids]
     assert "".join([*parts, detokenizer.finish()]) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+FUSED = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"type": "Strip", "content": " ", "start": 4096, "stop": 0},
+        {"type": "Strip", "content": "k", "start": 0, "stop": 1},
+        {"type": "Replace", "pattern": {"String": "a  a"}, "content": "b"},
+    ],
+)
+def test_a_decoder_of_the_whole_text_gives_it_at_the_end(end: dict[str, Any]):
+    content = json.loads(MADE["byte_fallback"]()) | {"decoder": {"type": "Sequence", "decoders": [*FUSED, end]}}
+    tokenizer = Tokenizer.from_files({"tokenizer.json": json.dumps(content).encode()}, "m")
+    for text in ("  a  a  ", "<s> a </s>", "the quick"):
+        ids = tokenizer.encode(text)
+        for skip in (False, True):
+            detokenizer = Detokenizer(tokenizer, skip_special_tokens=skip)
+            parts = [detokenizer.add(number) for number in ids]
+            assert "".join([*parts, detokenizer.finish()]) == tokenizer.decode(ids, skip_special_tokens=skip)
+
+
+def test_an_added_token_without_a_number_is_refused():
+    files = {"tokenizer.json": MADE["byte_level"]().encode(), "added_tokens.json": b'{"x": 1e400}'}
+    with pytest.raises(TokenizerError, match=r"tokens that tokenizer_config\.json adds are garbled"):
+        Tokenizer.from_files(files, "m")

@@ -104,6 +104,20 @@ def _before_model(data: bytes) -> Any:
     return json.loads(data)
 
 
+def is_local(backend: tokenizers.Tokenizer) -> bool:
+    """Whether a token's text hangs on no more than the tokens beside it, so that text can be given out as ids come.
+
+    A decoder that replaces in the whole text, or takes more than one letter off its ends, may change what was before.
+    """
+    joined = False
+    for item in _items(_state(backend.decoder)):
+        kind = item.get("type")
+        if joined and (kind == "Replace" or (kind == "Strip" and (item["start"] > 1 or item["stop"]))):
+            return False
+        joined = joined or kind in ("Fuse", "ByteLevel")
+    return True
+
+
 def _growth(state: Any, where: str) -> Growth:
     """How much one part may make of a text."""
     growth = Growth()

@@ -73,7 +73,7 @@ def build(files: Mapping[str, bytes], where: str) -> Built:
         growth = check(backend, where)
         check_added(growth, map(str, plan.tokens), where)
         plan.add_to(backend, rules, where)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise TokenizerError(
             f"{where}: the tokens that tokenizer_config.json adds are garbled: fetch the tokenizer again"
         ) from None

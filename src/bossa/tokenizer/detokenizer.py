@@ -36,7 +36,7 @@ class Detokenizer:
         if token is None or (self._skipped is not None and self._skipped.has(token_id, token)):
             return ""
         self._ids.append(token_id)
-        if BYTE_TOKEN.match(token):
+        if not self._tokenizer.is_local or BYTE_TOKEN.match(token):
             return ""  # a run of bytes is decoded as one, so its text is not certain before it ends
         known = self._decode(self._prefix, self._read) if self._prefix else self._known
         text = self._decode(self._prefix, len(self._ids))

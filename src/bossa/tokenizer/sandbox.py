@@ -37,7 +37,7 @@ from bossa.tokenizer.operations import (
     check_operator,
 )
 
-LONGEST_TEMPLATE = 1 << 17
+LONGEST_TEMPLATE = 1 << 16
 LONGEST_TIME_FORMAT = 1000
 VALUES = (*METHODS, type)
 """Plain values, whose methods are looked up; and classes, which have none for templates."""

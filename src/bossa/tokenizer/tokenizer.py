@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bossa.errors import BossaError, PromptError, TokenizerError
-from bossa.tokenizer.bounds import LONGEST_RESULT
+from bossa.tokenizer.bounds import LONGEST_RESULT, is_local
 from bossa.tokenizer.build import Built, build
 from bossa.tokenizer.files import chat_templates, read_tokenizer_files
 from bossa.tokenizer.library import call
@@ -125,7 +126,10 @@ class Tokenizer:
 
     def decode_raw(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
         """``decode`` without the cleaning up that some tokenizers end with."""
-        return str(call(_not_decoded, self._backend.decode, list(ids), skip_special_tokens=skip_special_tokens))
+        whole = list(ids)
+        if not whole:
+            return ""  # some decoders fail at it
+        return str(call(_not_decoded, self._backend.decode, whole, skip_special_tokens=skip_special_tokens))
 
     def token_id(self, token: str) -> int | None:
         """The id of a token by its exact text, or None."""
@@ -134,6 +138,11 @@ class Tokenizer:
     def token(self, token_id: int) -> str | None:
         """The text of a token as it stands in the vocabulary, or None."""
         return self._backend.id_to_token(token_id)
+
+    @cached_property
+    def is_local(self) -> bool:
+        """Whether the text of ids can be given out as they come; else it is certain with the last alone."""
+        return is_local(self._backend)
 
     def skipped(self) -> Skipped:
         """Which tokens ``decode`` leaves out when it skips special ones."""
