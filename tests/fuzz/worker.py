@@ -56,6 +56,7 @@ class Worker:
                 past += [path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()]
         self.bases = seeds * (1 + 2 * len(past) // len(seeds)) + past  # two good ones for each that is odd already
         self.log = self.root.parent / "log"
+        self.again: set[Case] = set()
         self.watch = Watch(os.path.realpath(self.root))
         self._warm()
 
@@ -109,6 +110,11 @@ class Worker:
         if begun < done:
             raise RuntimeError(f"a worker ended between cases: {self.log.read_text(errors='replace')[-2000:]}")
         report = {"outcome": "finding", **self._post_mortem(status)}
+        if report["what"].startswith("no end") and cases[start + begun] not in self.again:
+            self.again.add(
+                cases[start + begun]
+            )  # another process may have had the cores: a case is told the second time
+            return start + begun
         self._tell({"case": cases[start + begun], **COUNTED, **report, "signature": signature_of(report)})
         return start + begun + 1
 
