@@ -90,6 +90,27 @@ def test_a_pipe_among_the_entries_stops_no_command(bossa, kept):
     assert list(kept.directory.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", [["verify", "--remove"], ["prune", "--all"], ["prune", "--max-size", "0"]])
+def test_what_cannot_be_removed_is_told_and_the_rest_is_removed(bossa, kept, tmp_path, command):
+    """A directory that holds something is nobody's entry; a link is removed, and what it leads to is not."""
+    good = {entry.path for entry in kept.entries()}
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("mine")
+    names = [kept.directory / (letter * 64 + ".weights") for letter in "0123"]
+    for full in names[:2]:
+        full.mkdir()
+        (full / "file").write_text("mine")
+    names[2].mkdir()
+    names[3].symlink_to(outside)
+    result = bossa("cache", *command)
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert "cannot be removed (Directory not empty): remove it yourself, and 1 more that cannot be" in result.err
+    assert set(kept.directory.iterdir()) == {*names[:2], *(good if command[0] == "verify" else ())}
+    assert (outside / "file").read_text() == "mine"
+
+
 def test_what_another_version_keeps_is_listed_and_is_not_called_damaged(bossa, kept):
     path = kept.entries()[0].path
     raw = bytearray(path.read_bytes())

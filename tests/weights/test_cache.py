@@ -102,12 +102,15 @@ def test_what_is_no_regular_file_is_not_used_and_nothing_waits_for_it(
         path.mkdir()
     assert [found.source for found in kept.entries()] == ["(not a regular file)"]
     assert [problem for _, problem in kept.verify()] == ["not a regular file"]
-    bound = bind(SLOTS, checkpoint(arrays()), cache=kept)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bound = bind(SLOTS, checkpoint(arrays()), cache=kept)
+    assert len(caught) == (kind == "folder")
     assert not bound.cached
     np.testing.assert_array_equal(bound.view("w"), arrays()["w"])
     assert elsewhere.read_bytes() == good
     kept.prune(everything=True)
-    assert kind == "folder" or list(kept.directory.iterdir()) == []
+    assert list(kept.directory.iterdir()) == []
 
 
 def damage(path: Path, at: int, data: bytes) -> None:
@@ -214,3 +217,17 @@ def test_without_a_home_the_cache_is_beside_the_temporary_files(tmp_path: Path, 
     monkeypatch.setattr(Path, "expanduser", none)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert default_directory() == tmp_path / f"bossa-{os.geteuid()}"
+
+
+def test_a_directory_in_the_place_of_an_entry_is_told_each_time(checkpoint: Any, kept: WeightCache):
+    place = entry(kept)
+    place.unlink()
+    place.mkdir()
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="packed weights cannot be kept") as caught:
+            bound = bind(SLOTS, checkpoint(arrays()), cache=kept)
+        assert not bound.cached
+        (warning,) = caught
+        assert str(warning.message).startswith(f"{place}: packed weights cannot be kept (Is a directory), so they are")
+        assert str(warning.message).endswith("remove what has its place, or set BOSSA_CACHE to another directory")
+    assert list(kept.directory.iterdir()) == [place]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from bossa.checks.shown import shown
 from bossa.cli import options
 from bossa.cli.text import show, size, table
+
+if TYPE_CHECKING:
+    from bossa.errors import WeightsError
 
 
 @click.group("cache", short_help="List, verify and prune the packed weights kept on disk.")
@@ -65,21 +69,24 @@ def verify(remove: bool) -> None:
 
     Each run looks at a part of every page only, which notices a write that the machine did not finish.
     """
-    import os
-
     from bossa.errors import WeightsError
     from bossa.weights.cache import WeightCache
     from bossa.weights.entry import OTHER_VERSION
 
     cache = WeightCache()
     bad = count = 0
+    failed: list[WeightsError] = []
     for entry, problem in cache.verify():
         is_bad = problem not in ("", OTHER_VERSION)
         count += problem != OTHER_VERSION
         bad += is_bad
         if is_bad and remove:
-            os.unlink(entry.path)
-            problem += ", removed"
+            try:
+                cache.remove(entry)
+                problem += ", removed"
+            except WeightsError as error:
+                failed.append(error)
+                problem += ", not removed"
         show(f"{entry.key[:12]}  {problem or 'good'}  {size(entry.bytes)}  {entry.source}")
     if bad and not remove:
         raise WeightsError(
@@ -87,6 +94,7 @@ def verify(remove: bool) -> None:
             " 'bossa cache verify --remove'; they are made again when they are needed"
         )
     show(f"{count - bad} of {count} are good")
+    _tell(failed)
 
 
 @command.command("prune", short_help="Remove what is kept.")
@@ -100,7 +108,21 @@ def prune(older_than: float | None, max_size: int | None, everything: bool) -> N
         raise click.UsageError("say what to remove: --older-than DAYS, --max-size SIZE or --all")
     from bossa.weights.cache import WeightCache
 
-    removed = WeightCache().prune(max_bytes=max_size, older_than_days=older_than, everything=everything)
+    failed: list[WeightsError] = []
+    removed = WeightCache().prune(max_size, older_than, everything, failed.append)
     for entry in removed:
         show(f"removed {entry.key[:12]}  {size(entry.bytes)}  {entry.source}")
     show(f"{len(removed)} removed: {size(sum(entry.bytes for entry in removed))}")
+    _tell(failed)
+
+
+def _tell(failed: list[WeightsError]) -> None:
+    """Ends a command that could not remove all that it should have: with the first that it could not.
+
+    Raises:
+        WeightsError: there is one.
+    """
+    if not failed:
+        return
+    more = f", and {len(failed) - 1} more that cannot be removed" if len(failed) > 1 else ""
+    raise type(failed[0])(f"{failed[0]}{more}")

@@ -114,11 +114,7 @@ class WeightCache:
         try:
             beside, file = self._create(key, HEADER + total)
         except OSError as error:
-            warnings.warn(
-                f"{shown(self.directory)}: packed weights cannot be kept ({error.strerror or error}), so they are"
-                " packed again each time: free some space there, or set BOSSA_CACHE to another directory",
-                stacklevel=3,
-            )
+            _warn(self.directory, error, "free some space there, or set BOSSA_CACHE to another directory")
             memory = anonymous(HEADER + total, source)
             fill(memory, HEADER)
             return memory, HEADER, False
@@ -135,8 +131,9 @@ class WeightCache:
             raise
         try:
             os.replace(beside, self._path(key))
-        except OSError:  # what is packed is good all the same: the map outlives the file's name
+        except OSError as error:  # what is packed is good all the same: the map outlives the file's name
             beside.unlink(missing_ok=True)
+            _warn(self._path(key), error, "remove what has its place, or set BOSSA_CACHE to another directory")
         return self._open(key, total) or memory, HEADER, False
 
     def entries(self) -> list[CacheEntry]:
@@ -167,10 +164,35 @@ class WeightCache:
             else:
                 yield entry, ""
 
+    def remove(self, entry: CacheEntry) -> None:
+        """Removes an entry, or what has its place: anything but a directory that holds something.
+
+        Raises:
+            WeightsError: it cannot be removed.
+        """
+        try:
+            if stat.S_ISDIR(entry.path.lstat().st_mode):
+                entry.path.rmdir()  # what is in a directory is nothing that the cache has put there
+            else:
+                entry.path.unlink()
+        except FileNotFoundError:
+            pass  # another process was first
+        except OSError as error:
+            raise WeightsError(
+                f"{shown(entry.path)}: cannot be removed ({error.strerror}): remove it yourself"
+            ) from None
+
     def prune(
-        self, max_bytes: int | None = None, older_than_days: float | None = None, everything: bool = False
+        self,
+        max_bytes: int | None = None,
+        older_than_days: float | None = None,
+        everything: bool = False,
+        failed: Callable[[WeightsError], object] = lambda _: None,
     ) -> list[CacheEntry]:
         """Removes entries: those unused for so many days, then the longest unused until the rest fit, or all.
+
+        Args:
+            failed: is told why an entry could not be removed; the rest are all the same.
 
         Returns:
             What was removed. A program that has an entry mapped keeps its weights.
@@ -183,10 +205,12 @@ class WeightCache:
             old = older_than_days is not None and now - entry.last_used > older_than_days * 86_400
             full = max_bytes is not None and kept + entry.bytes > max_bytes
             if everything or old or full:
-                with contextlib.suppress(OSError):
-                    entry.path.unlink()
+                try:
+                    self.remove(entry)
                     removed.append(entry)
                     continue
+                except WeightsError as error:
+                    failed(error)
             kept += entry.bytes
         return removed
 
@@ -267,6 +291,14 @@ class WeightCache:
             with contextlib.suppress(OSError):
                 if now - path.lstat().st_mtime >= age:
                     path.unlink()
+
+
+def _warn(place: Path, error: OSError, remedy: str) -> None:
+    warnings.warn(
+        f"{shown(place)}: packed weights cannot be kept ({error.strerror or error}), so they are packed again each"
+        f" time: {remedy}",
+        stacklevel=4,
+    )
 
 
 def _reserve(file: int, size: int) -> None:
