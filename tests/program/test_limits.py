@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bossa.errors import ProgramError
-from bossa.program import limits
+from bossa.program import limits, parse
 from bossa.program.ir import Apply, Cat, Const, Expr, Map, Program, Value
 from bossa.program.parse import parse_program
 from bossa.program.runnable import check_runnable
@@ -97,6 +97,16 @@ def test_loops_within_loops_are_refused_however_many() -> None:
 
 def test_lines_without_end_are_refused() -> None:
     refuse(lambda: parse_program(SOUND + "\na" * 1_000_000), "expected the end")
+
+
+@pytest.mark.parametrize("line", ["%z{}[3] = map mul(%m[3], !cos[3])", "  %z", "%z{}[3] = nothing"])
+def test_ops_without_end_are_refused_before_any_is_read(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SOUND.replace("\nloop", "".join("\n" + line.format(i) for i in range(30_000)) + "\nloop")
+    with monkeypatch.context() as patch:
+        patch.setattr(parse, "_op", lambda _: pytest.fail("read"))
+        refuse(lambda: parse_program(text), "^line 200[0-9]{2}: it has more than 20000 ops")
+    inside = SOUND.replace("%a[2,3] =", "".join(f"%z{i}[3] = map 1.0\n" for i in range(60_000)) + "%a[2,3] =")
+    refuse(lambda: parse_program(inside), "more than 20000 ops")
 
 
 F8 = slot_line("w9", "panels", 12, 12).replace("fp32", "fp8").removeprefix("slot ")

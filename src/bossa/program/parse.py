@@ -30,7 +30,7 @@ def parse_program(text: str, tables: Mapping[str, NDArray[Any]] | None = None) -
     """
     if text.count("\n") >= limits.LINES:
         raise ProgramError(f"line {limits.LINES}: expected the end: a program has fewer lines")
-    lines = deque(Line(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+    lines = _lines(text)
     if not lines:
         raise ProgramError("line 1: expected a program, found nothing")
     head = lines.popleft()
@@ -84,6 +84,31 @@ def _table(line: Line, tables: Mapping[str, NDArray[Any]] | None) -> tuple[str, 
         held = "missing" if array is None else f"{array.dtype.name} {list(array.shape)}"
         raise ProgramError(f"line {line.number}: table {name} is {kind} {list(shape)} here, and what is stored {held}")
     return name, array
+
+
+def _lines(text: str) -> deque[Line]:
+    """The lines that say something.
+
+    Raises:
+        ProgramError: more of them are of ops than a program has, which is told before any of them is read.
+    """
+    lines: deque[Line] = deque()
+    ops, inside = 0, False
+    for number, line in enumerate(text.split("\n"), 1):
+        words = line.split(maxsplit=1)
+        if not words:
+            continue
+        lines.append(Line(line, number))
+        if words[0] == "loop":
+            ops += not inside  # one in another is refused where it is read
+            inside = True
+        elif words[0].startswith("}"):
+            inside = False
+        elif words[0].startswith("%"):
+            ops += 1 if inside else 2  # as `limits` counts them
+        if ops > 2 * limits.OPS:
+            raise ProgramError(f"line {number}: it has more than {limits.OPS} ops")
+    return lines
 
 
 def _ops(lines: deque[Line], *, inside: bool) -> list[Op]:
