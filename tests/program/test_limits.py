@@ -10,7 +10,7 @@ import pytest
 
 from bossa.errors import ProgramError
 from bossa.program import limits, parse
-from bossa.program.ir import Apply, Cat, Const, Expr, Map, Program, Value
+from bossa.program.ir import Apply, Attention, Cat, Const, Expr, Loop, Map, Op, Program, Value
 from bossa.program.parse import parse_program
 from bossa.program.runnable import check_runnable
 from bossa.program.verify import verify
@@ -58,6 +58,35 @@ def refuse(make: Callable[[], Program], message: str) -> None:
 def test_a_number_out_of_bounds_is_refused(old: str, new: str, message: str) -> None:
     assert old in SOUND
     refuse(lambda: parse_program(SOUND.replace(old, new, 1)), message)
+
+
+@pytest.mark.parametrize("number", ["nan", "-nan", "1e400", "-1e400", "3.4028236e38", "1e39"])
+@pytest.mark.parametrize(
+    "at", ["scale 0.5", "softcap 0.0", "%m[3] = reduce mean 1 [3,4] mul(%s[3,4], !one[3,4|0,1])", "mul(#0[32], #1[32])"]
+)
+def test_a_number_that_no_float32_holds_is_refused(at: str, number: str) -> None:
+    word = at.split()[0]
+    new = {"scale": f"scale {number}", "softcap": f"softcap {number}", "%m[3]": f"%m[3] = reduce mean 1 [3,4] {number}"}
+    assert at in SOUND
+    text = SOUND.replace(at, new.get(word, f"mul({number}, #1[32])"))
+    refuse(lambda: parse_program(text), "expected a number that a float32 holds|that no float32 holds|out of range")
+    program = parse_program(SOUND)
+    for value in (float(number), *([3.5e38, 1e300] if "nan" not in number else [])):
+        if value in (float("inf"), float("-inf")):
+            continue  # of itself it is a float32
+        refuse(lambda value=value: mapped(Const(value), 4), r"a number \(.*\) that no float32 holds")
+        loops = [replace(op, body=tuple(scaled(inner, value) for inner in op.body)) if isinstance(op, Loop) else op
+                 for op in program.body]  # fmt: skip
+        refuse(lambda loops=loops: replace(program, body=tuple(loops)), "a scale or cap out of range")
+
+
+def scaled(op: Op, scale: float) -> Op:
+    return replace(op, scale=scale) if isinstance(op, Attention) else op
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "3.4028235e38", "-3.4028234663852886e+38", "0.0", "1e-400"])
+def test_a_number_that_a_float32_holds_passes(number: str) -> None:
+    verify(parse_program(SOUND.replace("mul(#0[32], #1[32])", f"max({number}, #1[32])")))
 
 
 def test_heads_wider_than_the_kernels_room_are_refused() -> None:

@@ -8,7 +8,7 @@ more than one look at each part of the program.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from math import prod
+from math import isinf, prod
 
 from bossa.checks.shown import shown
 from bossa.errors import ProgramError
@@ -16,6 +16,7 @@ from bossa.program.ir import (
     Apply,
     Attention,
     Cat,
+    Const,
     Embed,
     Expr,
     Linear,
@@ -33,6 +34,8 @@ from bossa.program.names import is_name, is_title, names_in
 
 INTEGER = 2**31 - 1
 """The largest whole number in a program: what the generated code counts with."""
+REAL = 2.0**128 - 2.0**103
+"""What the numbers of a program stay below: from here on a float32 is infinite, which is written as such."""
 AXES = 16
 ELEMENTS = 1 << 22
 """Of a value's row, or of a domain. A vocabulary of 262,144 is a sixteenth of it."""
@@ -148,6 +151,7 @@ class _Limits:
         self.need(op.count * len(read) <= SLOT_NUMBERS, f"{op.count} iterations of {len(read)} weights are too many")
 
     def attention(self, op: Attention) -> None:
+        self.need(abs(op.scale) < REAL and abs(op.softcap) < REAL, "a scale or cap out of range")
         for view in (op.q, op.k, op.v):
             self.need(len(view.shape) == 2, f"%{view.name} is not read as [heads, features]")
         (groups, features), width = op.k.shape, -(-op.v.shape[1] // 16) * 16
@@ -172,6 +176,9 @@ class _Limits:
                     self.name(e.name)
                     self.shape(e.shape, ELEMENTS)
                     self.numbers("strides and offset", *e.strides, e.offset)
+                case Const():
+                    # an infinity is what some models clamp to, or fill masks with
+                    self.need(isinf(e.value) or abs(e.value) < REAL, f"a number ({e.value}) that no float32 holds")
                 case Apply():
                     inner = e.args
                 case Cat():

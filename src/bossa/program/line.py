@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from math import isinf
 from typing import Any
 
 from bossa.checks.shown import shown
@@ -63,10 +64,14 @@ class Line:
         return number
 
     def real(self) -> float:
+        token = self.take()
         try:
-            return float(self.take())
+            number = float(token)
         except ValueError:
             raise self.error("a number") from None
+        if isinf(number) and not token.endswith("inf"):  # it would be taken for one that is meant to be infinite
+            raise self.error("a number that a float32 holds before")
+        return number
 
     def json(self) -> Any:
         """The rest of the line."""
