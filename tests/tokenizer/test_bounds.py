@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer as Backend
 
 from bossa.errors import PromptError, TokenizerError
 from bossa.tokenizer import Tokenizer, shorten
-from bossa.tokenizer.bounds import fault_of
+from bossa.tokenizer.bounds import _growth, fault_of
 from bossa.tokenizer.library import call
 from bossa.tokenizer.rules import WORDS_OF_QWEN2, WORDS_OF_QWEN3_5
 from support.tokenizers import MADE
@@ -100,6 +101,62 @@ def test_replacements_that_multiply_are_refused(chain: list[dict[str, Any]]):
         read("byte_level", normalizer={"type": "Sequence", "normalizers": chain})
     with pytest.raises(TokenizerError, match="replacements make up to"):
         read("byte_level", decoder={"type": "Sequence", "decoders": [replacing("a", "a" * 50)] * 3})
+
+
+@pytest.mark.parametrize("count", [(1, 1_000_000), (3, 1_000_000), (1000, 40), (100_000, 1)])
+def test_long_prefixes_are_refused(count: tuple[int, int]):
+    chain = [{"type": "Prepend", "prepend": "a" * count[1]}] * count[0]
+    with pytest.raises(TokenizerError, match=r"prefixes and replacements make up to .* characters of one, and 1000"):
+        read("byte_level", normalizer={"type": "Sequence", "normalizers": chain})
+
+
+def test_a_prefix_counts_for_each_piece_of_a_text():
+    tokenizer = read("byte_level", normalizer={"type": "Prepend", "prepend": "a" * 900})
+    assert len(tokenizer.encode("b")) > 1
+    with pytest.raises(PromptError, match=r"may make 9\.09e\+07 characters of a text of 100,000"):
+        tokenizer.encode("<s>b" * 25_000)
+    usual = read("byte_level", normalizer={"type": "Prepend", "prepend": "_"})
+    assert usual.encode("a " * 1000)
+
+
+def test_a_table_of_long_forms_counts_as_a_replacement():
+    table = base64.b64encode(bytes([4, 0, 0, 0]) + bytes(4) + b"a\0" + b"b" * 100_000 + b"\0").decode()
+    assert _growth({"type": "Precompiled", "precompiled_charsmap": table[:16]}, "x").factor == 1
+    with pytest.raises(TokenizerError, match=r"^x: its tokenizer's replacements make up to 1e\+05 characters"):
+        _growth({"type": "Precompiled", "precompiled_charsmap": table}, "x")
+
+
+def template(single: list[str], ids: int) -> dict[str, Any]:
+    def pieces(names: list[str]) -> list[dict[str, Any]]:
+        return [{"Sequence" if name in "AB" else "SpecialToken": {"id": name, "type_id": 0}} for name in names]
+
+    special = {"<s>": {"id": "<s>", "ids": [0] * ids, "tokens": ["<s>"] * ids}}
+    return {
+        "type": "TemplateProcessing", "single": pieces(single), "pair": pieces(["A", "B"]), "special_tokens": special
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("processors", "what"),
+    [
+        ([template(["<s>", "A"], 1_000_000)], "adds more than 1000 tokens to a text"),
+        ([template(["<s>"] * 2000 + ["A"], 1)], "adds more than 1000 tokens to a text"),
+        ([template(["<s>"] * 30 + ["A"], 1)] * 40, "adds more than 1000 tokens to a text"),
+        ([template(["A"] * 5, 1)], "repeats each text"),
+        ([template(["A"] * 2, 1)] * 10, "repeats each text"),
+    ],
+)
+def test_templates_that_add_much_are_refused(processors: list[dict[str, Any]], what: str):
+    with pytest.raises(TokenizerError, match=f"^the PEF: its tokenizer's post_processor {what}: correct"):
+        read("byte_level", post_processor={"type": "Sequence", "processors": processors})
+    assert read("byte_level", post_processor=template(["<s>", "A", "<s>"], 2)).encode("a")[:2] == [0, 0]
+
+
+@pytest.mark.parametrize("affix", ["continuing_subword_prefix", "end_of_word_suffix"])
+def test_a_mark_of_words_is_short(affix: str):
+    model = json.loads(MADE["byte_level"]())["model"] | {"merges": []}
+    with pytest.raises(TokenizerError, match=f"its tokenizer's {affix} has more than 32 letters"):
+        read("byte_level", model=model | {affix: "a" * 100_000})
 
 
 GROWING = {"type": "Sequence", "normalizers": [replacing("a", "aa")] * 40}

@@ -6,6 +6,7 @@ which one multiplies what another made. The parts are small beside the vocabular
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,14 @@ MOST_GROWTH = 1000.0
 LONGEST_PATTERN = 20_000
 LONGEST_WORD = 1000
 """Letters in a word that WordPiece may try to split, which takes their cube; 100 is usual."""
+LONGEST_PREFIX = 32
+"""Letters that may be put before each piece of a text, or stand in a model for the start or the end of a word."""
+LONGEST_FORM = 64
+"""Bytes that a table of characters may have for one, without counting as growth; Unicode's own need 33."""
+MOST_SPECIAL = 1000
+"""Tokens that may be added around a text."""
+MOST_COPIES = 4
+"""Times that the tokens of a text may stand in what is made of it; once is usual."""
 LONGEST_RESULT = 1 << 25
 """Characters that a text may become where it grows at all."""
 
@@ -54,6 +63,12 @@ def check(backend: tokenizers.Tokenizer, where: str) -> Growth:
             f"{where}: its tokenizer splits words of {model.max_input_chars_per_word} letters, and {LONGEST_WORD}"
             " is the most: correct max_input_chars_per_word in tokenizer.json"
         )
+    for affix in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if len(str(getattr(model, affix, None) or "")) > LONGEST_PREFIX:
+            raise TokenizerError(
+                f"{where}: its tokenizer's {affix} has more than {LONGEST_PREFIX} letters: correct tokenizer.json"
+            )
+    _check_around(_state(backend.post_processor), where)
     parts = (backend.normalizer, backend.pre_tokenizer, backend.decoder)
     first, *_ = [_growth(_state(part), where) for part in parts]
     return first
@@ -126,9 +141,12 @@ def _growth(state: Any, where: str) -> Growth:
         if isinstance(pattern, dict) and isinstance(pattern.get("Regex"), str):
             _check_pattern(pattern["Regex"], where)
         growth = _after(growth, item)
+    told = "replacements"
+    if growth.more > LONGEST_PREFIX:  # added tokens cut a text into pieces, and it stands before each
+        growth, told = Growth(growth.factor * (1 + growth.more), growth.more), "prefixes and replacements"
     if growth.factor > MOST_GROWTH:
         raise TokenizerError(
-            f"{where}: its tokenizer's replacements make up to {growth.factor:.3g} characters of one, and"
+            f"{where}: its tokenizer's {told} make up to {growth.factor:.3g} characters of one, and"
             f" {MOST_GROWTH:g} is the most: correct tokenizer.json"
         )
     return growth
@@ -138,6 +156,9 @@ def _after(growth: Growth, item: dict[str, Any]) -> Growth:
     kind = item.get("type")
     if kind == "Prepend":
         return Growth(growth.factor, growth.more + len(str(item.get("prepend", ""))))
+    if kind == "Precompiled":
+        longest = _longest_form(item.get("precompiled_charsmap"))
+        return Growth(growth.factor * longest, growth.more) if longest > LONGEST_FORM else growth
     if kind != "Replace":
         return growth  # what is built in grows a character by no more than its own decomposition
     pattern, content = item.get("pattern"), str(item.get("content", ""))
@@ -145,6 +166,30 @@ def _after(growth: Growth, item: dict[str, Any]) -> Growth:
     # A pattern may match where there is nothing, before each character and at the end.
     factor = max(1.0, ceil(len(content) / len(text))) if isinstance(text, str) and text else 1.0 + len(content)
     return Growth(growth.factor * factor, growth.more + 1 if not text else growth.more)
+
+
+def _longest_form(table: Any) -> int:
+    """The bytes of the longest text that a table of SentencePiece has for a character: a trie, then texts."""
+    try:
+        data = base64.b64decode(table)
+        return max(map(len, data[4 + int.from_bytes(data[:4], "little") :].split(b"\0")))
+    except (TypeError, ValueError):
+        return 0  # the library takes none of this kind
+
+
+def _check_around(state: Any, where: str) -> None:
+    """Refuses templates that add more tokens to a text than models have, or the text itself again and again."""
+    special, copies = 0, 1
+    for item in _items(state):
+        if item.get("type") != "TemplateProcessing":
+            continue
+        known = item["special_tokens"]
+        names = [piece["SpecialToken"]["id"] for piece in item["single"] if "SpecialToken" in piece]
+        special += sum(len(known[name]["ids"]) for name in names if name in known)
+        copies *= max(1, sum("Sequence" in piece for piece in item["single"]))
+    if special > MOST_SPECIAL or copies > MOST_COPIES:
+        what = f"adds more than {MOST_SPECIAL} tokens to a text" if copies <= MOST_COPIES else "repeats each text"
+        raise TokenizerError(f"{where}: its tokenizer's post_processor {what}: correct tokenizer.json")
 
 
 def _state(part: Any) -> Any:
