@@ -70,6 +70,15 @@ def test_what_is_no_checkpoint_is_named_whatever_its_ending(tmp_path: Path, name
         (b"\x1f\x8b\x08\x00abcdefgh" + bytes(99), "is an archive"),
         (b"PK\x03\x04\x14\x00\x08\x08" + bytes(99), "is a ZIP file: if torch saved it, give it the ending .pt"),
         (b"\x80\x02}q\x00(X\x01\x00" + bytes(99), "is a pickle: if torch saved it, give it the ending .pt"),
+        (b"\x81\xa6params\x81\xa5dense" + bytes(99), "is a Flax checkpoint: pass the model's safetensors"),
+        (b"\xde\x00\x20\xd9\x28" + b"model.layers.0" * 3 + bytes(99), "is a Flax checkpoint"),
+        (b"\xdf\x00\x01\x00\x00\xa6params" + bytes(99), "is a Flax checkpoint"),
+        (b"\x08\x08\x12\x07pytorch\x1a\x052.1.0" + bytes(99), "is an ONNX model"),
+        (b"\x08\x0a\x3a\xff\xff\x03\x0a\x10node" + bytes(99), "is an ONNX model"),
+        (b"\x08\x01\x12\xaa\x8b\x05\x0a\x10abcd" + bytes(99), "is a TensorFlow checkpoint"),
+        (b"\x1c\x00\x00\x00TFL3" + bytes(99), "is a TensorFlow checkpoint"),
+        (bytes(range(200, 256)) * 3, "x.safetensors: is not a safetensors file: fetch the file again"),
+        (b"\x08\x03\x12\0\0\0\0\0" + b'{"a":' + bytes(99), "or is cut short: its header claims 1180424 bytes"),
     ],
 )
 def test_a_safetensors_file_of_another_kind_is_named(tmp_path: Path, raw: bytes, reason: str):
@@ -95,6 +104,26 @@ def test_a_safetensors_file_of_another_kind_is_named(tmp_path: Path, raw: bytes,
 def test_a_file_of_another_kind_is_named_by_its_name(tmp_path: Path, name: str, reason: str):
     torch.save({"a": torch.ones(3)}, tmp_path / name)
     assert reason in refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "nothing", "directory"])
+@pytest.mark.parametrize("names", [
+    ["model.safetensors"], ["pytorch_model.bin"], ["model.safetensors.index.json"],
+    ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], ["indexed.safetensors"],
+])  # fmt: skip
+def test_what_is_no_regular_file_in_a_directory_is_named(tmp_path: Path, names: list[str], kind: str):
+    if names == ["indexed.safetensors"]:
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": names[0]}}))
+    for name in names:
+        if kind == "pipe":
+            os.mkfifo(tmp_path / name)
+        elif kind == "directory":
+            (tmp_path / name).mkdir()
+        else:
+            (tmp_path / name).symlink_to("/dev/zero" if kind == "device" else tmp_path / "away")
+    reason = {"directory": "is a directory where a file is wanted", "nothing": "is a link that leads to no file"}
+    what = reason.get(kind, "is a pipe or a device, not a regular file")
+    assert refusal(tmp_path) == f"{tmp_path / names[0]}: {what}: fetch the file again"
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path):

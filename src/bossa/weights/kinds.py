@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,13 +20,18 @@ HEADS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "is a ZIP file: if torch saved it, give it the ending .pt, else unpack it and pass what is in it"),
     *((head, ARCHIVE) for head in (b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"BZh", b"7z\xbc\xaf\x27\x1c")),
     (b"\x93NUMPY", f"is a NumPy array: {SAFE}"),
+    (b"Rar!", ARCHIVE),
+    (b"\x7fELF", f"is a program or a library: {SAFE}"),
     (b"\x80", "is a pickle: if torch saved it, give it the ending .pt"),
 )
+FLAX = f"is a Flax checkpoint: {SAFE}"
+ONNX = "is an ONNX model: pass the safetensors of the model that it was exported from"
+TENSORFLOW = f"is a TensorFlow checkpoint: {SAFE}"
 ENDINGS: tuple[tuple[tuple[str, ...], str], ...] = (
     ((".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".7z", ".rar"), ARCHIVE),
-    ((".onnx", ".onnx_data"), "is an ONNX model: pass the safetensors of the model that it was exported from"),
-    ((".h5", ".keras", ".pb", ".tflite"), f"is a TensorFlow checkpoint: {SAFE}"),
-    ((".msgpack",), f"is a Flax checkpoint: {SAFE}"),
+    ((".onnx", ".onnx_data"), ONNX),
+    ((".h5", ".keras", ".pb", ".tflite"), TENSORFLOW),
+    ((".msgpack",), FLAX),
     ((".distcp", ".metadata"), "is part of a distributed checkpoint: save the whole state dict in one file"),
     ((".incomplete", ".part", ".crdownload", ".aria2", ".tmp"), f"is a download that is not finished: {AGAIN}"),
 )
@@ -54,6 +60,23 @@ QUANTIZED = tuple((re.compile(pattern), kind) for pattern, kind in _QUANTIZED)
 UNQUANTIZED = "pass the unquantized model, or a GGUF file, and choose --precision when compiling"
 LORA = re.compile(r"\.(lora_[A-Za-z_]+|base_layer|modules_to_save)\.")
 META_NAME = re.compile(r"layers\.0\.(attention\.wq|feed_forward\.w1)\.weight$")
+
+
+def check_regular(path: Path) -> None:
+    """Refuses what is there and is no file that can be read from its start to its end; a pipe would never answer.
+
+    Raises:
+        WeightsError: it is a directory, a pipe or a device, or a link to one or to nothing.
+    """
+    if path.is_file() or not os.path.lexists(path):
+        return
+    if path.is_dir():
+        what = "is a directory where a file is wanted"
+    elif path.exists():
+        what = "is a pipe or a device, not a regular file"
+    else:
+        what = "is a link that leads to no file"
+    raise WeightsError(f"{shown(path)}: {what}: {AGAIN}")
 
 
 def check_head(path: Path, own: tuple[bytes, ...] = ()) -> bytes:
@@ -90,7 +113,24 @@ def _kind(head: bytes) -> str | None:
         return ARCHIVE
     if _is_text(head):
         return f"is text ({' '.join(head.decode('utf-8', 'ignore').split())[:40]!r}…), not weights: {AGAIN}"
-    return next((what for magic, what in HEADS if head.startswith(magic)), None)
+    if (what := next((what for magic, what in HEADS if head.startswith(magic)), None)) is not None:
+        return what
+    is_safetensors = head[4:9] == b"\0\0\0\0{"  # the length of its header may be any bytes
+    return None if is_safetensors else _unmarked_kind(head)
+
+
+def _unmarked_kind(head: bytes) -> str | None:
+    """The kind of a file that has no mark of its own, by how its first fields are written."""
+    if head[4:8] == b"TFL3":
+        return TENSORFLOW
+    if head[:1] == b"\x08" and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x2a", b"\x32", b"\x3a", b"\x42"):
+        # a version, then a field that has a length: a model's producer, domain or graph, or a saved model's graphs
+        return TENSORFLOW if head[1:3] == b"\x01\x12" else ONNX if 1 <= head[1] <= 32 else None
+    # a map of MessagePack, and the text that its first key is
+    first = 1 if 0x81 <= head[0] <= 0x8F else {0xDE: 3, 0xDF: 5}.get(head[0])
+    if first is not None and len(head) > first and (0xA0 < head[first] <= 0xBF or 0xD9 <= head[first] <= 0xDB):
+        return FLAX
+    return None
 
 
 def _is_text(head: bytes) -> bool:

@@ -83,6 +83,8 @@ class SafetensorsFile:
             check_head(self.path)
             if total < 8:
                 self._refuse("is too short to be a safetensors file")
+            if self._map[8:9] not in (b"{", b""):  # which a header begins with
+                self._refuse("is not a safetensors file")
             self._refuse(f"is not a safetensors file, or is cut short: its header claims {size} bytes of {total}")
         if size > MAX_HEADER:
             self._refuse(f"has a header of {size:,} bytes, and no more than {MAX_HEADER:,} are read")

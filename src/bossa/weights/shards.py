@@ -12,6 +12,7 @@ from typing import NoReturn
 from bossa.checks.lfs import FETCH, is_lfs_pointer
 from bossa.checks.shown import shown
 from bossa.errors import WeightsError
+from bossa.weights.kinds import check_regular
 
 MAX_INDEX = 32 << 20
 """The largest index that is read, in bytes: a model of 1,000 tensors has one of 100 kB."""
@@ -65,6 +66,8 @@ def read_index(path: Path) -> Shards:
     names = sorted(set(weight_map.values()))
     if len(names) > MAX_SHARDS:
         refuse(f"names {len(names):,} shards, and no more than {MAX_SHARDS:,} are read")
+    for name in names:
+        check_regular(path.parent / name)
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         refuse(f"shards are missing: {_listed(missing)}")

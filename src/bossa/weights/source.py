@@ -155,7 +155,7 @@ def _open_directory(folder: Path) -> WeightSource:
         for name in (part, part + INDEX):
             if (folder / name).is_file():
                 return _open_file(folder / name)
-    from bossa.weights.kinds import describe_folder, is_training_state
+    from bossa.weights.kinds import check_regular, describe_folder, is_training_state
     from bossa.weights.shards import numbered_shards
 
     try:
@@ -163,7 +163,12 @@ def _open_directory(folder: Path) -> WeightSource:
     except OSError as error:
         raise WeightsError(f"{shown(folder)}: cannot be read ({error.strerror}): check its permissions") from None
     if shards := numbered_shards(folder, names):
+        for shard in shards:
+            check_regular(shard)
         return _open_files(shards, folder, None)
+    for part in PARTS:
+        for name in (part, part + INDEX):
+            check_regular(folder / name)
     if (what := describe_folder(folder, names)) is not None:
         raise WeightsError(f"{shown(folder)}: {what}")
     found = [shown(name) for name in names if name.endswith(ENDINGS) and not is_training_state(name)]
