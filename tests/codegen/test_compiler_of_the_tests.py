@@ -15,8 +15,8 @@ SOURCE = 'extern "C" int answer() { return 42; }\n'
 
 
 def compile_it(folder: Path, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    (folder / "x.cc").write_text(text)
-    command = [COMPILER, "-O3", "-shared", "-fPIC", "-iquote", KERNELS, folder / "x.cc", "-o", folder / "x.so"]
+    (folder / "program.cc").write_text(text)
+    command = [COMPILER, "-O3", "-shared", "-fPIC", "-iquote", KERNELS, folder / "program.cc", "-o", folder / "x.so"]
     environment = {**os.environ, "BOSSA_TEST_LIBRARIES": str(folder / "kept"), **environment}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 

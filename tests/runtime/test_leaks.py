@@ -32,6 +32,12 @@ def _held() -> tuple[int, int, list[str]]:
     return len(os.listdir("/proc/self/task")), len(files), ours
 
 
+def _nothing_more_than(before: tuple[int, int, list[str]]) -> bool:
+    """Whether nothing has come to what was held; a thread of another test may have ended meanwhile."""
+    threads, *rest = _held()
+    return threads <= before[0] and rest == list(before[1:])
+
+
 def _is_open(name: str) -> bool:
     return Path(f"/proc/self/fd/{name}").is_symlink()
 
@@ -49,9 +55,9 @@ def test_a_closed_model_leaves_nothing_behind(model: tuple[Pef, Path], monkeypat
     for _ in range(3):
         with _load(model) as again:
             assert again.generate([[1, 2, 3]])[0].token_ids == expected
-            assert _held()[0] >= before[0] + 2
+            assert _held()[0] > before[0]
             assert _held()[2]
-        assert _held() == before  # though the closed model is still there
+        assert _nothing_more_than(before)  # though the closed model is still there
     with pytest.raises(RequestError, match=r"^the model is closed: load it again$"):
         again.generate([[1]])
     again.close()
@@ -67,7 +73,7 @@ def test_a_model_that_is_let_go_leaves_nothing_behind_and_warns(
     held[0].generate([[1, 2, 3]])
     with pytest.warns(ResourceWarning, match=r"the new PEF: a loaded model was let go without close\(\): close it"):
         held.clear()
-    assert _held() == before
+    assert _nothing_more_than(before)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _load(model).close()
@@ -83,7 +89,7 @@ def test_libraries_that_are_let_go_are_unloaded_and_their_numbers_used_again(mod
         assert library.bossa_abi() > 0
         assert _held()[1] == before[1] + 1
         del library
-    assert _held() == before
+    assert _nothing_more_than(before)
     first, second = (load_library(data + bytes([number]), "x.pef") for number in range(2))
     assert first is not second
     assert first is load_library(data + b"\0", "x.pef")
@@ -96,19 +102,19 @@ def test_what_fails_to_load_leaves_nothing_behind(model: tuple[Pef, Path], monke
     with pytest.raises(RequestError, match="bytes of memory are too few"):
         _load(model, memory=1)
     _forget_errors()
-    assert _held() == before
+    assert _nothing_more_than(before)
     with monkeypatch.context() as patch:
         patch.setattr("bossa.runtime.held.anonymous", _fails)
         with pytest.raises(RequestError, match="bytes of KV pages cannot be had: allow less memory"):
             _load(model)
     _forget_errors()
-    assert _held() == before
+    assert _nothing_more_than(before)
     with monkeypatch.context() as patch:
         patch.setattr("bossa.runtime.held.Held.pin", _fails)
         with pytest.raises(OSError, match="no"):
             _load(model)
     _forget_errors()
-    assert _held() == before
+    assert _nothing_more_than(before)
 
 
 def _forget_errors() -> None:

@@ -269,6 +269,8 @@ class _Reader:
             return start, out
         for text, anchor in (("^", "^"), (r"\A", "^"), ("$", "$"), (r"\Z", "$")):
             if self._take(text):
+                if self._text[self._at : self._at + 1] in ("*", "+", "?") or _COUNTS.match(self._text, self._at):
+                    raise PatternError(f"it repeats {text!r}, which is no letter")
                 out = self._new()
                 return self._new(None, out, anchor=anchor), out
         if self._take("{"):  # no counts follow, so it is a letter
