@@ -476,3 +476,55 @@ def test_settings_of_the_model_that_are_not_followed_are_one_line(bossa, loading
     first, *rest = result.err.splitlines()
     assert first.startswith("bossa: warning: x.pef: generation_config.json sets suppress_tokens [3], which")
     assert len(rest) == len(quiet.err.splitlines())
+
+
+@pytest.mark.parametrize("way", ["file", "link", "hard link", "folder", "standard input"])
+def test_an_output_that_is_also_read_is_refused_before_the_model_is_loaded(
+    bossa, loading, reviews, tmp_path, monkeypatch, way
+):
+    source, output, before = reviews, reviews, reviews.read_text()
+    if way == "folder":
+        source = tmp_path
+    elif way != "file":
+        output = tmp_path / "other.jsonl"
+        if way == "link":
+            output.symlink_to(reviews)
+        else:
+            os.link(reviews, output)
+    with reviews.open() as stdin:
+        if way == "standard input":
+            monkeypatch.setattr("sys.stdin", stdin)
+            source = "-"
+        result = bossa("run", "--pef", "x.pef", "--data_dir", source, "--output", output)
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "give another --output" in result.err
+    assert loading.pef is None
+    assert reviews.read_text() == before
+
+
+def test_an_output_beside_what_is_read_is_written(bossa, loading, reviews, tmp_path):
+    assert bossa("run", "--pef", "x.pef", "--data_dir", tmp_path, "--output", tmp_path / "out.jsonl").code == 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("end", ["/", "/.", "//", "/.."])
+def test_an_output_named_as_a_folder_takes_the_place_of_no_file(bossa, loading, reviews, tmp_path, end):
+    output = tmp_path / "out.txt"
+    output.write_text("before")
+    result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--output", f"{output}{end}")
+    assert (result.code, result.err.count("\n"), output.read_text()) == (2, 1, "before")
+    assert "cannot write" in result.err
+    assert loading.pef is None
+
+
+def test_the_ending_of_a_packer_is_one_in_any_case(bossa, loading, reviews, tmp_path):
+    output = tmp_path / "out.jsonl.GZ"
+    assert bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--output", output).code == 0
+    assert len(gzip.decompress(output.read_bytes()).splitlines()) == 3
+    again = bossa("run", "--pef", "x.pef", "--data_dir", output, "--max_tokens_to_generate", "1")
+    assert again.out == DASHES.join(["abcd", "xy", "hello ab"]) + "\n"
+    for ending in ("tgz", "TGZ", "tar.gz", "Tar.GZ", "XZ", "Z", "z"):
+        output = tmp_path / f"out.jsonl.{ending}"
+        result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--output", output)
+        assert (result.code, output.exists()) == (2, False)
+        assert "as .gz: name it so" in result.err

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 import time
 from itertools import islice
 
 from bossa.dataset import BadRecord, Record, read_records, source
 from bossa.dataset.arrival import may_wait
+from bossa.dataset.prompts import files
 from bossa.errors import DatasetError
 
 LONGEST_COUNT = 2.0
 """Seconds that counting what is left out may take."""
+
+
+def refuse_input(path: str, output: str) -> None:
+    """Refuse an output that would take the place of a file which the records of ``path`` are read from.
+
+    Raises:
+        DatasetError: it would.
+    """
+    try:
+        place = os.stat(output)
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(place.st_mode):
+        return
+    for file in files(path):
+        try:
+            status = os.fstat(sys.stdin.fileno()) if file == "-" else os.stat(file)
+        except (OSError, ValueError):
+            continue
+        if os.path.samestat(place, status):
+            raise DatasetError(f"{output} is also read, and would be lost where not all is run: give another --output")
 
 
 class Chosen:

@@ -45,7 +45,7 @@ SPECULATE = 8
 @click.option("--chat", is_flag=True, help="Ask each prompt as a user's message, in the model's chat template.")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     metavar="FILE",
     help="Write JSON Lines here instead of text: a record a prompt.",
 )
@@ -113,7 +113,7 @@ def command(
     data_dir: str | None,
     prompt: str | None,
     chat: bool,
-    output: Path | None,
+    output: str | None,
     max_tokens_to_generate: int,
     examples_to_generate: int | None,
     max_seq_length: int | None,
@@ -143,7 +143,7 @@ def command(
         raise click.UsageError("--logprobs goes with --output: they are fields of its records")
     from bossa.checks.shown import shown
     from bossa.cli import generation
-    from bossa.cli.records import Chosen
+    from bossa.cli.records import Chosen, refuse_input
     from bossa.dataset import JsonlWriter, TextWriter
     from bossa.generation_config import not_followed
     from bossa.loading import load
@@ -156,7 +156,9 @@ def command(
     with interrupting(), ExitStack() as stack:
         # Both before the model, which may take a while: there may be nothing to read, or no place to write to.
         records = Chosen(data_dir, examples_to_generate) if data_dir is not None else None
-        writer = stack.enter_context(JsonlWriter(str(output))) if output is not None else None
+        if data_dir is not None and output is not None and output != "-":
+            refuse_input(data_dir, output)
+        writer = stack.enter_context(JsonlWriter(output)) if output is not None else None
         with Packing() as packing:
             model = load(
                 pef,
@@ -200,10 +202,10 @@ def command(
     return ExitCode.SOME_RECORDS_FAILED if tally.failed else ExitCode.OK
 
 
-def _need_streams(data_dir: str | None, output: Path | None) -> None:
+def _need_streams(data_dir: str | None, output: str | None) -> None:
     """Refuse before the work to read or write a standard stream that is closed."""
     for path, own in ((data_dir, 0), (output, 1)):
-        if path is not None and str(path) != "-":
+        if path is not None and path != "-":
             number = descriptor_of(path)
             if number is not None:
                 streams.need(number)

@@ -20,7 +20,7 @@ from bossa.host.signals import held
 SEPARATOR = "\n" + "-" * 20 + "\n"
 GZIP = 31
 """What zlib calls a window of 32 KiB in gzip's frame."""
-OTHER_PACKERS = (".bz2", ".xz", ".zst", ".lz4", ".zip", ".Z", ".7z")
+OTHER_PACKERS = (".bz2", ".xz", ".zst", ".lz4", ".zip", ".z", ".7z", ".tgz", ".tar.gz")
 
 Item = TypeVar("Item")
 
@@ -123,8 +123,8 @@ class JsonlWriter:
         self._target: Path | None = None
         self._lock: Lock | None = None
         self._file: int | None = None  # None is standard output
-        self._gzip = zlib.compressobj(wbits=GZIP) if path.endswith(".gz") else None
-        if path.endswith(OTHER_PACKERS):
+        self._gzip = zlib.compressobj(wbits=GZIP) if path.lower().endswith(".gz") else None
+        if path.lower().endswith(OTHER_PACKERS):
             raise DatasetError(f"cannot write {path}: records are written as they are, or as .gz: name it so")
         if path == "-":
             return

@@ -71,24 +71,29 @@ def read_records(path: str) -> Iterator[Record | BadRecord]:
     Raises:
         DatasetError: at once when there is nothing to read, later when a file cannot be read any more.
     """
-    return _records(_files(path))
+    return _records(files(path))
 
 
-def _files(path: str) -> list[str]:
+def files(path: str) -> list[str]:
+    """The files whose records ``read_records`` reads; ``-`` for standard input.
+
+    Raises:
+        DatasetError: there are none.
+    """
     if path == "-":
         return [path]
     if not path:
         raise DatasetError("the path of the prompts is empty: name a file or folder, or - for standard input")
     place = Path(path)
     if place.is_dir():
-        files = sorted(entry for entry in _entries(place) if entry.name.endswith(SUFFIXES))
-        names = [str(entry) for entry in files if not entry.name.startswith(".") and entry.is_file()]
+        entries = sorted(entry for entry in _entries(place) if entry.name.lower().endswith(SUFFIXES))
+        names = [str(entry) for entry in entries if not entry.name.startswith(".") and entry.is_file()]
         if not names:
             raise DatasetError(f"{path} has no prompts: a directory must hold {', '.join(SUFFIXES)} files")
         return names
     if not place.exists():
         raise DatasetError(f"no such file or directory: {path}")
-    if place.is_file() and not path.endswith(SUFFIXES):
+    if place.is_file() and not path.lower().endswith(SUFFIXES):
         raise DatasetError(f"{path} is not a kind of file that prompts are read from: {', '.join(SUFFIXES)}")
     return [path]
 
@@ -100,9 +105,9 @@ def _entries(directory: Path) -> list[Path]:
         raise DatasetError(f"cannot read {directory}: {error.strerror}") from error
 
 
-def _records(files: list[str]) -> Iterator[Record | BadRecord]:
+def _records(names: list[str]) -> Iterator[Record | BadRecord]:
     index = count()
-    for file in files:
+    for file in names:
         name = readable(file)
         for item in _values(file):
             yield _record(next(index), name, item)
@@ -170,7 +175,7 @@ def _values(file: str) -> Iterator[Value]:
     try:
         with ExitStack() as opened:
             stream = _unpacked(_open(file, opened))
-            for item in read_values(stream, file.removesuffix(".gz").endswith(".json")):
+            for item in read_values(stream, file.lower().removesuffix(".gz").endswith(".json")):
                 line = item.line
                 yield item
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

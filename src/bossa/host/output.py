@@ -28,6 +28,10 @@ def destination(path: str | os.PathLike[str]) -> Path | int:
     Raises:
         OSError: it is a folder, a link of somebody else, or cannot be opened.
     """
+    if os.path.basename(path) in ("", ".", ".."):
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, "it is a directory", os.fspath(path))
+        raise NotADirectoryError(errno.ENOTDIR, "a name that ends so is a directory's", os.fspath(path))
     place, status = _followed(path)
     number = _number(place)
     if number is not None:
