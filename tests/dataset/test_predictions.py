@@ -325,6 +325,10 @@ def test_the_output_of_a_run_run_again_is_that_output_and_no_field_is_lost(own, 
     mended = completion_fields(Record(0, "failed.jsonl", 9, failed, "p"), *answers)
     assert "error" not in own or own["error"] in list(mended.values())
     assert mended.get("error") != failed["error"]
+    ours = {"token_ids", "finish_reason", "completion", "completions", "logprobs", "error"}
+    given = set(answers[0]) if len(answers) == 1 else {"completions"}
+    assert first.keys() & ours == mended.keys() & ours == given
+    assert failed.keys() & ours == {"error"}
 
 
 def test_a_mended_record_has_no_error_and_a_failed_one_no_completion():

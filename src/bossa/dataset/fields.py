@@ -14,15 +14,17 @@ from bossa.dataset.prompts import BadRecord, Record
 FINISHED = ("stop", "length")
 ANSWER = ("completion", "token_ids", "finish_reason")
 ERROR = ("file", "line", "reason")
+OURS = frozenset((*ANSWER, "logprobs", "completions", "error"))
+"""What a run adds: no field of an input stands under one of these names in an output."""
 
 
 def completion_fields(record: Record, *answers: Mapping[str, Any]) -> dict[str, Any]:
     """The output record of a prompt: its own fields, then those of its answer, or several under ``completions``.
 
-    A field of its own that has one of these names is kept as ``input_`` and that name.
+    A field of its own that has the name of any that a run adds is kept as ``input_`` and that name.
     """
     ours = answers[0] if len(answers) == 1 else {"completions": list(answers)}
-    return {**_renamed(own_fields(record.fields), ours), **ours}
+    return {**_renamed(own_fields(record.fields)), **ours}
 
 
 def answer_fields(
@@ -44,8 +46,7 @@ def error_fields(record: Record | BadRecord, reason: str | None = None) -> dict[
     own, before = own_fields(record.fields), record.fields.get("error")
     if _is_error(before) and (before["reason"] == reason or not own):  # type: ignore[index]  # it is an object
         error = before
-    ours = {"error": error}
-    return {**_renamed(own, ours), **ours}
+    return {**_renamed(own), "error": error}
 
 
 def own_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,12 +82,12 @@ def _is_error(value: Any) -> bool:
     return isinstance(value, dict) and tuple(value) == ERROR and isinstance(value["reason"], str)
 
 
-def _renamed(own: Mapping[str, Any], taken: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields under names that are not ``taken``: ``input_`` goes before one as often as it must."""
+def _renamed(own: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields under names that no run uses: ``input_`` goes before one as often as it must."""
     renamed: dict[str, Any] = {}
     for name, value in own.items():
         free = name
-        while free in taken or free in renamed or (free != name and free in own):
+        while free in OURS or free in renamed or (free != name and free in own):
             free = f"input_{free}"
         renamed[free] = value
     return renamed
