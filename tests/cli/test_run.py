@@ -528,3 +528,25 @@ def test_the_ending_of_a_packer_is_one_in_any_case(bossa, loading, reviews, tmp_
         result = bossa("run", "--pef", "x.pef", "--data_dir", reviews, "--output", output)
         assert (result.code, output.exists()) == (2, False)
         assert "as .gz: name it so" in result.err
+
+
+def test_tools_of_a_record_are_given_to_the_template_or_refused_where_it_takes_none(bossa, loading, tmp_path):
+    path, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    record = {"prompt": None, "messages": [{"role": "user", "content": "abc"}], "tools": [{"name": "f"}]}
+    path.write_text(json.dumps(record) + "\n" + json.dumps({**record, "tools": []}) + "\n")
+    seen = []
+
+    def takes(messages, *, tools=None):
+        seen.append(tools)
+        return "ask "
+
+    arguments = ("run", "--pef", "x.pef", "--data_dir", path, "--output", output)
+    loading.model.tokenizer.chat = takes
+    assert bossa(*arguments).code == 0
+    assert seen == [[{"name": "f"}], None]
+    loading.use()
+    loading.model.tokenizer.chat = lambda messages: "ask "
+    assert bossa(*arguments).code == 3
+    first, second = [json.loads(line) for line in output.read_text().splitlines()]
+    assert "takes no tools" in first["error"]["reason"]
+    assert "completion" in second

@@ -374,6 +374,20 @@ def test_a_record_may_have_messages_instead_of_a_prompt(tmp_path):
     assert (both.prompt, both.messages) == ("p", None)
 
 
+def test_a_prompt_that_is_null_beside_messages_is_none(tmp_path):
+    line = {"prompt": None, "messages": MESSAGES, "tools": [{"name": "f"}]}
+    [record] = read_records(write(tmp_path / "a.jsonl", json.dumps(line)))
+    assert (record.prompt, record.messages, record.tools) == ("", MESSAGES, [{"name": "f"}])
+
+
+@pytest.mark.parametrize(
+    ("tools", "kind"), [("f", "a string"), ({"name": "f"}, "an object"), ([1], "a list of others"), (0, "a number")]
+)
+def test_tools_that_are_none_are_named(tmp_path, tools, kind):
+    [bad] = read_records(write(tmp_path / "a.jsonl", json.dumps({"messages": MESSAGES, "tools": tools})))
+    assert bad.reason == f'the "tools" are not a list of objects but {kind}'
+
+
 @pytest.mark.parametrize(
     ("messages", "reason"),
     [

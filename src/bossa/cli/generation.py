@@ -54,8 +54,14 @@ class Ask:
         if self.chat and getattr(model.tokenizer, "chat_template", "") is None:
             raise TokenizerError("--chat needs a chat template, and the model's tokenizer has none: leave it out")
 
-    def token_ids(self, model: LanguageModel, prompt: str, messages: list[dict[str, Any]] | None = None) -> list[int]:
-        """The tokens of a prompt, or of a conversation, which the chat template makes one of."""
+    def token_ids(
+        self,
+        model: LanguageModel,
+        prompt: str,
+        messages: list[dict[str, Any]] | None = None,
+        tools: list[dict[str, Any]] | None = None,
+    ) -> list[int]:
+        """The tokens of a prompt, or of a conversation with its tools, which the chat template makes one of."""
         if messages is None:
             if not self.chat:
                 return model.encode(prompt)
@@ -66,7 +72,7 @@ class Ask:
         from bossa.engine.prompts import fit_conversation
 
         new_tokens = self.sampling.get("max_new_tokens", 20)
-        return fit_conversation(model.tokenizer, messages, model.max_seq_length, new_tokens, self.truncation)
+        return fit_conversation(model.tokenizer, messages, model.max_seq_length, new_tokens, self.truncation, tools)
 
 
 @dataclass
@@ -181,7 +187,7 @@ class _Run:
                 self._fail(record, record.reason)
                 continue
             try:
-                ids = self._ask.token_ids(self._model, record.prompt, record.messages)
+                ids = self._ask.token_ids(self._model, record.prompt, record.messages, record.tools)
                 requests = self._model.requests(
                     ids, record.index, self._params, self._ask.truncation, self._ask.samples
                 )

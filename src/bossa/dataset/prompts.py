@@ -37,6 +37,7 @@ class Record:
         prompt: its field ``prompt``; empty where it has none, and ``messages``.
         messages: its field ``messages``, a conversation that the chat template makes the prompt of; None where it has
             a ``prompt``.
+        tools: its field ``tools`` beside them, JSON schemas of what the model may call, for the chat template.
     """
 
     index: int
@@ -45,6 +46,7 @@ class Record:
     fields: dict[str, Any]
     prompt: str
     messages: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,9 @@ def _record(index: int, file: str, item: Value) -> Record | BadRecord:
     if not isinstance(fields, dict):
         return BadRecord(index, file, item.line, f"not a JSON object but {_kind(fields)}")
     prompt = fields.get("prompt")
+    if prompt is None and "messages" in fields:
+        return _conversation(index, file, item.line, fields)
     if "prompt" not in fields:
-        if "messages" in fields:
-            return _conversation(index, file, item.line, fields)
         reason = 'the record has no "prompt"'
     elif not isinstance(prompt, str):
         reason = f'the "prompt" is not a string but {_kind(prompt)}'
@@ -142,9 +144,10 @@ def _conversation(index: int, file: str, line: int, fields: dict[str, Any]) -> R
         reason = 'the "messages" are empty'
     else:
         reasons = (_wrong_message(number, message) for number, message in enumerate(messages, start=1))
-        first = next(filter(None, reasons), None)
+        tools = fields.get("tools")
+        first = next(filter(None, reasons), None) or _wrong_tools(tools)
         if first is None:
-            return Record(index, file, line, fields, "", messages)
+            return Record(index, file, line, fields, "", messages, tools or None)
         reason = first
     return BadRecord(index, file, line, reason, fields)
 
@@ -160,6 +163,12 @@ def _wrong_message(number: int, message: object) -> str | None:
     if "content" not in message:
         return f'message {number} has no "content"'
     return f'the "content" of message {number} is not a text but {_kind(content)}'
+
+
+def _wrong_tools(tools: object) -> str | None:
+    if tools is None or (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        return None
+    return f'the "tools" are not a list of objects but {_kind(tools)}{" of others" * isinstance(tools, list)}'
 
 
 def _kind(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -24,16 +25,27 @@ def text_ids(tokenizer: Any, text: str, add_special_tokens: bool = True) -> list
     return list(tokenizer.encode(text, add_special_tokens=add_special_tokens))
 
 
-def conversation_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+def conversation_ids(tokenizer: Any, messages: Sequence[Message], tools: Sequence[Message] | None = None) -> list[int]:
     """The ids of a conversation in the model's chat template, which writes the special tokens.
 
     Raises:
-        TokenizerError: there is no tokenizer that can chat, or it does not take the messages.
+        TokenizerError: there is no tokenizer that can chat, or it does not take the messages or tools.
     """
     chat = getattr(tokenizer, "chat", None)
     if chat is None:
         raise TokenizerError("the prompt is a conversation, and there is no tokenizer with a chat template: load one")
-    return list(tokenizer.encode(chat(messages), add_special_tokens=False))
+    if tools and not _takes_tools(chat):
+        raise TokenizerError('the chat of this tokenizer takes no tools: leave out the "tools"')
+    text = chat(messages, tools=tools) if tools else chat(messages)
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _takes_tools(chat: Any) -> bool:
+    try:
+        parameters = inspect.signature(chat).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(each.name == "tools" or each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
 
 
 def fit_conversation(
@@ -42,6 +54,7 @@ def fit_conversation(
     max_seq_length: int,
     max_new_tokens: int,
     truncation: Truncation | None,
+    tools: Sequence[Message] | None = None,
 ) -> list[int]:
     """The ids of a conversation that leaves room for new tokens: what is cut is the newest text of the user.
 
@@ -51,7 +64,7 @@ def fit_conversation(
         RequestError: they alone are too long.
         TokenizerError: as ``conversation_ids``.
     """
-    ids = conversation_ids(tokenizer, messages)
+    ids = conversation_ids(tokenizer, messages, tools)
     room = room_for(max_seq_length, max_new_tokens)
     if truncation is None or len(ids) <= room:
         return ids
@@ -63,7 +76,7 @@ def fit_conversation(
 
     def with_text(text: str) -> list[int]:
         cut = {**messages[at], "content": text}
-        return conversation_ids(tokenizer, [*messages[:at], cut, *messages[at + 1 :]])
+        return conversation_ids(tokenizer, [*messages[:at], cut, *messages[at + 1 :]], tools)
 
     fitted = fit_text(str(messages[at]["content"]), with_text, room, truncation)
     if fitted is None:
