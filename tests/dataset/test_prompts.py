@@ -8,6 +8,7 @@ import json
 import os
 import re
 import threading
+import time
 import tracemalloc
 
 import pytest
@@ -131,9 +132,9 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(tmp_path, line, reaso
     assert str(bad).startswith(f"{path}, line 2: {reason}")
     document = write(tmp_path / "a.json", b'[{"prompt": "before"},\n' + line + b',\n{"prompt": "after"}]')
     if reason.startswith("not JSON") or reason.startswith("not UTF-8"):
-        [whole] = read_records(document)
-        assert whole.line == 2
-        assert whole.reason.startswith(reason)
+        before, bad, after = read_records(document)
+        assert (before.prompt, bad.line, after.prompt) == ("before", 2, "after")
+        assert bad.reason.startswith(reason)
     else:
         assert [r.line for r in read_records(document)] == [1, 2, 3]
         assert summary(document)[1] == (2, bad.reason)
@@ -469,3 +470,78 @@ def test_any_records_with_any_damage_are_usable_or_have_a_reason(tmp_path, items
             assert record.prompt or record.messages
         with JsonlWriter("/dev/null") as writer:
             writer.put(0, error_fields(record, "why"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.json.gz"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[{"prompt":"a"},\n{"prompt":"b"},\n{"prompt":"c"', [(1, "a"), (2, "b"), (3, None)]),
+        ('[{"prompt":"a"},\n{"prompt":"b"},\n', [(1, "a"), (2, "b"), (2, None)]),
+        ('[{"prompt":"a"},\n{"prompt":}, {"prompt":"c"}]', [(1, "a"), (2, None), (2, "c")]),
+        ('[{"prompt":"a"},\n{"prompt":"b", {"prompt":"c"}]', [(1, "a"), (2, None), (2, "c")]),
+        ('[{"prompt":"a"},\n{"prompt":"b\n{"prompt":"c"}]', [(1, "a"), (2, None), (3, "c")]),
+        ('[\n {\n  "prompt":"a" 1\n },\n {\n  "prompt":"c"\n }\n]', [(3, None), (5, "c")]),
+        ('[\n {"prompt":"a", "x": [\n {"prompt":"c"}\n]', [(4, None), (3, "c")]),
+        ('[{"prompt":"a"} {"prompt":"c"}]', [(1, "a"), (1, "c"), (1, None)]),
+    ],
+)
+def test_damage_to_a_list_takes_no_whole_object_with_it(tmp_path, name, text, expected):
+    found = summary(write(tmp_path / name, text))
+    assert [(line, None if said.startswith("not JSON") else said) for line, said in found] == expected
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"prompt":"b"}{"prompt":"c"} {"prompt":\n"d"}', [(1, "b"), (1, "c"), (1, "d")]),
+        ('{"prompt":"a"},{"prompt":"b"},\n{"prompt":"c"},\n', [(1, "a"), (1, "b"), (2, "c")]),
+        ('{"prompt":\n"d"} {"prompt":"e"}{"prompt":\n"f"},{"prompt":"g"}', [(1, "d"), (2, "e"), (2, "f"), (3, "g")]),
+        ('{"prompt":"a"} {"prompt":oh} {"prompt":"c"}', [(1, "a"), (1, None), (1, "c")]),
+        ('{"prompt":"a"}{"prompt":"b\n{"prompt":"c"}', [(1, "a"), (1, None), (2, "c")]),
+    ],
+)
+def test_objects_that_follow_each_other_on_a_line_are_all_read(tmp_path, name, text, expected):
+    found = summary(write(tmp_path / name, text))
+    assert [(line, None if said.startswith("not JSON") else said) for line, said in found] == expected
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(elements=st.lists(anything, min_size=1, max_size=5), indent=st.sampled_from([None, 1]), cut=st.integers(1, 30))
+def test_a_list_that_is_cut_off_gives_all_that_is_whole(tmp_path, elements, indent, cut):
+    fields = [{"prompt": "p", "value": element} for element in elements]
+    texts = [json.dumps(each, indent=indent) for each in fields]
+    text = "[" + ",\n".join(texts)
+    kept = text[: max(1, len(text) - cut)]
+    whole = sum(len(",\n".join(texts[: n + 1])) < len(kept) for n in range(len(texts)))
+    *good, bad = read_records(write(tmp_path / "c.json", kept))
+    assert [r.fields for r in good[:whole]] == fields[:whole]
+    assert isinstance(bad, BadRecord) or isinstance(good[whole], BadRecord)
+
+
+@pytest.mark.parametrize(
+    "piece", ['{"x" 1}', '{"a":1', "{", '{"x": [\n', '"\\"', '\n{"x":[', "{bad}\n", ",{", "]", "}", '{"a":1,']
+)
+def test_damage_is_read_in_time_in_step_with_its_length(tmp_path, piece):
+    for start in ("[", '{"prompt":"p"} '):
+        path = write(tmp_path / "a.json", start + piece * 20_000)
+        began = time.process_time()
+        assert len(list(read_records(path))) <= 40_002
+        assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.jsonl.gz"])
+def test_a_text_that_goes_down_without_an_end_is_not_read_on(monkeypatch, name):
+    monkeypatch.setattr(values, "LONGEST_LINE", 4 << 20)
+    for piece in (b"[", b'{"a":', b'[{"x":'):
+        stream = io.BytesIO(piece * ((16 << 20) // len(piece)))
+        is_document = ".json." in name or piece[:1] != b"["
+        found = list(values.read_values(stream, is_document))
+        assert [value.reason for value in found] == ["nested more than 10000 deep: no more is read"]
+        assert stream.tell() < 8 << 20
+
+
+def test_a_long_list_of_records_is_deep_in_none(tmp_path):
+    text = json.dumps([{"prompt": "[[" * 20, "x": [[1]]}] * 20_000)
+    assert len(list(read_records(write(tmp_path / "a.json", text)))) == 20_000

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import orjson
 
-from bossa.dataset.document import Document, State
+from bossa.dataset.document import Document, State, values_in
 from bossa.dataset.json_text import is_deep, parse
 
 LONGEST_LINE = 64 << 20
@@ -27,10 +27,13 @@ LARGEST_LIST = 1 << 30
 """Bytes of a file that is one JSON text."""
 LARGEST_GAP = 256 << 20
 """Bytes without a line's end, or of empty lines, from which no more is read: there may be no end to them."""
+DEEPEST_START = 10_000
+"""Lists and objects inside each other, in the first bytes of a JSON text, from which no more of it is read."""
 
 _BOM = b"\xef\xbb\xbf"
 _DEEP = 200  # brackets, from which a record is tried for whether it can be written again
 _MARKS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{}\n]|[^\s,\[\]{}":]+')
+_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _WIDE = (
     (b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"),
 )  # fmt: skip
@@ -48,7 +51,7 @@ class Value:
 def read_values(stream: BinaryIO, is_document: bool) -> Iterator[Value]:
     """The values of a stream, with what is damaged in its place; ``is_document``: it is likely one JSON text."""
     if is_document:
-        yield from _whole(_read(stream, LARGEST_LIST + 1))
+        yield from _rest(_read(stream, CHUNK), stream)
     else:
         yield from _lines(stream)
 
@@ -60,6 +63,25 @@ def _read(stream: BinaryIO, most: int) -> bytes:
         pieces.append(piece)
         most -= len(piece)
     return b"".join(pieces)
+
+
+def _rest(start: bytes, stream: BinaryIO, line: int = 1) -> Iterator[Value]:
+    """The values of one JSON text that begins with ``start``; of one that goes down without an end no more is read."""
+    if _is_endlessly_deep(start):
+        yield Value(line, reason=f"nested more than {DEEPEST_START} deep: no more is read")
+        return
+    yield from _whole(start + _read(stream, LARGEST_LIST + 1 - len(start)), line)
+
+
+def _is_endlessly_deep(start: bytes) -> bool:
+    if start.count(b"[", 0, CHUNK) + start.count(b"{", 0, CHUNK) <= DEEPEST_START:
+        return False
+    depth = 0
+    for mark in _BRACKETS.finditer(start, 0, CHUNK):
+        depth += (mark[0] in (b"[", b"{")) - (mark[0] in (b"]", b"}"))
+        if depth > DEEPEST_START:
+            return True
+    return False
 
 
 def _whole(data: bytes, line: int = 1) -> Iterator[Value]:
@@ -78,12 +100,33 @@ def _whole(data: bytes, line: int = 1) -> Iterator[Value]:
         return
     whole = _parse(data, line)
     if whole.reason is not None:
-        yield from _lines(io.BytesIO(data), line, may_be_list=False) if _holds_lines(data) else [whole]
+        several = _lines(io.BytesIO(data), line, may_be_list=False) if _holds_lines(data) else None
+        yield from _damaged_list(data, line, whole) if several is None else several
     elif isinstance(whole.value, list):
         for value, place in zip(whole.value, _element_lines(data), strict=True):
             yield _writable(Value(line + place - 1, value))
     else:
         yield _writable(Value(line + data[: len(data) - len(data.lstrip())].count(b"\n"), whole.value))
+
+
+def _damaged_list(data: bytes, line: int, whole: Value) -> Iterator[Value]:
+    """The elements of a list that is cut short or damaged, and the damage in its place; ``whole`` says what it is."""
+    begin = len(data) - len(data.lstrip())
+    if data[begin : begin + 1] != b"[":
+        yield whole
+        return
+    told, seen, line_start = False, 0, 0
+    for state, at, after in values_in(data, begin + 1, is_list=True):
+        line += data.count(b"\n", seen, at)
+        line_start = max(line_start, data.rfind(b"\n", seen, at) + 1)
+        seen = at
+        item = _parse(data[at:after], line, at - line_start)
+        if state is not State.WHOLE and not told:
+            item = whole
+        told = told or item.reason is not None
+        yield item if item.reason is not None else _writable(item)
+    if not told:
+        yield whole  # a comma or bracket is missing, or is one too many
 
 
 def _holds_lines(data: bytes) -> bool:
@@ -147,7 +190,7 @@ def _lines(stream: BinaryIO, first: int = 1, may_be_list: bool = True) -> Iterat
             continue
         empty = 0
         if not begun and may_be_list and data.lstrip().startswith(b"["):
-            yield from _whole(data + _read(stream, LARGEST_LIST + 1 - len(data)), number)
+            yield from _rest(data, stream, number)
             return
         begun = True
         if len(data) > LONGEST_LINE:
@@ -160,10 +203,21 @@ def _lines(stream: BinaryIO, first: int = 1, may_be_list: bool = True) -> Iterat
         item = _parse(data, number)
         if item.reason is None:
             yield item if _is_shallow(data) else _writable(item)
-        elif number <= lines.alone or not data.lstrip().startswith((b"{", b"[")):
+        elif not data.lstrip().startswith((b"{", b"[")):
             yield item
         else:
-            yield from _document(lines, number, data, item)
+            yield from _several(lines, number, data, item)
+
+
+def _several(lines: _Lines, number: int, data: bytes, alone: Value) -> Iterator[Value]:
+    """The values of a line that is no single one, of which the last may go on over other lines."""
+    begin = len(data) - len(data.lstrip())
+    for state, at, after in values_in(data):
+        item = alone if at == begin and state is not State.WHOLE else _parse(data[at:after], number, at)
+        if state is State.OPEN and number > lines.alone:
+            yield from _document(lines, number, data[at:], item)
+        else:
+            yield item if item.reason is not None else _writable(item)
 
 
 def _document(lines: _Lines, first: int, data: bytes, alone: Value) -> Iterator[Value]:
@@ -180,7 +234,11 @@ def _document(lines: _Lines, first: int, data: bytes, alone: Value) -> Iterator[
         if not line or size > LONGEST_LINE:
             break
         state = document.add(line)
-    whole = _parse(b"".join([data, *(line for _, line in following)]), first)
+    after = following[-1][1][document.end :] if state is State.WHOLE and following else b""
+    text = b"".join([data, *(line for _, line in following)])
+    whole = _parse(text[: len(text) - len(after)], first)
+    if after.strip(b" \t\r\n,"):
+        lines.give_back([(following[-1][0], after.lstrip(b" \t,"))])
     if state is State.WHOLE:
         yield _writable(whole) if whole.reason is None else whole
         return
@@ -214,12 +272,12 @@ def _pass_over(lines: _Lines) -> None:
             return
 
 
-def _parse(data: bytes, line: int) -> Value:
-    """The JSON value in ``data``, which begins on ``line``."""
+def _parse(data: bytes, line: int, column: int = 0) -> Value:
+    """The JSON value in ``data``, which begins on ``line``, after so many bytes of it."""
     try:
         return Value(line, parse(data.rstrip()))
     except orjson.JSONDecodeError as error:
-        return _not_json(data, line, error)
+        return _not_json(data, line, column, error)
 
 
 def _is_shallow(data: bytes) -> bool:
@@ -239,14 +297,17 @@ def _wide(data: bytes) -> str | None:
     return name and f"the file is {name} and must be UTF-8: convert it, as with iconv -f {name} -t UTF-8"
 
 
-def _not_json(data: bytes, line: int, error: orjson.JSONDecodeError) -> Value:
+def _not_json(data: bytes, line: int, column: int, error: orjson.JSONDecodeError) -> Value:
     try:
         data.decode()
     except UnicodeDecodeError as wrong:
         line += data.count(b"\n", 0, wrong.start)
         at = wrong.start - data.rfind(b"\n", 0, wrong.start)
+        at += column * (b"\n" not in data[: wrong.start])
         return Value(line, reason=f"not UTF-8: byte {at} of the line is 0x{data[wrong.start]:02x}")
-    return Value(line + error.lineno - 1, reason=f"not JSON: {error.msg} (column {error.colno})")
+    return Value(
+        line + error.lineno - 1, reason=f"not JSON: {error.msg} (column {error.colno + column * (error.lineno == 1)})"
+    )
 
 
 def _element_lines(data: bytes) -> Iterator[int]:
