@@ -66,6 +66,30 @@ def test_what_a_compiler_says_becomes_one_line(
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_a_compiler_leaves_in_its_temporary_folder_goes_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ended: bool
+) -> None:
+    """A compiler that is ended has no time to remove its files."""
+    told, elsewhere = tmp_path / "told", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    script = (
+        "import os, tempfile\n"
+        "file, path = tempfile.mkstemp(suffix='.s')\n"
+        f"open({str(told)!r}, 'w').write(path)\n"
+        f"os.kill(os.getpid(), {9 if ended else 0})"
+    )
+    monkeypatch.setenv("CXX", compiler(tmp_path, script))
+    monkeypatch.setenv("TMPDIR", str(elsewhere))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with pytest.raises(ToolchainError):
+        build_library(SOURCE, host_target())
+    left = Path(told.read_text())
+    assert left.parent.parent == elsewhere
+    assert not left.parent.exists()
+    assert not list(elsewhere.iterdir())
+
+
 def test_a_folder_for_its_files_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def nowhere(**_: object) -> None:
         raise FileNotFoundError(2, "No usable temporary directory found")

@@ -121,7 +121,9 @@ def _compiled(source: str, compiler: list[str], flags: list[str], target: str, f
     path.write_text(source, encoding="utf-8")
     try:
         command = [*compiler, *flags, str(path), "-o", str(library)]
-        result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
+        # Its own temporary files are made in the same folder: a compiler that is ended leaves them lying.
+        environment = os.environ | {"TMPDIR": str(folder)}
+        result = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=environment)
     except OSError as error:
         raise ToolchainError(f"the C++ compiler {shown(compiler[0])} does not start: {error.strerror}") from error
     if result.returncode != 0:
