@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bossa.assemble import native_fields, native_members
-from bossa.checks.arguments import boolean, path, refuse, text, texts, whole
+from bossa.checks.arguments import boolean, described, path, refuse, text, texts, whole
 from bossa.codegen.plan import Plan, make_plan
 from bossa.codegen.toolchain import TARGETS, host_target
 from bossa.errors import CompileError, ModelError
@@ -21,6 +21,7 @@ from bossa.frontend.exclusive import alone
 from bossa.generation_config import not_followed
 from bossa.passes import optimize
 from bossa.pef import Pef
+from bossa.pef.manifest import MOST_SEQUENCES
 from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
 from bossa.program.names import is_title
 from bossa.tokenizer import settled
@@ -86,8 +87,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         raise CompileError(f"precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}")
     if kv_precision not in KV_PRECISIONS:
         raise CompileError(f"kv_precision {kv_precision!r} is not known: choose from {', '.join(KV_PRECISIONS)}")
-    if whole("batch_size", batch_size) < 1:
-        raise CompileError(f"batch_size is {batch_size}; it must be 1 or more")
+    _check_batch(batch_size)
     if max_seq_length is not None:
         max_seq_length = whole("max_seq_length", max_seq_length)
     boolean("bundle", bundle)
@@ -137,6 +137,14 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     return Pef.build(_manifest(plan, imported, source.config, precision, batch_size, chosen), members)
 
 
+def _check_batch(size: int) -> None:
+    """Refuses before the work what could not be written down after it."""
+    if whole("batch_size", size) < 1:
+        raise CompileError(f"batch_size is {described(size)}; it must be 1 or more")
+    if size > MOST_SEQUENCES:
+        raise CompileError(f"batch_size is {described(size)}; it must be {MOST_SEQUENCES:,} at most")
+
+
 def _check_gguf(path: Path) -> None:
     """Refuses a damaged GGUF file before transformers reads it, which takes what it says as it is."""
     from bossa.weights.gguf_file import check_file
@@ -168,6 +176,7 @@ def compile_module(
     """
     from bossa.frontend.importer import import_module
 
+    _check_batch(batch_size)
     tell = progress or (lambda stage: None)
     targets = [host_target()]
     imported = import_module(model, call, name=name, max_seq_length=max_seq_length, progress=tell)

@@ -13,6 +13,7 @@ from bossa.checks.arguments import boolean, described, function, path, refuse, w
 from bossa.errors import RequestError, TokenizerError, WeightsError
 from bossa.generation_config import read_token_ids
 from bossa.pef import Manifest, Pef
+from bossa.pef.manifest import MOST_SEQUENCES
 from bossa.runtime.threads import chosen_threads
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Location = str | PathLike[str]
-
-MOST_SEQUENCES = 2**31 - 1
-"""Sequences at once, at most: what the native program counts with. As many run as there is memory for."""
 
 
 def load(

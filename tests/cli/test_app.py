@@ -37,6 +37,8 @@ def test_help_is_printed_and_is_no_error(bossa, arguments):
         (["compile", "gpt2", "--precision", "int3"], "'int3' is not one of"),
         (["compile", "gpt2", "--kv-precision", "int4"], "'int4' is not one of"),
         (["compile", "gpt2", "--max_seq_length", "0"], "'0' is not a number of tokens"),
+        (["compile", "gpt2", "-b", "1000000000000"], "is not in the range 1<=x<=2147483647"),
+        (["run", "-p", "x.pef", "--prompt", "x", "-b", "2147483648"], "is not in the range 1<=x<=2147483647"),
         (["run", "--prompt", "x"], "Missing option '-p'"),
         (["run", "--pef", "x.pef"], "give either --data_dir or --prompt"),
         (["run", "--pef", "x.pef", "--prompt", "x", "--data_dir", "y"], "give either --data_dir or --prompt"),

@@ -31,7 +31,7 @@ OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
 @options.cache_dir()
 @options.max_seq_length("as many as the model was made for")
 @click.option(
-    "-b", "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="The most sequences at once."
+    "-b", "--batch-size", type=options.SEQUENCES, default=1, show_default=True, help="The most sequences at once."
 )
 @click.option(
     "--pef-name",

@@ -21,6 +21,8 @@ MOST_THREADS = 1024
 THREADS = click.IntRange(1, MOST_THREADS)
 SAMPLES = click.IntRange(1, 1024)
 """Of one prompt: they are all in flight together, as requests at least."""
+SEQUENCES = click.IntRange(1, 2**31 - 1)
+"""At once: as many as a manifest can say."""
 MOST_BYTES = 1 << 60
 
 _UNITS = {"": 1}

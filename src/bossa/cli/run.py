@@ -95,7 +95,7 @@ SPECULATE = 8
     metavar="[N]",
     help=f"Guess up to N tokens from what came before, and keep those that are right.  [N, if not given: {SPECULATE}]",
 )
-@click.option("-b", "--batch-size", type=click.IntRange(min=1), help="Sequences at once.  [default: the file's]")
+@click.option("-b", "--batch-size", type=options.SEQUENCES, help="Sequences at once.  [default: the file's]")
 @click.option(
     "--threads", type=options.THREADS, help="Threads to compute with.  [default: one a core, or OMP_NUM_THREADS]"
 )

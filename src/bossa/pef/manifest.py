@@ -22,6 +22,8 @@ TRACED_MODULE = "traced module"
 """The ``kind`` of a program file that holds sections of any module; that of a causal language model has none."""
 MAX_BYTES = 16 << 20
 """The largest manifest that is read."""
+MOST_SEQUENCES = 2**31 - 1
+"""At once: what the native program counts with. As many run as there is memory for."""
 
 DTYPE_BYTES = {
     **{"fp32": 4, "float32": 4, "fp64": 8, "float64": 8, "bf16": 2, "fp16": 2, "float16": 2},
@@ -144,7 +146,7 @@ class Manifest:
             model_type=read.text("model_type"),
             precision=precision,
             max_seq_length=read.integer("max_seq_length", 1, 2**31 - 1),
-            batch_size=read.integer("batch_size", 1, 2**31 - 1),
+            batch_size=read.integer("batch_size", 1, MOST_SEQUENCES),
             vocab_size=read.integer("vocab_size", 1, 2**31 - 1),
             page_size=read.integer("page_size", 1, 2**16),
             page_bytes=read.integer("page_bytes", 0, 2**48),
