@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bossa
+from bossa.dataset.prompts import read_records
 from bossa.errors import BossaError, PefError, RequestError
+from bossa.loading import _find
+from bossa.pef.writer import write
+from bossa.tokenizer import Tokenizer
+from bossa.weights import open_weights
 
 NAMES = (
     *("pef", "weights", "checkpoint", "threads", "cpus", "memory", "max_seq_length", "batch_size", "tokenizer"),
@@ -63,3 +69,25 @@ def test_what_is_wrong_with_an_argument_is_said_before_the_file_is_opened(
 ) -> None:
     with pytest.raises(RequestError, match=f"^{message}"):
         bossa.load(**({"pef": "/nowhere/x.pef"} | argument))
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "/" + "a" * 300, "a/" * 3000 + "b.gguf"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        bossa.load,
+        lambda name: bossa.load(name, weights=name, tokenizer=name),
+        lambda name: list(read_records(name)),
+        Tokenizer.from_directory,
+        open_weights,
+        lambda name: write(Path(name), {}),
+        lambda name: _find(Path(name), None),
+    ],
+)
+def test_a_path_longer_than_any_is_one_line_of_ours(use: Any, name: str) -> None:
+    with pytest.raises(BossaError) as caught:
+        use(name)
+    line = str(caught.value)
+    assert line.isprintable()
+    assert len(line) < 1600
+    assert not line.endswith("too long")  # but with what to do

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -149,7 +150,7 @@ def _check_gguf(path: Path) -> None:
     """Refuses a damaged GGUF file before transformers reads it, which takes what it says as it is."""
     from bossa.weights.gguf_file import check_file
 
-    if path.suffix == ".gguf" and path.is_file() and find_spec("gguf") is not None:
+    if path.suffix == ".gguf" and os.path.isfile(path) and find_spec("gguf") is not None:
         check_file(path)
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 
-from bossa.checks.shown import shown
+from bossa.checks.shown import shortened, shown
 
 LONGEST = 1500
 """Letters of a message; of a longer one the middle is left out."""
+
+
+def one_message(text: str) -> str:
+    """A message of any origin as one line that can be shown."""
+    return shortened(shown(re.sub(r"\s*\n\s*", " ", text.strip())), LONGEST)
 
 
 class BossaError(Exception):
@@ -17,11 +22,7 @@ class BossaError(Exception):
     """
 
     def __str__(self) -> str:
-        message = shown(re.sub(r"\s*\n\s*", " ", super().__str__().strip()))
-        if len(message) > LONGEST:
-            half = LONGEST // 2
-            message = f"{message[:half]} … {message[-half:]}"
-        return message
+        return one_message(super().__str__())
 
 
 class ModelError(BossaError):

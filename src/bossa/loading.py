@@ -222,7 +222,7 @@ def _tokenizer(pef: Pef, tokenizer: Location | None, weights: Path | None) -> To
         return Tokenizer.from_files(files, pef.where)
     if weights is not None:
         try:
-            return Tokenizer.from_directory(weights if weights.is_dir() else weights.parent)
+            return Tokenizer.from_directory(weights if os.path.isdir(weights) else weights.parent)
         except TokenizerError:
             return None
     return None

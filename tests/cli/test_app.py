@@ -11,6 +11,8 @@ import pytest
 from bossa.errors import ModelError
 from bossa.version import __version__
 
+LONG = "a" * 5000
+
 
 def test_version_prints_the_version(bossa):
     assert bossa("--version").out == f"bossa {__version__}\n"
@@ -78,6 +80,54 @@ def test_an_error_of_the_system_names_the_file(bossa, compiling, tmp_path):
     compiling.error = OSError(28, "No space left on device", "/somewhere/x.pef")
     result = bossa("compile", "x", "--output-folder", tmp_path)
     assert (result.code, result.err.splitlines()[-1]) == (2, "bossa: /somewhere/x.pef: No space left on device")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", LONG],
+        ["run", "-p", LONG, "--prompt", "x"],
+        ["run", "-p", "PEF", "--data_dir", LONG],
+        ["run", "-p", "PEF", "--data_dir", "a/" * 3000],
+        ["run", "-p", "PEF", "--model_name_or_path", f"./{LONG}", "--prompt", "x"],
+        ["compile", LONG],
+        ["compile", f"./{LONG}.gguf"],
+        ["compile", "--config_name", LONG],
+        ["compile", "x", "--output-folder", LONG],
+        [LONG],
+        ["compile", "x", f"--{LONG}"],
+    ],
+)
+def test_a_name_longer_than_any_is_told_in_one_line_that_can_be_read(bossa, tiny_pef, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    result = bossa(*(str(tiny_pef) if argument == "PEF" else argument for argument in arguments))
+    line = result.err.splitlines()[-1]
+    assert result.code == 2
+    assert line.startswith("bossa: ")
+    assert len(line) < 1600
+    assert "Traceback" not in result.err
+    assert not line.endswith("too long")
+
+
+def test_an_error_of_the_system_is_no_longer_than_a_person_reads(bossa, compiling, tmp_path):
+    compiling.error = OSError(36, "File name too long", LONG)
+    result = bossa("compile", "x", "--output-folder", tmp_path)
+    line = result.err.splitlines()[-1]
+    assert line.endswith("aaa: File name too long: give a shorter path")
+    assert len(line) < 300
+
+
+@pytest.mark.parametrize("arguments", [["compile", "tiny"], ["inspect", "x.pef"], ["compile", "tiny", "--debug"]])
+def test_a_current_folder_that_is_gone_is_told(arguments, tmp_path):
+    folder = tmp_path / "gone"
+    command = [sys.executable, "-c", f"import os; os.rmdir({str(folder)!r}); from bossa.cli import main; main()"]
+    folder.mkdir()
+    result = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True)
+    last = result.stderr.splitlines()[-1]
+    if arguments[0] == "compile":
+        assert last == "bossa: the current folder has been removed: change to one that is there (cd)"
+    else:
+        assert last.startswith("bossa: x.pef: no such file")
 
 
 def test_ctrl_c_is_exit_130_without_a_traceback(bossa, compiling, tmp_path):

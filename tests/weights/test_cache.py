@@ -231,3 +231,9 @@ def test_a_directory_in_the_place_of_an_entry_is_told_each_time(checkpoint: Any,
         assert str(warning.message).startswith(f"{place}: packed weights cannot be kept (Is a directory), so they are")
         assert str(warning.message).endswith("remove what has its place, or set BOSSA_CACHE to another directory")
     assert list(kept.directory.iterdir()) == [place]
+
+
+def test_a_folder_with_a_name_that_is_too_long_is_told_in_a_line_that_can_be_read(checkpoint: Any):
+    with pytest.warns(UserWarning, match=r"^/a{90,} … a*/weights: packed weights cannot be kept") as caught:
+        assert not bind(SLOTS, checkpoint(arrays()), cache=WeightCache("/" + "a" * 5000)).cached
+    assert len(str(caught[0].message)) < 400

@@ -25,6 +25,12 @@ def shown(text: object, *, lines: bool = False) -> str:
     )
 
 
+def shortened(text: str, most: int) -> str:
+    """The text, without its middle where it is longer."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"
+
+
 def readable(text: str) -> str:
     """The text, with UTF-8 in it that Python took for bytes (an argument in another locale) read as what it is."""
     try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -15,8 +15,9 @@ from typing import Any, cast
 
 import click
 
+from bossa.checks.shown import shortened, shown
 from bossa.cli.text import say, show
-from bossa.errors import BossaError
+from bossa.errors import BossaError, one_message
 from bossa.host import signals, streams
 
 
@@ -30,6 +31,7 @@ class ExitCode(IntEnum):
     READER_GONE = 141  # 128 + SIGPIPE: `bossa run … | head`
 
 
+_REMEDIES = {errno.ENAMETOOLONG: "give a shorter path"}
 COMMANDS = ("compile", "run", "inspect", "bench", "cache")
 
 
@@ -112,19 +114,31 @@ def _run(args: list[str], debug: bool) -> int:
 
 
 def _reason(error: OSError) -> str:
-    where = f"{error.filename}: " if error.filename is not None else ""
-    return f"{where}{error.strerror or error}"
+    if isinstance(error, FileNotFoundError) and not os.path.isabs(error.filename or "") and _is_adrift():
+        return "the current folder has been removed: change to one that is there (cd)"
+    where = f"{shortened(shown(error.filename), 200)}: " if error.filename is not None else ""
+    hint = _REMEDIES.get(error.errno or 0, "")
+    return f"{where}{error.strerror or error}{hint and f': {hint}'}"
+
+
+def _is_adrift() -> bool:
+    """Whether the folder that this process is in is gone."""
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 def _report(message: str, debug: bool, code: int = ExitCode.WRONG) -> int:
     if debug:
         say(traceback.format_exc().rstrip("\n"), lines=True)
-    say("bossa: " + re.sub(r"\s*\n\s*", " ", message.strip()))
+    say(f"bossa: {one_message(message)}")
     return code
 
 
 def _show_warning(message: Warning | str, *_where: object, **_more: object) -> None:
-    say(f"bossa: warning: {message}")
+    say(f"bossa: warning: {one_message(str(message))}")
 
 
 def _hint(error: click.ClickException) -> str:

@@ -151,7 +151,10 @@ def _checked_name(name: str) -> str:
 def _refuse_unwritable(folder: Path) -> None:
     """Say before the work, not after it, that its result could not be written."""
     parent = folder.absolute()
-    while not parent.exists():
-        parent = parent.parent
+    try:
+        while not parent.exists():
+            parent = parent.parent
+    except OSError as error:
+        raise PefError(f"{folder}: cannot be written ({error.strerror}): choose another --output-folder") from None
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise PefError(f"{folder}: cannot be written, because {parent} is not a folder that can be written to")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -222,7 +223,7 @@ def _no_tokenizer(pef: Path, model: str | None) -> TokenizerError:
     from bossa.tokenizer import Tokenizer
 
     folder = Path(model or "")
-    if model and any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+    if model and any(os.path.isfile(folder / name) for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         try:
             Tokenizer.from_directory(folder)
         except TokenizerError as error:

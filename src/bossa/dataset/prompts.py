@@ -87,14 +87,18 @@ def files(path: str) -> list[str]:
     if not path:
         raise DatasetError("the path of the prompts is empty: name a file or folder, or - for standard input")
     place = Path(path)
+    try:
+        place.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise DatasetError(f"no such file or directory: {path}") from None
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror}: check the path and its permissions") from error
     if place.is_dir():
         entries = sorted(entry for entry in _entries(place) if entry.name.lower().endswith(SUFFIXES))
         names = [str(entry) for entry in entries if not entry.name.startswith(".") and entry.is_file()]
         if not names:
             raise DatasetError(f"{path} has no prompts: a directory must hold {', '.join(SUFFIXES)} files")
         return names
-    if not place.exists():
-        raise DatasetError(f"no such file or directory: {path}")
     if place.is_file() and not path.lower().endswith(SUFFIXES):
         raise DatasetError(f"{path} is not a kind of file that prompts are read from: {', '.join(SUFFIXES)}")
     return [path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ def _location(
     path = Path(model)
     arguments = {"cache_dir": cache_dir, "trust_remote_code": trust_remote_code}
     if path.suffix == ".gguf" and not is_file:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise ModelError(f"{model}: no such file")
         try:
             import gguf  # noqa: F401  transformers needs it, and says so less clearly

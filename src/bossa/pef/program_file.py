@@ -66,9 +66,9 @@ class ProgramFile(Generic[M]):
             PefError: there is no such file, it cannot be read, it is not a PEF, is damaged, or of a newer format.
         """
         path = Path(path)
-        if path.is_dir():
+        if os.path.isdir(path):
             raise PefError(f"{path}: is a directory: pass the .pef file in it")
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not os.path.isfile(path):
             raise PefError(f"{path}: is not a regular file, so it cannot be mapped: pass a .pef file")
         try:
             with open(path, "rb") as file:

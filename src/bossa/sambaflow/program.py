@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ def run(program: str, arguments: Sequence[str]) -> None:
         SambaError: There is no such file.
     """
     path = Path(program)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SambaError(f"{program}: no such program; python -m bossa.sambaflow takes the path of a Python file")
     code = compile(path.read_bytes(), program, "exec", dont_inherit=True)
     bind()

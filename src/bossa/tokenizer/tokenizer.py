@@ -63,7 +63,7 @@ class Tokenizer:
             TokenizerError: there is none, it cannot be read, or it is one that only transformers can read.
         """
         folder = Path(path)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise TokenizerError(f"{folder}: no such directory: pass one that has a tokenizer.json")
         return cls.from_files(read_tokenizer_files(folder), str(folder))
 

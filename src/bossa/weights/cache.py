@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bossa import pages
-from bossa.checks.shown import shown
+from bossa.checks.shown import shortened, shown
 from bossa.errors import WeightsError
 from bossa.host.files import PRIVATE, PRIVATE_FOLDER, create_beside, is_private, open_regular, private_folder
 from bossa.host.home import NoHome, expanded
@@ -69,7 +69,8 @@ def default_directory() -> Path:
             try:
                 return expanded(value) / below
             except NoHome as error:
-                raise WeightsError(f"{variable}: {shown(value)}: {error}: set it to another path") from None
+                name = shortened(shown(value), 200)
+                raise WeightsError(f"{variable}: {name}: {error}: set it to another path") from None
     try:
         return expanded("~/.cache") / "bossa"
     except NoHome:
@@ -295,7 +296,7 @@ class WeightCache:
 
 def _warn(place: Path, error: OSError, remedy: str) -> None:
     warnings.warn(
-        f"{shown(place)}: packed weights cannot be kept ({error.strerror or error}), so they are packed again each"
+        f"{shortened(shown(place), 200)}: packed weights cannot be kept ({error.strerror or error}), so they are packed again each"
         f" time: {remedy}",
         stacklevel=4,
     )
