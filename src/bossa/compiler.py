@@ -112,7 +112,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         if isinstance(model, (str, PathLike)):
             _check_gguf(Path(model))
         from bossa.frontend import sources  # torch and transformers load here
-        from bossa.frontend.build import sequence_limit
+        from bossa.frontend.build import sequence_limit, tell_shortened
         from bossa.frontend.importer import import_model
 
         source = sources.find(model, config_name, cache_dir, trust_remote_code)
@@ -124,6 +124,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
             trust_remote_code=trust_remote_code,
             progress=tell,
         )
+        tell_shortened(source.config, max_seq_length)
     plan, members = _program(imported, precision, kv_precision, chosen, source.config, tell)
     if source.generation_config is not None:
         members["generation_config.json"] = _json(source.generation_config)

@@ -109,6 +109,16 @@ def test_no_config_that_transformers_makes_itself_is_refused() -> None:
         sizes.check(small.config(), small.name)
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "falcon", "phi3", "minicpm3", "gpt2", "mpt"])
+def test_heads_that_there_are_none_of_are_told_by_their_field(model: Callable[..., Path], kind: str) -> None:
+    """Some classes divide by them before anybody can look at the config, from a file as from a dictionary."""
+    raw = zoo.MODELS[kind].config().to_dict()
+    field = next(name for name in ("num_attention_heads", "n_head", "n_heads") if name in raw)
+    assert f"{field} must not be 0" in refusal(model(kind, **{field: 0}))
+    with pytest.raises(ModelError, match=f"{field} must not be 0"):
+        build_model(sources.find(raw | {field: 0}, None, None, False).config, "bossa")
+
+
 def test_the_reason_of_a_validation_error_is_kept(model: Callable[..., Path]) -> None:
     assert refusal(model(rms_norm_eps=1)) == (
         "DIR: its config cannot be read (Validation error for field 'rms_norm_eps':"
@@ -124,6 +134,7 @@ def test_the_reason_of_a_validation_error_is_kept(model: Callable[..., Path]) ->
         (b"[1]", "is not a JSON object but a list"),
         (b"null", "is not a JSON object but null"),
         ('{"a": 1}'.encode("utf-16"), "is not UTF-8"),
+        (b'\xef\xbb\xbf{"model_type": "llama"}', "begins with a byte order mark: save it as UTF-8 without one"),
         (b'{"a": "\xe9"}', "is not UTF-8"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"model_type": "llama", "a":' + b"[" * 60 + b"]" * 60 + b"}", "nested too deeply"),

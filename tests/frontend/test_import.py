@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +15,17 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
+import bossa
 from bossa.errors import BossaError, CompileError, ModelError
-from bossa.frontend.build import build_model, sequence_limit
+from bossa.frontend.build import build_model, sequence_limit, tell_shortened
 from bossa.frontend.importer import import_model
 from bossa.program.ir import Program
 from support import zoo
+
+SMALL = {
+    **{"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
+    **{"vocab_size": 99, "num_local_experts": 4, "max_position_embeddings": 131_072},
+}
 
 
 class _Config(PretrainedConfig):
@@ -141,10 +150,56 @@ def test_the_length_is_the_one_asked_for_or_the_models_own() -> None:
     assert sequence_limit(config, None) == sequence_limit(config, -1) == zoo.LENGTH
     assert sequence_limit(config, 10) == 10
     with pytest.warns(UserWarning, match="the model allows 1,048,576 tokens, and is compiled for 32,768"):
-        assert sequence_limit(zoo.MODELS["llama"].config(max_position_embeddings=1 << 20), None) == 32768
+        tell_shortened(zoo.MODELS["llama"].config(max_position_embeddings=1 << 20), None)
+    assert sequence_limit(zoo.MODELS["llama"].config(max_position_embeddings=1 << 20), None) == 32768
     assert sequence_limit(zoo.MODELS["llama"].config(max_position_embeddings=1 << 20), 40000) == 40000
     with pytest.raises(CompileError, match="max_seq_length is 1"):
         sequence_limit(config, 1)
+
+
+@pytest.mark.parametrize("asked", [10**12, 10**5000, -(10**5000)], ids=["long", "huge", "least"])
+def test_a_length_that_no_table_has_is_one_line(asked: int) -> None:
+    with pytest.raises(CompileError, match="max_seq_length is ") as caught:
+        sequence_limit(zoo.MODELS["gpt2"].config(), asked)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "gpt_oss"])
+def test_a_shorter_length_is_told_only_of_a_model_that_can_be_compiled(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "num_hidden_layers": 1} | SMALL))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(CompileError):
+            bossa.compile(tmp_path)
+    assert not [warning for warning in caught if "is compiled for" in str(warning.message)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        ("llama", "head_dim", 3),
+        ("qwen3", "head_dim", 3),
+        ("qwen2", "hidden_size", 36),
+        ("gptj", "rotary_dim", 3),
+        ("codegen", "rotary_dim", 5),
+    ],
+)
+def test_an_odd_number_that_rotary_positions_cannot_pair_is_named(kind: str, field: str, value: int) -> None:
+    with pytest.raises(CompileError, match=rf"{field}.* is \d, and rotary positions want an even number"):
+        import_model(zoo.MODELS[kind].config(**{field: value}), name="x", max_seq_length=16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        *(("llama", "hidden_act"), ("gpt2", "activation_function"), ("phi", "hidden_act")),
+        *(("gptj", "activation_function"), ("falcon", "activation"), ("gpt_neo", "activation_function")),
+    ],
+)
+def test_an_activation_that_there_is_not_is_told_by_its_field(kind: str, field: str) -> None:
+    config = zoo.MODELS[kind].config(**{field: "no\x1bsuch"})
+    with pytest.raises(ModelError, match=rf"{field} is 'no.*such'; it must be one that transformers knows: correct"):
+        import_model(config, name="x", max_seq_length=16)
 
 
 def test_learned_positions_are_not_read_beyond_their_end() -> None:

@@ -12,11 +12,13 @@ import torch
 from torch.nn.modules.module import register_module_module_registration_hook
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
+from bossa.checks.arguments import described
 from bossa.checks.shown import shown
 from bossa.errors import BossaError, CompileError, ModelError
 from bossa.frontend import sizes
+from bossa.frontend.config import refused
 from bossa.frontend.quiet import quiet
-from bossa.frontend.reasons import one_line
+from bossa.frontend.reasons import NoSuchAttention, one_line
 from bossa.host.resources import free_memory
 
 LONGEST_BY_DEFAULT = 32768
@@ -36,19 +38,41 @@ _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_leng
 
 
 def sequence_limit(config: PretrainedConfig, asked: int | None) -> int:
-    """The longest sequence to compile for, ``asked`` or the model's own maximum.
-
-    Where the model allows more than `LONGEST_BY_DEFAULT`, that is taken, and a warning says so.
+    """The longest sequence to compile for, ``asked`` or the model's own maximum, but by default no more than
+    `LONGEST_BY_DEFAULT`.
 
     Raises:
         CompileError: what is asked, or what the config says, is no length that a sequence can have.
     """
     if asked is not None and asked != -1:
         if asked < 2:
-            raise CompileError(f"max_seq_length is {asked}; it must be 2 or more, or -1 for the model's own maximum")
+            raise CompileError(
+                f"max_seq_length is {described(asked)}; it must be 2 or more, or -1 for the model's own maximum"
+            )
         if asked > LONGEST:
-            raise CompileError(f"max_seq_length is {asked:,}; position tables are made for {LONGEST:,} tokens at most")
+            told = f"{asked:,}" if asked < 10**18 else described(asked)
+            raise CompileError(f"max_seq_length is {told}; position tables are made for {LONGEST:,} tokens at most")
         return asked
+    return min(_own_limit(config), LONGEST_BY_DEFAULT)
+
+
+def tell_shortened(config: PretrainedConfig, asked: int | None) -> None:
+    """Warn where the model allows more than it is compiled for and nothing was asked; once it is known to compile."""
+    own = _own_limit(config) if asked in (None, -1) else 0
+    if own > LONGEST_BY_DEFAULT:
+        warnings.warn(
+            f"the model allows {own:,} tokens, and is compiled for {LONGEST_BY_DEFAULT:,}: --max_seq_length (in Python"
+            f" max_seq_length) asks for more, up to {LONGEST:,}",
+            stacklevel=2,
+        )
+
+
+def _own_limit(config: PretrainedConfig) -> int:
+    """The most tokens that the model was made for.
+
+    Raises:
+        CompileError: what the config says is no length that a sequence can have.
+    """
     own = 2048
     for name in _POSITIONS:
         value = getattr(config, name, None)
@@ -58,13 +82,7 @@ def sequence_limit(config: PretrainedConfig, asked: int | None) -> int:
                 field = sizes.spelled(config, name)
                 raise CompileError(f"{field} is {own} in the model's config; it must be 2 or more: correct the config")
             break
-    if own > LONGEST_BY_DEFAULT:
-        warnings.warn(
-            f"the model allows {own:,} tokens, and is compiled for {LONGEST_BY_DEFAULT:,}: --max_seq_length (in Python"
-            f" max_seq_length) asks for more, up to {LONGEST:,}",
-            stacklevel=2,
-        )
-    return min(own, LONGEST_BY_DEFAULT)
+    return own
 
 
 def build_model(config: PretrainedConfig, implementation: str, *, trust_remote_code: bool = False) -> torch.nn.Module:
@@ -86,6 +104,12 @@ def build_model(config: PretrainedConfig, implementation: str, *, trust_remote_c
     except Exception as error:  # whatever the model's own constructor raises
         if "trust_remote_code" in str(error):
             raise ModelError(f"{kind}: the model needs its own code; --trust-remote-code allows it") from error
+        if isinstance(error, KeyError) and error.args == (implementation,):
+            raise NoSuchAttention(f"{kind}: transformers has no attention {implementation!r} for it") from error
+        missing = str(error.args[0]).partition(" in ACT2FN")[0] if isinstance(error, KeyError) and error.args else None
+        field, name = sizes.unknown_name(config, missing)
+        if field:
+            raise refused(kind, field, name, "one that transformers knows") from error
         cause = f"{type(error).__name__}: {one_line(error)}"
         if fields := ", ".join(sizes.zeros(config)):
             raise ModelError(f"{kind}: {fields} must not be 0 ({cause}): correct the config") from error

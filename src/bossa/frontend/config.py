@@ -6,6 +6,7 @@ configuration class count to the end of time. What else no model can be is looke
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -50,6 +51,8 @@ def read(path: Path, name: str) -> dict[str, Any]:
             f"{name}: is a Git LFS pointer and not the file itself: fetch the files with 'git lfs pull',"
             " or with 'hf download'"
         )
+    if data.startswith(codecs.BOM_UTF8):
+        raise ModelError(f"{name}: begins with a byte order mark: save it as UTF-8 without one")
     try:
         value = json.loads(data.decode("utf-8"))
     except UnicodeDecodeError:

@@ -18,7 +18,7 @@ from bossa.frontend.build import build_model, copy_on_meta, fix_frequencies
 from bossa.frontend.exclusive import alone
 from bossa.frontend.lower import lower
 from bossa.frontend.operators import IMPLEMENTATION
-from bossa.frontend.reasons import TooLong
+from bossa.frontend.reasons import NoSuchAttention, TooLong
 from bossa.frontend.trace import Call, Trace, call_model, trace_model
 from bossa.program.ir import Program
 
@@ -120,7 +120,8 @@ def _import(
             ignored=tuple(dict.fromkeys((*_ignored_by_transformers(model), *own))),
         )
     refused = [error for error in failures if isinstance(error, CompileError)]
-    raise refused[-1] if refused else failures[0]
+    telling = [error for error in failures if not isinstance(error, NoSuchAttention)]
+    raise refused[-1] if refused else (telling or failures)[0]
 
 
 def _lowered(trace: Trace, name: str, max_seq_length: int) -> Program:

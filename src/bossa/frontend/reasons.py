@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bossa.checks.shown import shown
-from bossa.errors import CompileError
+from bossa.errors import CompileError, ModelError
 
 LONGEST = 240
 
@@ -14,6 +14,10 @@ class TooLong(CompileError):
     def __init__(self, message: str, shorter: int) -> None:
         super().__init__(message)
         self.shorter = shorter
+
+
+class NoSuchAttention(ModelError):
+    """The model's class has no such way of writing attention, which says nothing about the model."""
 
 
 def one_line(error: BaseException, longest: int = LONGEST) -> str:

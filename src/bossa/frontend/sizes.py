@@ -64,6 +64,50 @@ def zeros(config: PretrainedConfig) -> list[str]:
     ]
 
 
+def unknown_name(config: PretrainedConfig, missing: object) -> tuple[str, str]:
+    """The field whose text a ``KeyError`` is about, and the text, for messages; both empty where there is none."""
+    found = (
+        (prefix + name, text)
+        for part, prefix in _parts(config)
+        for name, text in vars(part).items()
+        if isinstance(text, str) and name != "model_type" and missing in (text, f"function {text} not found")
+    )
+    return next(found, ("", ""))
+
+
+def odd_rotation(config: PretrainedConfig) -> str:
+    """What gives rotary positions an odd size, which turns numbers in pairs, for messages; or nothing."""
+    for part, prefix in _parts(config):
+        names = ["rotary_dim", "qk_rope_head_dim"]
+        rotates = isinstance(_own(part, "rope_parameters"), Mapping)
+        if rotates:
+            names.append("head_dim")
+        for name in names:
+            if _is_odd(size := _own(part, name)):
+                return f"{prefix}{spelled(part, name)} is {size}"
+        width, heads = _own(part, "hidden_size"), _own(part, "num_attention_heads")
+        counts = type(width) is int and type(heads) is int and heads > 0
+        if rotates and _own(part, "head_dim") is None and counts and _is_odd(size := width // heads):
+            fields = " / ".join(prefix + spelled(part, name) for name in ("hidden_size", "num_attention_heads"))
+            return f"{fields} is {size}"
+    return ""
+
+
+def _is_odd(size: Any) -> bool:
+    return type(size) is int and size > 1 and size % 2 == 1
+
+
+def zeros_of(raw: Any, path: str = "") -> list[str]:
+    """The sizes that are 0 in a config as it is written, for messages."""
+    found = []
+    for key, value in raw.items() if isinstance(raw, Mapping) else ():
+        field = f"{path}.{shown(key)[:60]}" if path else shown(key)[:60]
+        if type(value) is int and value == 0 and _SIZE.fullmatch(str(key)) and not _NOT_SIZES.fullmatch(str(key)):
+            found.append(field)
+        found += zeros_of(value, field)
+    return found
+
+
 def spelled(config: PretrainedConfig, name: str) -> str:
     """The name that a field has in the model's own config."""
     return config.attribute_map.get(name, name)

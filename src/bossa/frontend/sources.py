@@ -148,7 +148,13 @@ def _from_mapping(given: Mapping[str, Any], trust_remote_code: bool) -> Pretrain
         with quiet():
             return AutoConfig.for_model(**raw)
     except Exception as error:  # whatever a configuration class raises
-        raise ModelError(f"the config cannot be read ({one_line(error)})") from error
+        raise _unreadable("the config cannot be read", raw, error) from error
+
+
+def _unreadable(what: str, raw: Mapping[str, Any], error: Exception) -> ModelError:
+    """What is said of a config that its class refuses, with the fields that it has divided by."""
+    zeros = ", ".join(sizes.zeros_of(raw)) if isinstance(error, ZeroDivisionError) else ""
+    return ModelError(f"{what} ({one_line(error)}){zeros and f': {zeros} must not be 0: correct the config'}")
 
 
 def _kind(config: PretrainedConfig) -> str:
@@ -209,6 +215,7 @@ def _has_weights(path: Path) -> bool:
 def _config(place: str, arguments: dict[str, Any]) -> PretrainedConfig:
     """The config at a place, looked at before and after transformers reads it."""
     where, own_code = shown(place), False
+    raw: dict[str, Any] = {}
     if "gguf_file" not in arguments:
         path = fetched(place, "config.json", arguments)
         if path is not None:
@@ -225,7 +232,7 @@ def _config(place: str, arguments: dict[str, Any]) -> PretrainedConfig:
         if "trust_remote_code" in str(error) or (own_code and "does not recognize" in str(error)):
             raise ModelError(f"{where}: the model needs its own code; --trust-remote-code allows it") from error
         if Path(place).exists():
-            raise ModelError(f"{where}: its config cannot be read ({one_line(error)})") from error
+            raise _unreadable(f"{where}: its config cannot be read", raw, error) from error
         raise ModelError(
             f"{where}: no such directory, and no such model could be fetched from the hub ({one_line(error, 160)})"
         ) from error

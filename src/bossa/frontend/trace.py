@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 from torch.overrides import TorchFunctionMode
+from transformers import PretrainedConfig
 
 from bossa.errors import CompileError
 from bossa.frontend.blame import Blame
 from bossa.frontend.operators import MaskLog, recorded_masks
 from bossa.frontend.quiet import quiet
 from bossa.frontend.reasons import one_line
+from bossa.frontend.sizes import odd_rotation
 
 KEPT = (
     "linear", "addmm", "mm", "matmul", "bmm", "baddbmm", "layer_norm", "softmax", "_softmax", "embedding", "gelu",
@@ -110,7 +112,11 @@ def trace_model(model: torch.nn.Module, max_seq_length: int, call: Call = call_m
             cause = one_line(error, 300)
             if cause.startswith("Constraints violated"):
                 cause = "its graph depends on the sequence's length, as in recurrent models, which are not supported"
-            raise CompileError(f"{blame.place}: {type(model).__name__} cannot be traced: {cause}") from error
+            config = getattr(model, "config", None)
+            fits = not cause.startswith("The size of tensor") or not isinstance(config, PretrainedConfig)
+            odd = "" if fits else odd_rotation(config)
+            why = odd and f": {odd}, and rotary positions want an even number: correct the config"
+            raise CompileError(f"{blame.place}: {type(model).__name__} cannot be traced: {cause}{why}") from error
     return Trace(exported, model, buffers, masks)
 
 
