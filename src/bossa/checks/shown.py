@@ -25,6 +25,17 @@ def shown(text: object, *, lines: bool = False) -> str:
     )
 
 
+def counted(number: float) -> str:
+    """A count as a whole number; one that is too long to be read so, by its size alone."""
+    return f"{number:,.0f}" if number < 1e15 else f"{number:.3g}"
+
+
+def kind_of(value: object) -> str:
+    """The type of a value, as in "an int"."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in tuple('aeiou') else 'a'} {name}"
+
+
 def shortened(text: str, most: int) -> str:
     """The text, without its middle where it is longer."""
     half = most // 2

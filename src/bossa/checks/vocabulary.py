@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from bossa.checks.shown import counted
 from bossa.errors import TokenizerError
 
 LARGEST_ID = 10**7 - 1
@@ -35,8 +36,8 @@ def check_ids(data: bytes, where: str) -> None:
     if worst is not None:
         token, number = worst
         raise TokenizerError(
-            f"{where}: gives the token {token[:40]!a} the id {number:.4g}, and {LARGEST_ID:,} is the most: fetch the"
-            " tokenizer again"
+            f"{where}: gives the token {token[:40]!a} the id {counted(number)}, and {LARGEST_ID:,} is the most: fetch"
+            " the tokenizer again"
         )
 
 

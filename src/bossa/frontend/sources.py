@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
-from bossa.checks.shown import shown
+from bossa.checks.shown import kind_of, shown
 from bossa.checks.vocabulary import check_ids
 from bossa.errors import ModelError
 from bossa.frontend import config as configs
@@ -131,7 +131,7 @@ def _text(given: Any, name: str) -> str:
     if not isinstance(given, str):
         raise ModelError(
             f"{name}: a directory, a name on the hub, a .gguf file, or a config or model of transformers is wanted, and"
-            f" not a {type(given).__name__}"
+            f" not {kind_of(given)}"
         )
     if not given or "\0" in given or "\n" in given:
         raise ModelError(f"{name} {shown(repr(given))[:80]} names no model: give a directory or a name on the hub")

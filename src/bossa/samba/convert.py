@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from bossa.checks.shown import kind_of
 from bossa.errors import SambaError
 from bossa.samba.generation import let_steps_be_replaced_
 from bossa.samba.indices import accept_short_indices_
@@ -36,7 +37,7 @@ def from_torch_model_(model: ModuleT, parent_module_prefix: str | None = None) -
             parameter.__class__ = SambaParameter
         elif not isinstance(parameter, SambaParameter):
             raise SambaError(
-                f"samba.from_torch_model_: {name} is a {type(parameter).__name__}; only torch.nn.Parameter is converted"
+                f"samba.from_torch_model_: {name} is {kind_of(parameter)}; only torch.nn.Parameter is converted"
             )
         parameter.sn_name = before + name.replace(".", "__")
     accept_short_indices_(model)

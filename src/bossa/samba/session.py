@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bossa.checks.shown import kind_of
 from bossa.errors import SambaError
 from bossa.pef import ModulePef
 from bossa.samba import arguments, causal
@@ -186,7 +187,7 @@ class SambaSession:
 
 def _check_module(model: Any, what: str) -> None:
     if not isinstance(model, nn.Module):
-        raise SambaError(f"{what}: the model is a torch.nn.Module, and not a {type(model).__name__}")
+        raise SambaError(f"{what}: the model is a torch.nn.Module, and not {kind_of(model)}")
 
 
 def _listed(tensors: Any) -> list[torch.Tensor]:
@@ -210,7 +211,7 @@ def _sections(section_types: Sequence[str] | str | None, program: Program) -> se
 def _numbers(hyperparam_dict: Any) -> dict[str, float]:
     """The hyperparameters that a session knows, those that are None left out."""
     if hyperparam_dict is not None and not isinstance(hyperparam_dict, Mapping):
-        raise SambaError(f"hyperparam_dict: a dict of names and numbers, and not a {type(hyperparam_dict).__name__}")
+        raise SambaError(f"hyperparam_dict: a dict of names and numbers, and not {kind_of(hyperparam_dict)}")
     numbers = {}
     for key in (*OVERRIDES, "p"):
         value = (hyperparam_dict or {}).get(key)
@@ -239,7 +240,7 @@ def _starts(
         gradient = getattr(output, "sn_grad", None)
         if gradient is not None:
             if not isinstance(gradient, torch.Tensor):
-                raise SambaError(f"sn_grad of output {place}: a tensor, and not a {type(gradient).__name__}")
+                raise SambaError(f"sn_grad of output {place}: a tensor, and not {kind_of(gradient)}")
             starts[program.number_of(output, place)] = gradient
     if not starts:
         numbers = [loss_indices] if isinstance(loss_indices, int) else loss_indices or [0]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from bossa.checks.shown import counted
 from bossa.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def check_added(growth: Growth, texts: Iterable[str], where: str) -> None:
     made = sum(growth.of(len(text)) for text in texts) if growth.factor > 1 else 0
     if made > LONGEST_RESULT:
         raise TokenizerError(
-            f"{where}: its tokenizer may make {made:.3g} characters of the tokens that are added to it, and"
+            f"{where}: its tokenizer may make {counted(made)} characters of the tokens that are added to it, and"
             f" {LONGEST_RESULT:,} is the most: correct tokenizer.json"
         )
 
@@ -146,8 +147,8 @@ def _growth(state: Any, where: str) -> Growth:
         growth, told = Growth(growth.factor * (1 + growth.more), growth.more), "prefixes and replacements"
     if growth.factor > MOST_GROWTH:
         raise TokenizerError(
-            f"{where}: its tokenizer's {told} make up to {growth.factor:.3g} characters of one, and"
-            f" {MOST_GROWTH:g} is the most: correct tokenizer.json"
+            f"{where}: its tokenizer's {told} make up to {counted(growth.factor)} characters of one, and"
+            f" {counted(MOST_GROWTH)} is the most: correct tokenizer.json"
         )
     return growth
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from bossa.checks.shown import shown
+from bossa.checks.shown import kind_of, shown
 from bossa.errors import PromptError, TokenizerError
 from bossa.tokenizer.library import LONGEST_REASON
 
@@ -77,7 +77,7 @@ def _tools(tools: Any) -> list[Any] | None:
                 ' ({"type": "function", "function": {"name": …, "description": …, "parameters": …}})'
             )
         if not isinstance(tool, Mapping):
-            raise TokenizerError(f"tools[{number}] is a {type(tool).__name__}: pass a JSON schema")
+            raise TokenizerError(f"tools[{number}] is {kind_of(tool)}: pass a JSON schema")
     return list(tools)
 
 

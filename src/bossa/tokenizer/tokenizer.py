@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bossa.checks.shown import counted, kind_of
 from bossa.errors import BossaError, PromptError, TokenizerError
 from bossa.tokenizer.bounds import LONGEST_RESULT, is_local
 from bossa.tokenizer.build import Built, build
@@ -95,11 +96,11 @@ class Tokenizer:
             PromptError: it is not valid Unicode, or the tokenizer does not take it.
         """
         if not isinstance(text, str):
-            raise PromptError(f"a text is wanted, and this is a {type(text).__name__}: pass a text")
+            raise PromptError(f"a text is wanted, and this is {kind_of(text)}: pass a text")
         if self._growth.factor > 1 and self._growth.of(len(text)) > LONGEST_RESULT:
             raise PromptError(
-                f"the tokenizer may make {self._growth.of(len(text)):.3g} characters of a text of {len(text):,}, and"
-                f" {LONGEST_RESULT:,} is the most: shorten it"
+                f"the tokenizer may make {counted(self._growth.of(len(text)))} characters of a text of"
+                f" {len(text):,}, and {LONGEST_RESULT:,} is the most: shorten it"
             )
         encoding = call(_not_encoded, self._backend.encode, text, add_special_tokens=add_special_tokens)
         return list(encoding.ids)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bossa.checks.shown import kind_of
 from bossa.errors import SambaError
 from bossa.samba import arguments
 from bossa.samba.logging import samba_logger, set_log_level
@@ -149,7 +150,7 @@ def parse_yaml_to_args(file: str | os.PathLike[str], args: argparse.Namespace) -
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise SambaError(f"{file}: a mapping of argument names to values is needed, not a {type(values).__name__}")
+        raise SambaError(f"{file}: a mapping of argument names to values is needed, not {kind_of(values)}")
     overlaid = argparse.Namespace(**vars(args))
     for name, value in values.items():
         setattr(overlaid, str(name).replace("-", "_"), value)
