@@ -106,14 +106,14 @@ def test_replacements_that_multiply_are_refused(chain: list[dict[str, Any]]):
 @pytest.mark.parametrize("count", [(1, 1_000_000), (3, 1_000_000), (1000, 40), (100_000, 1)])
 def test_long_prefixes_are_refused(count: tuple[int, int]):
     chain = [{"type": "Prepend", "prepend": "a" * count[1]}] * count[0]
-    with pytest.raises(TokenizerError, match=r"prefixes and replacements make up to .* characters of one, and 1000"):
+    with pytest.raises(TokenizerError, match=r"prefixes and replacements make up to .* characters of one, and 1,000"):
         read("byte_level", normalizer={"type": "Sequence", "normalizers": chain})
 
 
 def test_a_prefix_counts_for_each_piece_of_a_text():
     tokenizer = read("byte_level", normalizer={"type": "Prepend", "prepend": "a" * 900})
     assert len(tokenizer.encode("b")) > 1
-    with pytest.raises(PromptError, match=r"may make 9\.09e\+07 characters of a text of 100,000"):
+    with pytest.raises(PromptError, match=r"may make 90,910,900 characters of a text of 100,000"):
         tokenizer.encode("<s>b" * 25_000)
     usual = read("byte_level", normalizer={"type": "Prepend", "prepend": "_"})
     assert usual.encode("a " * 1000)
@@ -122,7 +122,7 @@ def test_a_prefix_counts_for_each_piece_of_a_text():
 def test_a_table_of_long_forms_counts_as_a_replacement():
     table = base64.b64encode(bytes([4, 0, 0, 0]) + bytes(4) + b"a\0" + b"b" * 100_000 + b"\0").decode()
     assert _growth({"type": "Precompiled", "precompiled_charsmap": table[:16]}, "x").factor == 1
-    with pytest.raises(TokenizerError, match=r"^x: its tokenizer's replacements make up to 1e\+05 characters"):
+    with pytest.raises(TokenizerError, match=r"^x: its tokenizer's replacements make up to 100,000 characters"):
         _growth({"type": "Precompiled", "precompiled_charsmap": table}, "x")
 
 

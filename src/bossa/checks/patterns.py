@@ -93,6 +93,7 @@ class Patterns:
         self._end = 0
         starts = [_Reader(pattern, self._states, self._end).read() for pattern in patterns]
         begun = self._closure(starts, at_start=True)
+        self._empty = self._end in self._closure(starts, at_start=True, at_end=True)
         self._starts = self._closure(starts)
         self._always = self._accepting(self._starts, at_end=False)
         self._at_end = self._accepting(self._starts, at_end=True)
@@ -107,6 +108,8 @@ class Patterns:
         Raises:
             PatternError: the expressions are made to take long, and this object has searched for too long.
         """
+        if not text:
+            return self._empty
         current = self._first
         for letter in text:
             if current.found:

@@ -296,8 +296,8 @@ class WeightCache:
 
 def _warn(place: Path, error: OSError, remedy: str) -> None:
     warnings.warn(
-        f"{shortened(shown(place), 200)}: packed weights cannot be kept ({error.strerror or error}), so they are packed again each"
-        f" time: {remedy}",
+        f"{shortened(shown(place), 200)}: packed weights cannot be kept ({error.strerror or error}), so they are packed"
+        f" again each time: {remedy}",
         stacklevel=4,
     )
 
