@@ -99,5 +99,5 @@ def test_a_lazy_parameter_stays_lazy_and_gets_its_name():
 def test_what_cannot_be_converted_is_named():
     with pytest.raises(SambaError, match=r"takes a torch\.nn\.Module, not Tensor"):
         samba.from_torch_model_(torch.ones(2))  # type: ignore[type-var]
-    with pytest.raises(SambaError, match="weight is a UninitializedParameter"):
+    with pytest.raises(SambaError, match="weight is an UninitializedParameter"):
         samba.from_torch_model_(nn.LazyLinear(3))
