@@ -1,7 +1,7 @@
 # make demo   compile a real model and run 20 movie reviews through it
 # make test   everything that must pass: linter, formatter, types, tests
 # make lint   the first three of those
-# make test-long  tests that take minutes: the examples train networks
+# make test-long  tests that take minutes: networks are trained, more models compiled
 # make fuzz   mutated inputs for every reader of files, until Ctrl-C
 # make format what the linter and the formatter can put right themselves
 # make clean  removes what the others made, the virtual environment and the fetched model included

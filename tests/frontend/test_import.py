@@ -228,6 +228,7 @@ print(imported.parameters, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss -
 """
 
 
+@pytest.mark.long
 def test_a_large_model_is_compiled_without_allocating_its_weights() -> None:
     """Four layers of a 7B model are 4.3 GB in fp32; importing them may take a tenth."""
     result = subprocess.run([sys.executable, "-c", _SEVEN_BILLION], capture_output=True, text=True, check=False)

@@ -37,7 +37,7 @@ def test_mutated_inputs_end_in_a_line_or_a_right_answer(reader: str):
     check(run([reader], 0, CASES[reader], files=past_inputs([reader]))[reader])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mutated_inputs_of_torch_and_transformers_end_in_a_line_or_a_right_answer():
     """In one worker, since what they import takes most of the time."""
     for tally in run(list(HEAVY), 0, HEAVY_CASES, files=past_inputs(list(HEAVY))).values():

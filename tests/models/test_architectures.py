@@ -109,11 +109,11 @@ def test_logits_and_greedy_tokens_equal_hugging_faces(name: str, tmp_path: Path)
     ("name", "precision"),
     [
         ("gemma2", "fp32"),
-        ("bloom", "fp32"),
+        pytest.param("bloom", "fp32", marks=pytest.mark.long),
         ("qwen3", "int8"),
         ("gpt2", "int4"),
-        ("llama", "int4-a16"),
-        ("gpt2", "int4-a8"),
+        pytest.param("llama", "int4-a16", marks=pytest.mark.long),
+        pytest.param("gpt2", "int4-a8", marks=pytest.mark.long),
     ],
 )
 def test_the_bits_of_a_sequence_do_not_depend_on_batch_chunks_or_threads(
@@ -152,7 +152,13 @@ def test_a_bf16_program_computes_with_rounded_weights(name: str, tmp_path: Path)
 
 @pytest.mark.end_to_end
 @pytest.mark.parametrize(
-    ("precision", "tolerance"), [("int8", 0.015), ("int4", 0.04), ("int4-a16", 0.04), ("int4-a8", 0.04)]
+    ("precision", "tolerance"),
+    [
+        ("int8", 0.015),
+        ("int4", 0.04),
+        pytest.param("int4-a16", 0.04, marks=pytest.mark.long),
+        pytest.param("int4-a8", 0.04, marks=pytest.mark.long),
+    ],
 )
 def test_a_quantized_program_stays_near_the_reference(precision: Precision, tolerance: float, tmp_path: Path) -> None:
     """Random weights carry the rounding of each matrix through the layers: measured 0.005 and 0.014 of the largest

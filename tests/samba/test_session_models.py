@@ -52,7 +52,7 @@ class All(nn.Module):
         return [part(x) for part, x in zip(self.parts, inputs, strict=True)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_steps_are_those_of_eager_torch(tmp_path: Path):
     torch.manual_seed(0)
     model = All()
