@@ -51,6 +51,11 @@ def write(path: Path, architecture: str, order: gguf.GGUFEndian = gguf.GGUFEndia
     writer.add_token_merges(["t 1"])
     for name, value in more.items():
         writer.add_uint16(name.replace("_", "."), value)
+    _write_tensors(writer)
+    return path
+
+
+def _write_tensors(writer: Any) -> None:
     generator = np.random.default_rng(0)
     for name, shape in SHAPES.items():
         writer.add_tensor(f"{name}.weight", generator.standard_normal(shape).astype(np.float32))
@@ -58,7 +63,6 @@ def write(path: Path, architecture: str, order: gguf.GGUFEndian = gguf.GGUFEndia
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
 
 
 def check(path: Path, data: bytes) -> str:
@@ -180,11 +184,5 @@ def rewritten(path: Path, order: gguf.GGUFEndian, key: str, value: Any) -> Path:
         case int():
             writer.add_int64(key, value)
     writer.add_token_list([f"t{i}" for i in range(40)])
-    generator = np.random.default_rng(0)
-    for name, shape in SHAPES.items():
-        writer.add_tensor(f"{name}.weight", generator.standard_normal(shape).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    _write_tensors(writer)
     return path
