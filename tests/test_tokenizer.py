@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import tokenizers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -214,6 +214,25 @@ def test_text_comes_as_its_tokens_do_and_never_half_a_character(pair: tuple[Toke
         assert whole.startswith(so_far)
         if number > len(ids) * 3 // 4:
             assert len(so_far) > len(whole) // 3, "most of the text is out before the end"
+
+
+@given(
+    strips=st.lists(st.tuples(st.sampled_from("  a"), st.integers(1, 3)), max_size=3),
+    ids=st.lists(st.integers(0, 3), max_size=25),
+    cut=st.integers(0, 5),
+)
+@example(strips=[(" ", 1), (" ", 1)], ids=[1, 0, 2], cut=0)
+@settings(deadline=None, max_examples=300)
+def test_text_as_it_comes_is_that_of_all_ids_whatever_a_decoder_strips_at_the_start(
+    strips: list[tuple[str, int]], ids: list[int], cut: int
+):
+    backend = tokenizers.Tokenizer(models.BPE({"▁": 0, "a": 1, "▁b": 2, "▁▁a": 3}, []))
+    stripped = [decoders.Strip(text, start, 0) for text, start in strips]
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), *stripped])
+    tokenizer = Tokenizer.from_files({"tokenizer.json": backend.to_str().encode()})
+    detokenizer = Detokenizer(tokenizer, ids[:cut])
+    text = tokenizer.decode(ids[:cut]) + "".join(map(detokenizer.add, ids[cut:])) + detokenizer.finish()
+    assert text == tokenizer.decode(ids)
 
 
 @each

@@ -27,6 +27,8 @@ LONGEST_WORD = 1000
 """Letters in a word that WordPiece may try to split, which takes their cube; 100 is usual."""
 LONGEST_PREFIX = 32
 """Letters that may be put before each piece of a text, or stand in a model for the start or the end of a word."""
+MOST_STRIPPED = 8
+"""Letters that may be taken off the start of a text for its tokens to be given out as they come; 1 is usual."""
 LONGEST_FORM = 64
 """Bytes that a table of characters may have for one, without counting as growth; Unicode's own need 33."""
 MOST_SPECIAL = 1000
@@ -123,15 +125,17 @@ def _before_model(data: bytes) -> Any:
 def is_local(backend: tokenizers.Tokenizer) -> bool:
     """Whether a token's text hangs on no more than the tokens beside it, so that text can be given out as ids come.
 
-    A decoder that replaces in the whole text, or takes more than one letter off its ends, may change what was before.
+    A decoder that replaces in the whole text, or takes letters off its end, may change what was before; one that takes
+    many off its start may have every token of a text to itself.
     """
-    joined = False
+    joined, stripped = False, 0
     for item in _items(_state(backend.decoder)):
         kind = item.get("type")
-        if joined and (kind == "Replace" or (kind == "Strip" and (item["start"] > 1 or item["stop"]))):
+        if joined and (kind == "Replace" or (kind == "Strip" and item["stop"])):
             return False
+        stripped += item["start"] if joined and kind == "Strip" else 0
         joined = joined or kind in ("Fuse", "ByteLevel")
-    return True
+    return stripped <= MOST_STRIPPED
 
 
 def _growth(state: Any, where: str) -> Growth:

@@ -26,7 +26,7 @@ class Detokenizer:
         self._ids = list(prompt)
         self._pending = ""  # certain but for cleaning up
         self._prefix = 0  # the window that is decoded at each step starts here;
-        self._read = len(self._ids)  # the text of what is before here is known
+        self._next = len(self._ids)  # and here once these ids have a text of their own
         self._known = tokenizer.decode_raw(prompt, skip_special_tokens=skip_special_tokens).rstrip(REPLACEMENT)
         self._emitted = clean_up(self._known) if tokenizer.cleans_up else self._known
 
@@ -38,15 +38,16 @@ class Detokenizer:
         self._ids.append(token_id)
         if not self._tokenizer.is_local or BYTE_TOKEN.match(token):
             return ""  # a run of bytes is decoded as one, so its text is not certain before it ends
-        known = self._decode(self._prefix, self._read) if self._prefix else self._known
-        text = self._decode(self._prefix, len(self._ids))
+        known, text = self._known, self._decode(self._prefix)
         if text.endswith(REPLACEMENT) or not text.startswith(known):
             return ""
-        if not self._prefix:
+        # Decoders strip the start of a text. Where something is left of the window's, they have nothing more to strip
+        # and what follows is not taken for a start.
+        later = self._decode(self._next)
+        if later:
+            self._prefix, self._next, self._known = self._next, len(self._ids), later
+        else:
             self._known = text
-        if text != known:  # the window keeps a token that has text, so that its next one is not taken for the first
-            self._prefix = self._read
-        self._read = len(self._ids)
         return self._emit(text[len(known) :])
 
     def finish(self) -> str:
@@ -56,8 +57,8 @@ class Detokenizer:
         self._emitted += rest
         return rest
 
-    def _decode(self, start: int, stop: int) -> str:
-        return self._tokenizer.decode_raw(self._ids[start:stop], skip_special_tokens=self._skip)
+    def _decode(self, start: int) -> str:
+        return self._tokenizer.decode_raw(self._ids[start:], skip_special_tokens=self._skip)
 
     def _emit(self, text: str) -> str:
         if self._tokenizer.cleans_up:
