@@ -123,3 +123,14 @@ def test_an_added_token_without_a_number_is_refused():
     files = {"tokenizer.json": MADE["byte_level"]().encode(), "added_tokens.json": b'{"x": 1e400}'}
     with pytest.raises(TokenizerError, match=r"tokens that tokenizer_config\.json adds are garbled"):
         Tokenizer.from_files(files, "m")
+
+
+@given(before=st.text(" \n", min_size=20, max_size=80))
+def test_an_id_far_behind_its_colon_is_seen(before: str):
+    with pytest.raises(TokenizerError):
+        check_ids(f'{{"a":{before}123456789}}'.encode(), "m")
+
+
+def test_merges_of_digits_cost_no_parsing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(json, "loads", lambda _: pytest.fail("the file was parsed"))
+    check_ids(b'{"model": {"vocab": {"0000 00000000": 1}, "merges": ["0000 0000", "00000000 00000000"]}}', "m")

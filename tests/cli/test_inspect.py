@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from bossa.pef import FORMAT_VERSION, ModulePef, Pef
+from bossa.pef import FORMAT_VERSION, Pef
+from bossa.pef.module import ModulePef
 from bossa.weights.slot import Slot, Source
 from support.terminal import read_all
 

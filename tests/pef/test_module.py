@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bossa.errors import PefError
-from bossa.pef import ModuleManifest, ModulePef, Pef, TracedModule
+from bossa.pef import Pef, TracedModule
+from bossa.pef.module import ModuleManifest, ModulePef
 
 BACKWARD = {
     "operands": [{"source": "saved", "number": 0, "stride": [3, 1]}, {"source": "tangent", "number": 0, "stride": []}],

@@ -16,7 +16,7 @@ from torch import nn
 
 from bossa import samba
 from bossa.errors import PefError
-from bossa.pef import ModulePef
+from bossa.pef.module import ModulePef
 from samba.compiled import compiled
 
 PROGRAM = """

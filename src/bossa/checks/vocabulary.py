@@ -7,6 +7,7 @@ token asks for gigabytes, and what cannot be had ends the process.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,9 @@ from bossa.errors import TokenizerError
 LARGEST_ID = 10**7 - 1
 """The largest vocabularies have some million tokens. All that is larger has eight digits or more."""
 _ALIKE = bytes.maketrans(b"123456789[, \t\r\n", b"000000000::::::")
-_LONG_NUMBER = b"00000000"
+_LONG_NUMBER = re.compile(rb":0{8}")
+_NEAR = 32
+"""Bytes before a number in which a comma, colon or bracket is looked for; without one it is taken for a value."""
 
 
 def check_ids(data: bytes, where: str) -> None:
@@ -25,9 +28,8 @@ def check_ids(data: bytes, where: str) -> None:
     Raises:
         TokenizerError: it has one.
     """
-    marks = data.translate(_ALIKE)
-    if _LONG_NUMBER not in marks or b":" + _LONG_NUMBER not in marks:
-        return  # no number in it is as long: seen at once, where parsing takes as long as loading
+    if not _has_long_number(data):
+        return  # seen at once, where parsing takes as long as loading
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
@@ -39,6 +41,15 @@ def check_ids(data: bytes, where: str) -> None:
             f"{where}: gives the token {token[:40]!a} the id {counted(number)}, and {LARGEST_ID:,} is the most: fetch"
             " the tokenizer again"
         )
+
+
+def _has_long_number(data: bytes) -> bool:
+    """Whether a number of eight digits may follow a comma, colon or bracket; digits after a letter are in a text."""
+    for found in _LONG_NUMBER.finditer(data.translate(_ALIKE)):
+        before = data[max(0, found.start() - _NEAR) : found.start() + 1].rstrip()
+        if not before or before[-1:] in b",:[":
+            return True
+    return False
 
 
 def far_id(content: Any) -> tuple[str, float] | None:

@@ -30,7 +30,8 @@ _NUMBER = re.compile(r"\d+")
 @options.DEBUG
 def command(pef: Path, what: str | None) -> None:
     """Show the manifest, sections, weight slots, arena and KV sizes of the file PEF."""
-    from bossa.pef import ModulePef, Pef, TracedModule
+    from bossa.pef import Pef, TracedModule
+    from bossa.pef.module import ModulePef
 
     try:
         opened = Pef.open(pef)

@@ -8,7 +8,7 @@ from bossa.cli.text import size, table
 from bossa.errors import PefError
 
 if TYPE_CHECKING:
-    from bossa.pef import ModulePef
+    from bossa.pef.module import ModulePef
 
 _LISTED = ("input ", "output ", "optimizer ", "parameter ", "buffer ")
 

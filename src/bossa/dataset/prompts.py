@@ -14,11 +14,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from bossa.checks.shown import readable
-from bossa.dataset.values import Value, read_values
 from bossa.errors import DatasetError
+
+if TYPE_CHECKING:
+    from bossa.dataset.values import Value
 
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 
@@ -184,6 +186,8 @@ def _kind(value: object) -> str:
 
 def _values(file: str) -> Iterator[Value]:
     """The JSON values of one file, with what is damaged in their place."""
+    from bossa.dataset.values import Value, read_values  # a prompt of the command line needs no reader
+
     line = 0
     try:
         with ExitStack() as opened:

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,7 +37,7 @@ def create_beside(target: Path, ending: str = ".tmp", mode: int = PUBLIC) -> tup
     Raises:
         OSError: it cannot be made.
     """
-    path = _hidden(target, f".{secrets.token_hex(8)}{ending}")
+    path = _hidden(target, f".{os.urandom(8).hex()}{ending}")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return path, os.open(path, flags, mode)
 

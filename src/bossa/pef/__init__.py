@@ -2,20 +2,15 @@
 
 from bossa.pef.file import Pef
 from bossa.pef.manifest import FORMAT_VERSION, TRACED_MODULE, Constant, Manifest, Member, Section, TracedModule
-from bossa.pef.module import BackwardPlan, CausalPlan, ModuleManifest, ModulePef
 from bossa.pef.program_file import ProgramFile
 from bossa.pef.writer import is_file_name
 
 __all__ = [
     "FORMAT_VERSION",
     "TRACED_MODULE",
-    "BackwardPlan",
-    "CausalPlan",
     "Constant",
     "Manifest",
     "Member",
-    "ModuleManifest",
-    "ModulePef",
     "Pef",
     "ProgramFile",
     "Section",

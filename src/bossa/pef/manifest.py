@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, fields
 from math import prod
 from typing import Any
 
-from bossa.checks.patterns import PatternError
-from bossa.checks.patterns import check as check_pattern
 from bossa.errors import PefError
 from bossa.pef.checks import Fields, parse
 from bossa.pef.slots import read_slots
@@ -241,9 +239,13 @@ def _targets(read: Fields) -> tuple[str, ...]:
 
 def _patterns(read: Fields) -> tuple[str, ...]:
     patterns = read.texts("ignored_tensors")
+    if not patterns:
+        return ()
+    from bossa.checks.patterns import PatternError, check  # few models have any
+
     for pattern in patterns:
         try:
-            check_pattern(pattern)
+            check(pattern)
         except PatternError as error:
             read.refuse("ignored_tensors", f"a list of regular expressions that are matched in one pass ({error})")
     return patterns

@@ -13,7 +13,7 @@ from torch import nn
 
 from bossa.checks.shown import kind_of
 from bossa.errors import SambaError
-from bossa.pef import ModulePef
+from bossa.pef.module import ModulePef
 from bossa.samba import arguments, causal
 from bossa.samba.sections.binding import bind, names_of
 from bossa.samba.sections.compiler import compile_module

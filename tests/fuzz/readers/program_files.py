@@ -17,9 +17,9 @@ from bossa.cli.app import main
 from bossa.codegen.plan import make_plan, pack_constants
 from bossa.errors import BossaError, PefError
 from bossa.passes import optimize
-from bossa.pef import ModulePef, Pef, reader
+from bossa.pef import Pef, reader
 from bossa.pef.container import Entry, directory, local_header
-from bossa.pef.module import CausalPlan
+from bossa.pef.module import CausalPlan, ModulePef
 from bossa.pef.writer import checksum
 from bossa.program.text import print_program
 from fuzz.json_mutations import mutate_json

@@ -11,7 +11,7 @@ import torch
 from bossa import samba
 from bossa.cli.app import main
 from bossa.errors import PefError, SambaError
-from bossa.pef import ModulePef
+from bossa.pef.module import ModulePef
 from bossa.samba import causal
 from bossa.samba.logging import set_log_level
 from bossa.samba.sections.binding import names_of

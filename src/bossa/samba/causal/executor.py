@@ -10,7 +10,8 @@ import torch
 from bossa.errors import WeightsError
 from bossa.host.process import Process
 from bossa.memory import FEWEST_ROWS, ROWS_OF_A_STEP
-from bossa.pef import CausalPlan, ModulePef, Pef
+from bossa.pef import Pef
+from bossa.pef.module import CausalPlan, ModulePef
 from bossa.runtime.program import Program, open_library
 from bossa.samba.causal.inputs import lengths_of, tokens_of
 from bossa.samba.causal.sequences import Sequences

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from bossa.errors import CompileError
-from bossa.pef import TRACED_MODULE, BackwardPlan, ModulePef
-from bossa.pef.module import GRAPH
+from bossa.pef import TRACED_MODULE
+from bossa.pef.module import GRAPH, BackwardPlan, ModulePef
 from bossa.samba.sections.graph import Graph
 from bossa.samba.sections.inductor import Library, Machine, compile_library
 from bossa.samba.sections.optimizers import SectionOptimizer

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from bossa.errors import PefError, SambaError
-from bossa.pef import ModulePef
+from bossa.pef.module import ModulePef
 from bossa.samba.sections import library
 from bossa.samba.sections.compiler import TRAINING
 from bossa.samba.sections.device import Device
