@@ -32,10 +32,10 @@ from setup_peers import named_pythons
 
 def costs(engines: Sequence[Engine], cases: Sequence[RateCase]) -> dict[str, dict[str, Any]]:
     """What each case costs our programs at least, by engine and case."""
-    from bossa.assemble import read_program
     from bossa.bench import StepModel
-    from bossa.memory import ROWS_OF_A_STEP
     from bossa.pef import Pef
+    from bossa.runtime.memory import ROWS_OF_A_STEP
+    from bossa.targets.cpu.assemble import read_program
 
     found: dict[str, dict[str, Any]] = {}
     for engine in engines:

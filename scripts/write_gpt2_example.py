@@ -22,12 +22,12 @@ def example() -> dict[str, str]:
     """The files by name: ``program.txt`` after all passes, ``program.cc`` as it goes to the C++ compiler."""
     from transformers import GPT2Config
 
-    from bossa.codegen.plan import make_plan
-    from bossa.codegen.source import generate
     from bossa.frontend.build import sequence_limit
     from bossa.frontend.importer import import_model
+    from bossa.ir.text import print_program
     from bossa.passes import optimize
-    from bossa.program.text import print_program
+    from bossa.targets.cpu.emit.source import generate
+    from bossa.targets.cpu.plan import make_plan
 
     config = GPT2Config()
     length = sequence_limit(config, None)

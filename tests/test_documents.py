@@ -11,11 +11,8 @@ from bossa.passes import PASSES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PACKAGES = (
-    "bench|checks|cli|codegen|dataset|engine|frontend|host|kernels|passes|pef|program|runtime|samba|sambaflow|tokenizer"
-    "|weights"
-)
-SOURCE = re.compile(rf"`(?:src/bossa/)?((?:{PACKAGES})/[\w*]+\.(?:py|h))`")
+PACKAGES = "|".join(sorted(path.name for path in (ROOT / "src" / "bossa").iterdir() if path.is_dir()))
+SOURCE = re.compile(rf"`(?:src/bossa/)?((?:{PACKAGES})/[\w*/]+\.(?:py|h))`")
 LINK = re.compile(r"\]\(([^)\s#]*)#?([^)\s]*)\)")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import bossa
 from bossa.errors import RequestError
-from bossa.memory import FEWEST_ROWS, fixed
+from bossa.runtime.memory import FEWEST_ROWS, fixed
 
 pytestmark = pytest.mark.end_to_end
 

@@ -1,11 +1,12 @@
-"""Who may import whom: the run path without torch, and each part only what stands before it."""
+"""Who may import whom: the run path without torch, each part only what stands above it, and no files in a circle."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,34 +15,47 @@ import bossa
 
 SOURCE = Path(bossa.__file__).parent
 
-RUN_PATH = ["program", "pef", "weights", "runtime", "engine", "dataset", "cli.run", "cli.bench", "bench"]
+RUN_PATH = [
+    "ir",
+    "formats",
+    "pef",
+    "weights",
+    "targets",
+    "runtime",
+    "engine",
+    "dataset",
+    "cli.run",
+    "cli.bench",
+    "bench",
+]
 
-EVERYONE = {
-    *("errors", "version", "precision", "weights.slot", "cpu", "signature", "pages", "host", "checks"),
+ORDER = [
+    "version",
+    "errors",
+    "checks",
+    "host",
+    "formats",
+    "ir",
+    "passes",
+    "pef",
+    "weights",
+    "targets",
+    "runtime",
+    "tokenizer",
+    "engine",
+    "dataset",
     "generation_config",
-}
-"""Words that all parts speak: the errors, the version, the precisions, what a packed weight is, what this CPU runs; the
-memory, files and cores that they ask for; how what comes from outside is checked and shown; and what of a model's
-generation config is followed."""
-
-PARTS: dict[str, set[str]] = {
-    "host": set(),
-    "checks": set(),
-    "frontend": {"program", "tokenizer.bounds", "tokenizer.library"},
-    "program": set(),
-    "passes": {"program"},
-    "codegen": {"program"},
-    "pef": set(),
-    "weights": set(),
-    "runtime": {"pef", "weights"},
-    "bench": {"program", "codegen", "weights", "engine"},
-    "engine": {"runtime", "tokenizer"},
-    "dataset": set(),
-    "tokenizer": set(),
-    "sambaflow": {"samba"},
-}
-"""For each part, the other parts that it may import; what is missing here (the commands, and the modules beside the
-packages that put the parts together) may import all of them."""
+    "frontend",
+    "compiler",
+    "language_model",
+    "loading",
+    "bench",
+    "sambaflow",
+    "samba",
+    "cli",
+]
+"""Each part may import those above it in this list, and nothing else of ours; ``bossa`` itself and its ``__main__``
+may import all."""
 
 TORCH = {"torch", "transformers", "gguf"}
 MAY_IMPORT_TORCH = {"frontend", "compiler", "samba", "sambaflow", "train"}
@@ -98,18 +112,50 @@ def test_the_run_command_loads_nothing_heavy_before_it_knows_what_to_do():
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if parse(path)[1] in PARTS], ids=lambda path: str(path.relative_to(SOURCE))
-)
-def test_a_part_imports_only_the_parts_that_it_may(path: Path):
+def test_every_part_has_its_place_in_the_order():
+    parts = {path.stem if path.is_file() else path.name for path in SOURCE.iterdir() if not path.name.startswith("_")}
+    assert sorted(parts - {"py"}) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_run_down_one_list(path: Path):
     package, part, tree = parse(path)
-    allowed = PARTS[part] | EVERYONE | {part}
+    place = ORDER.index(part) if part in ORDER else len(ORDER)
     for name, statement in imports(tree, package):
-        if name == "bossa" or name.startswith("bossa."):
-            target = name.removeprefix("bossa").removeprefix(".")
-            assert any(target == other or target.startswith(f"{other}.") for other in allowed), (
-                f"{path}:{statement.lineno}: {part} may not import {name}"
-            )
+        if not name.startswith("bossa."):
+            continue
+        target = name.split(".")[1]
+        if target in ORDER:
+            assert ORDER.index(target) <= place, f"{path}:{statement.lineno}: {part} may not import {name}"
+
+
+@pytest.mark.xfail(reason="request, sampler, logprobs and stopping of the engine still do")
+def test_no_files_import_each_other_in_a_circle():
+    """Imports inside functions, and those for types alone, count: a file is understood with all that it names."""
+    files = {module_name(path): path for path in FILES}
+    graph: dict[str, set[str]] = {}
+    for module, path in files.items():
+        package, _, tree = parse(path)
+        graph[module] = set(named_modules(tree, package, files)) - {module}
+    order = TopologicalSorter(graph)
+    try:
+        order.prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' → '.join(error.args[1])}")
+
+
+def named_modules(tree: ast.AST, package: list[str], files: Collection[str]) -> Iterator[str]:
+    """The files that an import names; ``from package import name`` is the file of that name, where there is one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in files)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                yield from (name for name in [f"{base}.{alias.name}"] if name in files)
+            if base in files and not all(f"{base}.{alias.name}" in files for alias in node.names):
+                yield base
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -7,8 +7,8 @@ from typing import Any
 
 import bossa
 import serve
+from bossa.ir.slot import Slot
 from bossa.pef import Pef
-from bossa.weights.slot import Slot
 
 LARGEST_BATCH = 64
 

@@ -13,18 +13,18 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bossa.assemble import native_fields, native_members
 from bossa.checks.arguments import boolean, described, path, refuse, text, texts, whole
-from bossa.codegen.plan import Plan, make_plan
-from bossa.codegen.toolchain import TARGETS, host_target
 from bossa.errors import CompileError, ModelError
+from bossa.formats.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
 from bossa.frontend.exclusive import alone
 from bossa.generation_config import not_followed
+from bossa.ir.names import is_title
 from bossa.passes import optimize
 from bossa.pef import Pef
 from bossa.pef.manifest import MOST_SEQUENCES
-from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
-from bossa.program.names import is_title
+from bossa.targets.cpu.assemble import native_fields, native_members
+from bossa.targets.cpu.plan import Plan, make_plan
+from bossa.targets.cpu.toolchain import TARGETS, host_target
 from bossa.tokenizer import settled
 from bossa.version import __version__
 
@@ -67,7 +67,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         max_seq_length: the longest sequence in tokens; None or -1 for the model's own maximum or 32,768, whichever is
             less: a warning says so.
         batch_size: the most sequences at once.
-        targets: CPUs to compile for (`bossa.codegen.toolchain.TARGETS`); this machine's by default.
+        targets: CPUs to compile for (`bossa.targets.cpu.toolchain.TARGETS`); this machine's by default.
         bundle: put the packed weights into the file.
         cache_dir: where models from the hub are kept.
         trust_remote_code: run Python code that comes with the model.
@@ -220,7 +220,7 @@ def _packed(program: Any, ignored: tuple[str, ...], model: Any, cache_dir: Any) 
     """The packed weights of the model itself."""
     from bossa.weights.bind import bind
     from bossa.weights.cache import WeightCache
-    from bossa.weights.source import open_weights
+    from bossa.weights.open import open_weights
 
     slots = list(program.slots.values())
     bound = bind(slots, open_weights(model, cache_dir=cache_dir), ignored=ignored, cache=WeightCache())

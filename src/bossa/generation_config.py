@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bossa.checks.shown import shown
-from bossa.errors import ModelError
+from bossa.errors import ModelError, shown
 
 TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 INNER_CONFIGS = ("decoder", "generator", "text_config")

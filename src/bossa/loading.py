@@ -17,11 +17,11 @@ from bossa.pef.manifest import MOST_SEQUENCES
 from bossa.runtime.threads import chosen_threads
 
 if TYPE_CHECKING:
+    from bossa.ir.slot import Slot
     from bossa.language_model import LanguageModel
-    from bossa.runtime.native import Library
+    from bossa.targets.cpu.loader import Library
     from bossa.tokenizer import Tokenizer
     from bossa.weights.bind import BoundWeights, Progress
-    from bossa.weights.slot import Slot
     from bossa.weights.source import WeightSource
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def load(
     program_file = pef if isinstance(pef, Pef) else Pef.open(path("pef", pef))
     sequences, length = _limits(program_file.manifest, batch_size, max_seq_length)
     if rebuild:
-        from bossa.assemble import rebuild as build_anew
+        from bossa.targets.cpu.assemble import rebuild as build_anew
 
         program_file = build_anew(program_file)
     from bossa.runtime.program import Program, open_library
@@ -97,10 +97,10 @@ def load(
     # Built beside the rest, most of whose time is spent outside the interpreter.
     chosen = _Later(lambda: _tokenizer(program_file, tokenizer, place))
     try:
+        from bossa.ir.slot import Slot
         from bossa.language_model import LanguageModel
-        from bossa.memory import fit
+        from bossa.runtime.memory import fit
         from bossa.weights.bind import blob_layout
-        from bossa.weights.slot import Slot
 
         slots = [Slot.from_json(dict(slot)) for slot in program_file.manifest.slots]
         room = fit(program_file.manifest, sequences, length, memory, blob_layout(slots)[1])
@@ -193,9 +193,9 @@ def _bind(
             f"{pef.where}: has no weights in it: pass --model_name_or_path or --checkpoint_name (in Python weights"
             " or checkpoint), or compile with --bundle"
         )
+    from bossa.targets.cpu.packing import LibraryPacker
     from bossa.weights.cache import WeightCache
-    from bossa.weights.packer import LibraryPacker
-    from bossa.weights.source import open_weights
+    from bossa.weights.open import open_weights
 
     if isinstance(given, (str, PathLike)):
         source, cache = open_weights(given, cache_dir=cache_dir), WeightCache()

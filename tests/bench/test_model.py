@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from bossa.bench.model import Cost, Span, StepModel
-from bossa.codegen.plan import FEWEST_WALKED_ROWS
-from bossa.codegen.toolchain import KERNELS
-from bossa.program.ir import Attention, Carried, Embed, Linear, Loop, Map, Program, Select, Value, View, whole
-from bossa.weights.slot import Slot, Source
+from bossa.ir.program import Attention, Carried, Embed, Linear, Loop, Map, Program, Select, Value, View, whole
+from bossa.ir.slot import Slot, Source
+from bossa.targets.cpu.plan import FEWEST_WALKED_ROWS
+from bossa.targets.cpu.toolchain import KERNELS
 
 V, D, H, LAYERS = 100, 32, 2, 3
 PAGE, POSITION = 32, LAYERS * 2 * D * 4  # positions of a page; bytes of a position's keys and values, all layers

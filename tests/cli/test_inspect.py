@@ -7,9 +7,9 @@ import os
 
 import pytest
 
+from bossa.ir.slot import Slot, Source
 from bossa.pef import FORMAT_VERSION, Pef
 from bossa.pef.module import ModulePef
-from bossa.weights.slot import Slot, Source
 from support.terminal import read_all
 
 

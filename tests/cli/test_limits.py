@@ -235,7 +235,7 @@ def test_a_run_imports_neither_torch_nor_what_only_compiling_needs(arguments, en
     code = (
         "import sys; from bossa.cli import main; code = main();"
         "print(code, [name for name in sys.modules if name in"
-        " ('torch', 'transformers', 'gguf', 'huggingface_hub', 'jinja2', 'rich', 'bossa.codegen', 'concurrent')])"
+        " ('torch', 'transformers', 'gguf', 'huggingface_hub', 'jinja2', 'rich', 'bossa.passes', 'concurrent')])"
     )
     options = ["--prompt", "The film", "--max_tokens_to_generate", "1"]
     subprocess.run([*BOSSA, *arguments, *options], capture_output=True, env=environment, check=True)  # packs

@@ -265,7 +265,7 @@ def test_a_model_with_code_of_its_own_needs_leave(bossa, tmp_path):
 def test_no_compiler_says_how_to_get_one(bossa, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr("bossa.codegen.toolchain.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("bossa.targets.cpu.toolchain.importlib.util.find_spec", lambda name: None)
     result = bossa("compile", tiny_model, "--output-folder", tmp_path / "out")
     assert (result.code, result.out) == (2, "")
     last = result.err.splitlines()[-1]

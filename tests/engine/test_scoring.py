@@ -7,9 +7,9 @@ import pytest
 
 from bossa.engine import Engine, Request, SamplingParams
 from bossa.engine.request import Observer
-from bossa.engine.scheduler import logit_rows
 from bossa.engine.scoring import logits, score
 from bossa.errors import RequestError
+from bossa.runtime.memory import logit_rows
 
 
 @pytest.mark.parametrize("max_rows", [1, 5, 16])

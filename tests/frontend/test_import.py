@@ -19,7 +19,7 @@ import bossa
 from bossa.errors import BossaError, CompileError, ModelError
 from bossa.frontend.build import build_model, sequence_limit, tell_shortened
 from bossa.frontend.importer import import_model
-from bossa.program.ir import Program
+from bossa.ir.program import Program
 from support import zoo
 
 SMALL = {

@@ -37,7 +37,7 @@ def test_a_writer_that_fails_leaves_what_was_there_and_nothing_else(tmp_path):
 
 
 def test_a_file_beside_is_new_even_where_its_name_is_known(tmp_path, monkeypatch):
-    monkeypatch.setattr("bossa.host.files.secrets.token_hex", lambda _bytes: "0" * 16)
+    monkeypatch.setattr("bossa.host.files.os.urandom", bytes)
     trap = tmp_path / ".out.0000000000000000.tmp"
     trap.symlink_to(tmp_path / "precious")
     with pytest.raises(FileExistsError):

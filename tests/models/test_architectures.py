@@ -13,8 +13,8 @@ import torch
 import bossa
 from bossa.errors import CompileError
 from bossa.frontend.build import fix_frequencies
+from bossa.ir.interpret import interpret
 from bossa.passes import Precision, optimize
-from bossa.program.interpret import interpret
 from support import zoo
 
 TOLERANCE = 1e-4
@@ -127,7 +127,7 @@ def test_the_bits_of_a_sequence_do_not_depend_on_batch_chunks_or_threads(
         alone = [lm.logits(ids) for ids in sequences]
         greedy = [lm.generate([ids], max_new_tokens=8, ignore_eos=True)[0].token_ids for ids in sequences[:4]]
     for rows, batch, threads in ((512, 4, 2), (7, 4, 3), (33, 2, 2), (16, 1, 1)):
-        monkeypatch.setattr("bossa.memory.ROWS_OF_A_STEP", rows)
+        monkeypatch.setattr("bossa.runtime.memory.ROWS_OF_A_STEP", rows)
         with bossa.load(pef, weights=tmp_path, threads=threads, batch_size=batch) as lm:
             with ThreadPoolExecutor(4) as pool:
                 together = list(pool.map(lm.logits, sequences))
@@ -191,7 +191,7 @@ def test_narrow_keys_and_values_stay_near_the_reference_and_keep_their_bits(
         alone = [lm.logits(ids) for ids in sequences]
     errors = [zoo.error(got, zoo.reference(model, ids)) for got, ids in zip(alone, sequences, strict=True)]
     assert TOLERANCE < max(errors) < tolerance, errors
-    monkeypatch.setattr("bossa.memory.ROWS_OF_A_STEP", 7)
+    monkeypatch.setattr("bossa.runtime.memory.ROWS_OF_A_STEP", 7)
     with bossa.load(pef, weights=tmp_path, threads=3) as lm, ThreadPoolExecutor(3) as pool:
         for expected, got in zip(alone, pool.map(lm.logits, sequences), strict=True):
             np.testing.assert_array_equal(expected, got)  # bit for bit

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from bossa.ir.parse import parse_program
+from bossa.ir.program import Map, Program
+from bossa.ir.text import show_expr
 from bossa.passes.activations import name_activations
-from bossa.program.ir import Map, Program
-from bossa.program.parse import parse_program
-from bossa.program.text import show_expr
 
 X = "%x[8]"
 CUBE = f"mul(mul({X}, {X}), {X})"

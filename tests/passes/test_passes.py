@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bossa.ir.interpret import interpret
+from bossa.ir.parse import parse_program
+from bossa.ir.program import Linear, Loop, Map, Program, Reduce, Select
+from bossa.ir.runnable import check_runnable
+from bossa.ir.text import print_program
+from bossa.ir.verify import verify
 from bossa.passes import PASSES, name_activations, optimize
 from bossa.passes.canonical import canonical
 from bossa.passes.fuse import fuse_epilogues, inline_maps, merge_linears
 from bossa.passes.rewrite import keep_used
 from bossa.passes.roll import roll_layers
 from bossa.passes.select import select_rows
-from bossa.program.interpret import interpret
-from bossa.program.ir import Linear, Loop, Map, Program, Reduce, Select
-from bossa.program.parse import parse_program
-from bossa.program.runnable import check_runnable
-from bossa.program.text import print_program
-from bossa.program.verify import verify
 from support.programs import joined, random_program, random_weights
 
 EXACT = {inline_maps, keep_used, select_rows, roll_layers}

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from bossa.ir.interpret import interpret
+from bossa.ir.parse import parse_program
+from bossa.ir.program import Attention, Loop, Program
+from bossa.ir.text import print_program
+from bossa.ir.verify import verify
 from bossa.passes.roll import roll_layers
-from bossa.program.interpret import interpret
-from bossa.program.ir import Attention, Loop, Program
-from bossa.program.parse import parse_program
-from bossa.program.text import print_program
-from bossa.program.verify import verify
 
 
 def _slot(name: str, layout: str, *shape: int) -> str:

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import bossa
-from bossa.codegen.toolchain import find_compiler
 from bossa.errors import RequestError
 from bossa.language_model import LanguageModel
 from bossa.pef import Pef
-from bossa.runtime.native import load_library
+from bossa.targets.cpu.loader import load_library
+from bossa.targets.cpu.toolchain import find_compiler
 
 pytestmark = [
     pytest.mark.end_to_end,
@@ -133,8 +133,8 @@ from bossa.errors import BossaError
 from bossa.pef import Pef
 from bossa.runtime.program import Program
 from bossa.weights.bind import bind
-from bossa.weights.slot import Slot
-from bossa.weights.source import open_weights
+from bossa.ir.slot import Slot
+from bossa.weights.open import open_weights
 bossa.runtime.held.default_threads = lambda: 4
 pef = Pef.open(sys.argv[1])
 def open_it(threads):

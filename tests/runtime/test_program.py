@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bossa import cpu
 from bossa.errors import PefError, RequestError, RuntimeFailure
+from bossa.ir.slot import Slot
 from bossa.pef import Pef
-from bossa.runtime.native import check, load_library
 from bossa.runtime.program import Program
+from bossa.targets.cpu import features as cpu
+from bossa.targets.cpu.loader import check, load_library
 from bossa.weights.bind import bind
-from bossa.weights.slot import Slot
-from bossa.weights.source import open_weights
+from bossa.weights.open import open_weights
 from support import zoo
 
 pytestmark = pytest.mark.end_to_end

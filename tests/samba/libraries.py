@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from torch import fx
 
-import bossa.assemble
 import bossa.samba.sections.compiler
+import bossa.targets.cpu.assemble
 from bossa.samba.sections.inductor import OPTIONS, Library, Machine
 
 _folder: Path | None = None
@@ -30,7 +30,7 @@ def keep_in(folder: Path) -> None:
 @contextmanager
 def compiled_once() -> Iterator[None]:
     """Keeps sections by their graph, and native programs by their source."""
-    library, native = bossa.samba.sections.compiler.compile_library, bossa.assemble.build_library
+    library, native = bossa.samba.sections.compiler.compile_library, bossa.targets.cpu.assemble.build_library
 
     def compile_library(graph: fx.GraphModule, machine: Machine) -> Library:
         values = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
@@ -42,7 +42,7 @@ def compiled_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bossa.samba.sections.compiler, "compile_library", compile_library)
-        patch.setattr(bossa.assemble, "build_library", build_library)
+        patch.setattr(bossa.targets.cpu.assemble, "build_library", build_library)
         yield
 
 

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.codegen.plan import PAGE, Plan, make_plan, pack_constants
-from bossa.codegen.source import generate
-from bossa.codegen.toolchain import FLAGS, KERNELS, TARGETS, find_compiler
-from bossa.precision import QUANTIZED
-from bossa.program.ir import Program
-from bossa.runtime.native import Step
+from bossa.formats.precision import QUANTIZED
+from bossa.ir.program import Program
+from bossa.ir.slot import Source
+from bossa.targets.cpu.emit.source import generate
+from bossa.targets.cpu.loader import Step
+from bossa.targets.cpu.plan import PAGE, Plan, make_plan, pack_constants
+from bossa.targets.cpu.toolchain import FLAGS, KERNELS, TARGETS, find_compiler
 from bossa.weights.bind import blob_layout
 from bossa.weights.pack import Tensor, pack, to_bf16
-from bossa.weights.panels import dequantize
-from bossa.weights.slot import Source
+from bossa.weights.unpack import dequantize
 
 
 class Native:

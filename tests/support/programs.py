@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.program.ir import (
+from bossa.ir.program import (
     Apply,
     Attention,
     Cat,
@@ -28,8 +28,8 @@ from bossa.program.ir import (
     contiguous_strides,
     whole,
 )
-from bossa.program.verify import verify
-from bossa.weights.slot import Slot, Source
+from bossa.ir.slot import Slot, Source
+from bossa.ir.verify import verify
 
 _UNARY = ("neg", "abs", "tanh", "sigmoid", "relu", "silu", "gelu", "gelu_tanh", "cos", "softplus")
 _BINARY = ("add", "sub", "mul", "min", "max")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bossa.errors import WeightsError
-from bossa.weights.source import open_weights
+from bossa.weights.open import open_weights
 from bossa.weights.torch_pickle import Excess, check_torch_file
 
 STATE = OrderedDict(a=torch.arange(6.0).reshape(2, 3))

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bossa.codegen.toolchain import build_library, host_target
 from bossa.errors import RuntimeFailure
+from bossa.targets.cpu.toolchain import build_library, host_target
 
 SOURCE = Path(__file__).parent / "limits.cc"
 STREAMS = (1, 2, 4, 8)

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from bossa.codegen.cut import Matmul, Repeat, Rows, Section, stretches
-from bossa.codegen.plan import FEWEST_WALKED_ROWS, Plan, make_plan
-from bossa.precision import ARITHMETIC
-from bossa.program.ir import Attention, Embed, Linear, Loop, Op, Program, Select, weights_of
-from bossa.weights.slot import Slot
+from bossa.formats.precision import ARITHMETIC
+from bossa.ir.program import Attention, Embed, Linear, Loop, Op, Program, Select, weights_of
+from bossa.ir.slot import Slot
+from bossa.targets.cpu.cut import Matmul, Repeat, Rows, Section, stretches
+from bossa.targets.cpu.plan import FEWEST_WALKED_ROWS, Plan, make_plan
 
 
 @dataclass(frozen=True)

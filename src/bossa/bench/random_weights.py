@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.weights.slot import Slot
+from bossa.ir.slot import Slot
 from bossa.weights.source import WeightSource
 
 _BLOCK = 1_000_003  # a prime: rows of a matrix differ

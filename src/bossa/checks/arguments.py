@@ -9,8 +9,7 @@ from numbers import Integral, Real
 from reprlib import Repr
 from typing import Any, NoReturn
 
-from bossa.checks.shown import shown
-from bossa.errors import RequestError
+from bossa.errors import RequestError, shown
 
 LONGEST_SHOWN = 60
 

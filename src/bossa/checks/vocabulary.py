@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from bossa.checks.shown import counted
-from bossa.errors import TokenizerError
+from bossa.errors import TokenizerError, counted
 
 LARGEST_ID = 10**7 - 1
 """The largest vocabularies have some million tokens. All that is larger has eight digits or more."""

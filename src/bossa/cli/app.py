@@ -14,9 +14,8 @@ from typing import Any, cast
 
 import click
 
-from bossa.checks.shown import shortened, shown
 from bossa.cli.text import say, show
-from bossa.errors import BossaError, one_message
+from bossa.errors import BossaError, one_message, shortened, shown
 from bossa.host import signals, streams
 
 

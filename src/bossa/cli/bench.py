@@ -74,10 +74,10 @@ def command(
     there is none. Without weights, random ones are made up: speed does not depend on their values.
     """
     streams.need(1)
-    from bossa.assemble import read_program
     from bossa.bench import StepModel, measure_limits, report
     from bossa.loading import load
     from bossa.pef import Pef
+    from bossa.pef.row_program import read_program
     from bossa.runtime.threads import default_threads
 
     click.get_current_context().with_resource(interrupting())
@@ -185,7 +185,7 @@ def _steps(contexts: tuple[int, ...], longest: int) -> int:
 def _weights(pef: Pef, model: str | None, checkpoint: str) -> tuple[Any, str]:
     """The checkpoint to load, and where the weights come from in words."""
     from bossa.bench.random_weights import RandomWeights
-    from bossa.weights.slot import Slot
+    from bossa.ir.slot import Slot
 
     if checkpoint:
         return checkpoint, f"weights of {checkpoint}"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bossa.checks.shown import shown
 from bossa.cli import options
 from bossa.cli.text import show, size, table
+from bossa.errors import shown
 
 if TYPE_CHECKING:
     from bossa.errors import WeightsError

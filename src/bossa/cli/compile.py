@@ -13,12 +13,12 @@ from bossa.cli import options
 from bossa.cli.progress import Stages
 from bossa.cli.text import show
 from bossa.errors import CompileError, PefError
+from bossa.formats.precision import KV_PRECISIONS, PRECISIONS
 from bossa.host import streams
 from bossa.host.signals import interrupting
-from bossa.precision import KV_PRECISIONS, PRECISIONS
 
 if TYPE_CHECKING:
-    from bossa.precision import KvPrecision, Precision
+    from bossa.formats.precision import KvPrecision, Precision
 
 WANTED = "the folder goes to --output-folder; control characters and more than 200 bytes are no name"
 OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
@@ -140,7 +140,7 @@ def _name_of_this_moment() -> str:
 
 
 def _checked_name(name: str) -> str:
-    from bossa.checks.shown import shown
+    from bossa.errors import shown
     from bossa.pef import is_file_name
 
     if not is_file_name(name):

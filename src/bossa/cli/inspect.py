@@ -94,7 +94,7 @@ def _makers(manifest: Manifest) -> str:
 
 
 def _sizes(manifest: Manifest) -> str:
-    from bossa.weights.slot import Slot
+    from bossa.ir.slot import Slot
 
     packed = sum(Slot.from_json(dict(slot)).nbytes for slot in manifest.slots)
     pages = -(-manifest.max_seq_length // manifest.page_size)
@@ -123,7 +123,7 @@ def _short(text: str) -> str:
 
 def _slots(manifest: Manifest) -> str:
     """The weight slots, one line for those that differ in their layer's number alone: ``--json`` has them all."""
-    from bossa.weights.slot import Slot
+    from bossa.ir.slot import Slot
 
     slots = [Slot.from_json(dict(slot)) for slot in manifest.slots]
     alike = Counter(

@@ -142,10 +142,10 @@ def command(
         raise click.UsageError("the --prompt is empty: give some text")
     if sampling["logprobs"] is not None and output is None:
         raise click.UsageError("--logprobs goes with --output: they are fields of its records")
-    from bossa.checks.shown import shown
     from bossa.cli import generation
     from bossa.cli.records import Chosen, refuse_input
     from bossa.dataset import JsonlWriter, TextWriter
+    from bossa.errors import shown
     from bossa.generation_config import not_followed
     from bossa.loading import load
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bossa.checks.shown import shown
+from bossa.errors import shown
 from bossa.host import streams
 
 CLEAR = "\r\x1b[2K"

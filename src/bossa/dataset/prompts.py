@@ -16,8 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from bossa.checks.shown import readable
-from bossa.errors import DatasetError
+from bossa.errors import DatasetError, readable
 
 if TYPE_CHECKING:
     from bossa.dataset.values import Value

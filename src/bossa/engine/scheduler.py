@@ -13,9 +13,7 @@ from bossa.engine.pages import PagePool
 from bossa.engine.prefix import extend_names
 from bossa.engine.request import Request, State
 from bossa.engine.speculation import worth
-
-OBSERVED_ROWS = 128
-"""Rows a step of a request whose logits are read: a bound on the memory of one block of logits."""
+from bossa.runtime.memory import OBSERVED_ROWS, logit_rows
 
 MOST_STEPS = 16
 """Steps of decoding that run one after the other, at most."""
@@ -229,11 +227,6 @@ class Scheduler:
     def _take_pages(self, request: Request) -> None:
         self.pool.free(request.blocks)
         _forget_pages(request)
-
-
-def logit_rows(max_rows: int, batch_size: int) -> int:
-    """Rows of a step that may have logits: one of each sequence, and more for reading logits and for drafts."""
-    return min(max_rows, min(max_rows, batch_size) + OBSERVED_ROWS - 1)
 
 
 def _age(request: Request) -> int:

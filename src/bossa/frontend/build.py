@@ -13,8 +13,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from bossa.checks.arguments import described
-from bossa.checks.shown import shown
-from bossa.errors import BossaError, CompileError, ModelError
+from bossa.errors import BossaError, CompileError, ModelError, shown
 from bossa.frontend import sizes
 from bossa.frontend.config import refused
 from bossa.frontend.quiet import quiet

@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from bossa.checks.shown import shown
-from bossa.errors import ModelError
+from bossa.errors import ModelError, shown
 from bossa.frontend.reasons import one_line
 
 LARGEST_FILE = 16 << 20

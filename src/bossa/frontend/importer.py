@@ -20,7 +20,7 @@ from bossa.frontend.lower import lower
 from bossa.frontend.operators import IMPLEMENTATION
 from bossa.frontend.reasons import NoSuchAttention, TooLong
 from bossa.frontend.trace import Call, Trace, call_model, trace_model
-from bossa.program.ir import Program
+from bossa.ir.program import Program
 
 IMPLEMENTATIONS = (IMPLEMENTATION, "eager", "sdpa")
 """Tried in this order: attention through the interface, or written out and recognised by what it computes."""

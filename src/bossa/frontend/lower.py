@@ -12,7 +12,7 @@ from bossa.frontend.lowering import Lowering, Parameters
 from bossa.frontend.operand import Operand, Tokens
 from bossa.frontend.rules import lower_node
 from bossa.frontend.trace import Trace
-from bossa.program.ir import Program
+from bossa.ir.program import Program
 
 
 def lower(trace: Trace, *, name: str, max_seq_length: int) -> Program:

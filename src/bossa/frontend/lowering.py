@@ -15,8 +15,8 @@ from bossa.frontend.geometry import Geometry
 from bossa.frontend.operand import Dims, Operand, Tokens, broadcast, fresh
 from bossa.frontend.scores import Score
 from bossa.frontend.trace import Trace
-from bossa.program.ir import Apply, Cat, Const, Expr, Map, Op, Reduce, Value, View
-from bossa.weights.slot import Slot, Source
+from bossa.ir.program import Apply, Cat, Const, Expr, Map, Op, Reduce, Value, View
+from bossa.ir.slot import Slot, Source
 
 Parameters = dict[str, tuple[tuple[str, ...], tuple[int, ...]]]
 """Of each placeholder: the names it may have in a checkpoint, and its shape."""

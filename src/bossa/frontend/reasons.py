@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bossa.checks.shown import shown
-from bossa.errors import CompileError, ModelError
+from bossa.errors import CompileError, ModelError, shown
 
 LONGEST = 240
 

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from bossa.checks.shown import shown
+from bossa.errors import shown
 from bossa.frontend.config import check_quantization, refused
 
 LARGEST = 2**31 - 1

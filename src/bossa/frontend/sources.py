@@ -12,9 +12,8 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
-from bossa.checks.shown import kind_of, shown
 from bossa.checks.vocabulary import check_ids
-from bossa.errors import ModelError
+from bossa.errors import ModelError, kind_of, shown
 from bossa.frontend import config as configs
 from bossa.frontend import generation, sizes
 from bossa.frontend.hub import fetched, reach

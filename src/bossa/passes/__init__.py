@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bossa.formats.precision import Precision
+from bossa.ir.program import Program
+from bossa.ir.verify import verify
 from bossa.passes.activations import name_activations
 from bossa.passes.canonical import canonical
 from bossa.passes.formats import choose_formats
@@ -11,9 +14,6 @@ from bossa.passes.fuse import fuse_epilogues, inline_maps, merge_linears
 from bossa.passes.rewrite import keep_used
 from bossa.passes.roll import roll_layers
 from bossa.passes.select import select_rows
-from bossa.precision import Precision
-from bossa.program.ir import Program
-from bossa.program.verify import verify
 
 Pass = Callable[[Program], Program]
 

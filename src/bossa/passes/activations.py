@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from bossa.ir.functions import FUNCTIONS, Array
+from bossa.ir.program import Apply, Cat, Const, Expr, Linear, Map, Op, Program, Reduce, View, views
 from bossa.passes.rewrite import row_ops
-from bossa.program.functions import FUNCTIONS, Array
-from bossa.program.ir import Apply, Cat, Const, Expr, Linear, Map, Op, Program, Reduce, View, views
 
 KNOWN = ("gelu_tanh", "gelu", "silu", "sigmoid")
 _CLUES = frozenset(("tanh", "erf", "sigmoid", "exp"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bossa.passes.rewrite import drop_dead, map_operands, row_ops
-from bossa.program.ir import (
+from bossa.ir.program import (
     Apply,
     Attention,
     Cat,
@@ -20,6 +19,7 @@ from bossa.program.ir import (
     Value,
     View,
 )
+from bossa.passes.rewrite import drop_dead, map_operands, row_ops
 
 
 def squeeze(program: Program) -> Program:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bossa.formats.precision import DType, Precision
+from bossa.ir.program import Embed, Linear, Program
+from bossa.ir.slot import Slot
 from bossa.passes.rewrite import row_ops
-from bossa.precision import DType, Precision
-from bossa.program.ir import Embed, Linear, Program
-from bossa.weights.slot import Slot
 
 _HEAD: dict[Precision, DType] = {"int4": "int6", "int4-a16": "int6-a16", "int4-a8": "int6-a8"}
 """What the linear that makes the logits is stored as where that is not the precision itself: its errors are those of

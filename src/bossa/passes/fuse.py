@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bossa.passes.rewrite import map_operands, row_ops, uses
-from bossa.program.ir import (
+from bossa.formats.geometry import PANEL
+from bossa.ir.program import (
     Apply,
     Cat,
     Expr,
@@ -21,7 +21,8 @@ from bossa.program.ir import (
     map_views,
     views,
 )
-from bossa.weights.slot import PANEL, Slot
+from bossa.ir.slot import Slot
+from bossa.passes.rewrite import map_operands, row_ops, uses
 
 
 def inline_maps(program: Program) -> Program:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 
-from bossa.program.ir import (
+from bossa.ir.program import (
     Attention,
     Embed,
     Expr,

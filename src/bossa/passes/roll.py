@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from bossa.ir.program import Attention, Carried, Loop, Op, Program, RowOp, Value, View, expressions, views, weights_of
 from bossa.passes.rewrite import keep_used, map_operands, row_ops, with_weights
-from bossa.program.ir import Attention, Carried, Loop, Op, Program, RowOp, Value, View, expressions, views, weights_of
 
 LONGEST_PERIOD = 8
 """Layers of one iteration at most (layers often alternate between two or a few kinds of attention)."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bossa.ir.program import Attention, Op, Program, Select, Value, View, outputs, reads, whole
 from bossa.passes.rewrite import map_operands, row_ops
-from bossa.program.ir import Attention, Op, Program, Select, Value, View, outputs, reads, whole
 
 
 def select_rows(program: Program) -> Program:

@@ -10,9 +10,9 @@ from math import prod
 from typing import Any
 
 from bossa.errors import PefError
+from bossa.formats.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
 from bossa.pef.checks import Fields, parse
 from bossa.pef.slots import read_slots
-from bossa.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
 
 FORMAT_VERSION = 2
 """The one format version that this Bossa writes and reads."""
@@ -81,7 +81,7 @@ class Manifest:
         kv_precision: of the keys and values in it, ``fp32``, ``bf16`` or ``int8``.
         arena_bytes_per_row: activation memory for each packed row of a step.
         targets: CPUs that a compiled library is held for, best first.
-        slots: the packed weights, each as ``bossa.weights.slot.Slot.to_json`` writes it.
+        slots: the packed weights, each as ``bossa.ir.slot.Slot.to_json`` writes it.
         constants: the arrays in ``constants.bin``.
         ignored_tensors: regular expressions of checkpoint tensors that are not wanted and not missed, of the kind
             that ``bossa.checks.patterns`` matches.

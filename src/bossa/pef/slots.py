@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
+from bossa.formats.precision import DTYPES, PANELS_ALONE
 from bossa.pef.checks import Fields
-from bossa.precision import DTYPES, PANELS_ALONE
 
 LAYOUTS = ("panels", "rows", "flat")
 _KNOWN = ("name", "layout", "shape", "dtype", "sources", "interleave")
@@ -15,7 +15,7 @@ _KNOWN_OF_SOURCES = ("names", "shape", "transpose")
 
 
 def read_slots(read: Fields) -> tuple[Mapping[str, Any], ...]:
-    """The slots, as `bossa.weights.slot.Slot.to_json` writes them.
+    """The slots, as `bossa.ir.slot.Slot.to_json` writes them.
 
     Raises:
         PefError: one is not well formed, or two have the same name.

@@ -8,8 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bossa.checks.shown import shown
-from bossa.errors import PefError
+from bossa.errors import PefError, shown
 from bossa.host.files import replacing
 from bossa.pef.container import MAX_MEMBERS, ZIP64_LIMIT, Entry, check_name, directory, local_header
 

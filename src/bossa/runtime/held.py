@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bossa.errors import RequestError, RuntimeFailure
+from bossa.host.large_pages import anonymous
 from bossa.host.process import Process
-from bossa.pages import anonymous
-from bossa.runtime.native import Library
 from bossa.runtime.threads import default_threads, listed
+from bossa.targets.cpu.loader import Library
 from bossa.weights.bind import BoundWeights
 
 

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.cpu import best_target, why_none_runs
 from bossa.errors import PefError, RequestError, RuntimeFailure
 from bossa.host.process import Process
 from bossa.pef import Pef
+from bossa.pef.signature import signature
 from bossa.runtime.held import Held
-from bossa.runtime.native import Decoding, Library, Step, check, load_library
 from bossa.runtime.threads import chosen_threads
-from bossa.signature import signature
+from bossa.targets.cpu.features import best_target, why_none_runs
+from bossa.targets.cpu.loader import Decoding, Library, Step, check, load_library
 from bossa.weights.bind import BoundWeights
 
 Int32 = NDArray[np.int32]

@@ -7,8 +7,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from bossa.checks.shown import shown
-from bossa.errors import SambaError
+from bossa.errors import SambaError, shown
 from bossa.pef import is_file_name
 
 DEFAULT_LEVEL = "o3"

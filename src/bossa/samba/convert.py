@@ -6,8 +6,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from bossa.checks.shown import kind_of
-from bossa.errors import SambaError
+from bossa.errors import SambaError, kind_of
 from bossa.samba.generation import let_steps_be_replaced_
 from bossa.samba.indices import accept_short_indices_
 from bossa.samba.nn.parameter import SambaParameter

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bossa.checks.shown import kind_of
-from bossa.errors import SambaError
+from bossa.errors import SambaError, kind_of
 from bossa.pef.module import ModulePef
 from bossa.samba import arguments, causal
 from bossa.samba.sections.binding import bind, names_of

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from types import ModuleType, TracebackType
 
-from bossa.checks.shown import shown
-from bossa.errors import SambaError
+from bossa.errors import SambaError, shown
 
 WHERE = "docs/samba.md lists what it has"
 _OURS = str(Path(__file__).parent.parent)

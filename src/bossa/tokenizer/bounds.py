@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from bossa.checks.shown import counted
-from bossa.errors import TokenizerError
+from bossa.errors import TokenizerError, counted
 
 if TYPE_CHECKING:
     import tokenizers

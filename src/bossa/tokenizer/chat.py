@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from bossa.checks.shown import kind_of, shown
-from bossa.errors import PromptError, TokenizerError
+from bossa.errors import PromptError, TokenizerError, kind_of, shown
 from bossa.tokenizer.library import LONGEST_REASON
 
 REASONING = ("reasoning_content", "thinking", "reasoning")

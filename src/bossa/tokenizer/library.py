@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from bossa.checks.shown import shown
-from bossa.errors import BossaError
+from bossa.errors import BossaError, shown
 
 P = ParamSpec("P")
 T = TypeVar("T")

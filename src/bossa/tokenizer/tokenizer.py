@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bossa.checks.shown import counted, kind_of
-from bossa.errors import BossaError, PromptError, TokenizerError
+from bossa.errors import BossaError, PromptError, TokenizerError, counted, kind_of
 from bossa.tokenizer.bounds import LONGEST_RESULT, is_local
 from bossa.tokenizer.build import Built, build
 from bossa.tokenizer.files import chat_templates, read_tokenizer_files

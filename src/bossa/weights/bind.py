@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
+from bossa.formats.geometry import ALIGNMENT, PANEL
+from bossa.formats.precision import QUANTIZED
 from bossa.host.resources import cores
-from bossa.precision import QUANTIZED
+from bossa.ir.slot import Slot
 from bossa.weights.cache import WeightCache, anonymous
 from bossa.weights.names import Match, match
 from bossa.weights.packer import Packer
-from bossa.weights.slot import ALIGNMENT, PANEL, Slot
 from bossa.weights.source import WeightSource, check_stored
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bossa import pages
-from bossa.checks.shown import shortened, shown
-from bossa.errors import WeightsError
+from bossa.errors import WeightsError, shortened, shown
+from bossa.host import large_pages as pages
 from bossa.host.files import PRIVATE, PRIVATE_FOLDER, create_beside, is_private, open_regular, private_folder
 from bossa.host.home import NoHome, expanded
 from bossa.weights.entry import FORMAT, HEADER, Header, checksum, parse, sample

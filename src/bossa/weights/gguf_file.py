@@ -9,8 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bossa.checks.shown import shown
-from bossa.errors import WeightsError
+from bossa.errors import WeightsError, shown
 from bossa.weights.gguf_header import Held, check_gguf
 from bossa.weights.kinds import check_head
 from bossa.weights.source import WeightSource, file_identity

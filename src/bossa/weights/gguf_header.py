@@ -12,8 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bossa.checks.shown import shown
-from bossa.errors import WeightsError
+from bossa.errors import WeightsError, shown
 from bossa.weights.source import MAX_TENSORS
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}

@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bossa.checks.shown import shown
-from bossa.errors import ModelError, WeightsError
+from bossa.errors import ModelError, WeightsError, shown
 from bossa.host import network
 from bossa.host.home import NoHome, expanded
 from bossa.weights.shards import numbered_shards, read_index

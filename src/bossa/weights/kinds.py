@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bossa.checks.lfs import FETCH, is_lfs_pointer
-from bossa.checks.shown import shown
-from bossa.errors import WeightsError
+from bossa.errors import WeightsError, shown
 
 AGAIN = "fetch the file again"
 ARCHIVE = "is an archive: unpack it, and pass what is in it"

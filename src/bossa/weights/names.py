@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bossa.checks.shown import shown
-from bossa.errors import WeightsError
+from bossa.errors import WeightsError, shown
+from bossa.ir.slot import Slot, Source
 from bossa.weights.kinds import describe_names
-from bossa.weights.slot import Slot, Source
 from bossa.weights.source import MAX_TENSORS
 
 WRAPPERS = (

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
-from bossa.precision import GROUP_BITS, LADDER_BITS, QUANTIZED, DType
+from bossa.formats.geometry import PANEL
+from bossa.formats.panels import GroupedPanels, Int8Panels, LadderPanels, places
+from bossa.formats.precision import GROUP_BITS, LADDER_BITS, QUANTIZED, DType
+from bossa.formats.quantize import LARGEST, grouped_rows, int8_rows, ladder_rows, table_rows
+from bossa.ir.slot import Slot, Source
 from bossa.weights.packer import STORED, Packer
-from bossa.weights.panels import GroupedPanels, Int8Panels, LadderPanels, places, table_parts
-from bossa.weights.quantize import LARGEST, grouped_rows, int8_rows, ladder_rows, table_rows
-from bossa.weights.slot import PANEL, Slot, Source
 from bossa.weights.source import widen
+from bossa.weights.unpack import table_parts
 
 CHUNK = 1 << 18
 """Numbers that are converted at a time: small enough for the cache, large enough for NumPy."""

@@ -1,20 +1,19 @@
-"""Packing by native code: the ``bossa_pack`` that a compiled program exports (``kernels/pack.h``)."""
+"""What packs rows of a matrix instead of NumPy: the native code of a target."""
 
 from __future__ import annotations
 
-import ctypes
 from abc import abstractmethod
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.precision import DTYPES, DType
+from bossa.formats.precision import DType
 
 Result = Literal["packed", "not finite", "too large", "no memory"]
 RESULTS: tuple[Result, ...] = ("packed", "not finite", "too large", "no memory")
 STORED = ("F32", "BF16", "F16")
-"""What a packer reads, in the order of ``PackSource``; what it writes is in the order of ``DTYPES``."""
+"""What a packer reads."""
 
 
 class Packer(Protocol):
@@ -28,26 +27,3 @@ class Packer(Protocol):
 
         Where a panel is full, the next is ``panel_step`` panels on. Another thread may pack other rows meanwhile.
         """
-
-
-class LibraryPacker(Packer):
-    """A packer in a loaded library."""
-
-    def __init__(self, function: Any) -> None:
-        """Takes ``bossa_pack`` of a ``ctypes.CDLL``."""
-        self._function = function
-        function.restype = ctypes.c_int32
-        function.argtypes = [
-            *(ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64),
-            *(ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p),
-        ]
-
-    def pack(
-        self, rows: NDArray[Any], stored: str, dtype: DType, first: int, panel_step: int, panels: NDArray[np.uint8]
-    ) -> Result:
-        row_stride, step_stride = (stride // rows.itemsize for stride in rows.strides)
-        code: int = self._function(
-            *(rows.ctypes.data, STORED.index(stored), row_stride, step_stride, *rows.shape),
-            *(DTYPES.index(dtype), first, panel_step, panels.ctypes.data),
-        )
-        return RESULTS[code]

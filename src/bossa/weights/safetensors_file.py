@@ -14,8 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.checks.shown import shown
-from bossa.errors import WeightsError
+from bossa.errors import WeightsError, shown
 from bossa.weights.kinds import UNQUANTIZED, check_head
 from bossa.weights.shards import check_shards
 from bossa.weights.source import MAX_TENSORS, WeightSource, file_identity

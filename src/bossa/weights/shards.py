@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bossa.checks.lfs import FETCH, is_lfs_pointer
-from bossa.checks.shown import shown
-from bossa.errors import WeightsError
+from bossa.errors import WeightsError, shown
 from bossa.weights.kinds import check_regular
 
 MAX_INDEX = 32 << 20

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.checks.shown import shown
-from bossa.errors import WeightsError
+from bossa.errors import WeightsError, shown
 from bossa.weights.kinds import check_head
 from bossa.weights.shards import check_shards
 from bossa.weights.source import WeightSource, file_identity

@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from bossa.weights.source import open_weights
+from bossa.weights.open import open_weights
 from fuzz.mutations import NUMBERS, mutate_bytes, odd_number, odd_text
 from fuzz.reader import demand
 from fuzz.readers.safetensors import check_tensors

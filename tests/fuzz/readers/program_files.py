@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bossa import assemble
 from bossa.cli.app import main
-from bossa.codegen.plan import make_plan, pack_constants
 from bossa.errors import BossaError, PefError
+from bossa.ir.text import print_program
 from bossa.passes import optimize
-from bossa.pef import Pef, reader
+from bossa.pef import Pef, reader, row_program
 from bossa.pef.container import Entry, directory, local_header
 from bossa.pef.module import CausalPlan, ModulePef
 from bossa.pef.writer import checksum
-from bossa.program.text import print_program
+from bossa.targets.cpu import assemble
+from bossa.targets.cpu.plan import make_plan, pack_constants
 from fuzz.json_mutations import mutate_json
 from fuzz.mutations import mutate_bytes, mutate_text, odd_text
 from fuzz.reader import demand, wrong_message
@@ -38,7 +38,7 @@ def tiny_pef(seed: int, *, bundled: bool) -> Pef:
     """The file of a small random program; what stands for its library is no machine code."""
     program = optimize(random_program(random.Random(seed)), "fp32")
     plan = make_plan(program)
-    text = {"format": assemble.TEXT_FORMAT, "program": print_program(program).splitlines()}
+    text = {"format": row_program.TEXT_FORMAT, "program": print_program(program).splitlines()}
     members = {
         "program.x86-64-v3.so": b"\x7fELF no machine code",
         "program.json": json.dumps(text, indent=1).encode(),

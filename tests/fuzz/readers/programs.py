@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
-from bossa.codegen.plan import make_plan
-from bossa.codegen.source import generate
 from bossa.errors import ProgramError
+from bossa.ir.interpret import interpret
+from bossa.ir.parse import parse_program
+from bossa.ir.program import Loop, Program, Reduce, outputs
+from bossa.ir.text import print_program
+from bossa.ir.verify import verify
 from bossa.passes import optimize
-from bossa.program.interpret import interpret
-from bossa.program.ir import Loop, Program, Reduce, outputs
-from bossa.program.parse import parse_program
-from bossa.program.text import print_program
-from bossa.program.verify import verify
+from bossa.targets.cpu.emit.source import generate
+from bossa.targets.cpu.plan import make_plan
 from fuzz.json_mutations import mutate_json
 from fuzz.mutations import CANARY, mutate_bytes, mutate_text, odd_number, odd_text, quoted
 from fuzz.reader import demand

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bossa.weights.source import WeightSource, open_weights
+from bossa.weights.open import open_weights
+from bossa.weights.source import WeightSource
 from fuzz.json_mutations import mutate_json
 from fuzz.mutations import NUMBERS, mutate_bytes
 from fuzz.reader import demand

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from bossa.weights.source import open_weights
+from bossa.weights.open import open_weights
 from fuzz.mutations import mutate_bytes, odd_text
 from fuzz.reader import demand
 from fuzz.readers.safetensors import check_tensors

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from bossa.errors import CompileError, SambaError
+from bossa.formats.precision import PRECISIONS, Precision
 from bossa.pef.module import CausalPlan, ModulePef
-from bossa.precision import PRECISIONS, Precision
 from bossa.samba.causal.executor import NativeExecutor, constants_of
 from bossa.samba.causal.inputs import Roles, check_shapes, roles_of
 from bossa.samba.causal.weights import digest

@@ -9,9 +9,10 @@ import torch
 
 from bossa.errors import WeightsError
 from bossa.host.process import Process
-from bossa.memory import FEWEST_ROWS, ROWS_OF_A_STEP
+from bossa.ir.slot import Slot
 from bossa.pef import Pef
 from bossa.pef.module import CausalPlan, ModulePef
+from bossa.runtime.memory import FEWEST_ROWS, ROWS_OF_A_STEP
 from bossa.runtime.program import Program, open_library
 from bossa.samba.causal.inputs import lengths_of, tokens_of
 from bossa.samba.causal.sequences import Sequences
@@ -21,9 +22,8 @@ from bossa.samba.sections.device import Device
 from bossa.samba.sections.executor import Executor
 from bossa.samba.sections.graph import Graph
 from bossa.samba.sections.program import Program as Sections
+from bossa.targets.cpu.packing import LibraryPacker
 from bossa.weights.bind import bind
-from bossa.weights.packer import LibraryPacker
-from bossa.weights.slot import Slot
 
 
 class NativeExecutor:

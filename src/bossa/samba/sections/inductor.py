@@ -15,9 +15,9 @@ from torch import fx
 from torch._inductor import aot_compile
 from torch._inductor.cpu_vec_isa import invalid_vec_isa, pick_vec_isa
 
-from bossa import cpu
 from bossa.errors import ToolchainError
 from bossa.frontend.exclusive import alone
+from bossa.targets.cpu import features as cpu
 
 OPTIONS = {
     "fallback_random": True,

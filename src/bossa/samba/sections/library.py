@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bossa.errors import PefError
-from bossa.runtime.elf import trouble
+from bossa.targets.cpu.elf import trouble
 
 _loaded: dict[bytes, Any] = {}
 """Libraries by their SHA-256: they hold no tensors, so that every program of one file shares them."""

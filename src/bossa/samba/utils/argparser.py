@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bossa.checks.shown import kind_of
-from bossa.errors import SambaError
+from bossa.errors import SambaError, kind_of
 from bossa.samba import arguments
 from bossa.samba.logging import samba_logger, set_log_level
 

@@ -30,18 +30,17 @@ def common_app_driver(
     Raises:
         SambaError: The command is another one.
     """
-    from bossa import samba
-    from bossa.samba import utils
+    from bossa.samba.session import session
 
     if args.command == "compile":
-        samba.session.compile(model, inputs, optim, name=name, **options)
+        session.compile(model, inputs, optim, name=name, **options)
     elif args.command == "measure-performance":
-        outputs = utils.trace_graph(model, inputs, optim, pef=args.pef)
-        samba.session.run(input_tensors=inputs, output_tensors=outputs)  # what happens once, first
+        outputs = session.trace_graph(model, inputs, optim, pef=args.pef)
+        session.run(input_tensors=inputs, output_tensors=outputs)  # what happens once, first
         iterations = args.n_iters or _ITERATIONS
         start = time.perf_counter()
         for _ in range(iterations):
-            samba.session.run(input_tensors=inputs, output_tensors=outputs)
+            session.run(input_tensors=inputs, output_tensors=outputs)
         seconds = (time.perf_counter() - start) / iterations
         print(f"latency: {1000 * seconds:.3f} ms, throughput: {args.batch_size / seconds:.1f} samples/s")
     else:

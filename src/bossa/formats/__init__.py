@@ -1,0 +1,1 @@
+"""How numbers are stored: a file for each way."""

@@ -1,0 +1,1 @@
+"""The row program: what a model does to one row, as data."""

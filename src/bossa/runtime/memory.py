@@ -1,0 +1,94 @@
+"""How much of everything is set aside when a program is loaded, so that it stays within a budget of memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bossa.errors import RequestError
+from bossa.host.resources import free_memory
+from bossa.pef import Manifest
+
+ROWS_OF_A_STEP = 512
+"""Packed rows of a step at most: long enough for full tiles, short enough that others need not wait."""
+
+FEWEST_ROWS = 16
+"""Packed rows of a step at least, however little memory there is."""
+
+MOST_ROWS = 4096
+"""Packed rows of a step at most, whatever the batch size: a larger batch has its sequences run in turn."""
+
+OBSERVED_ROWS = 128
+"""Rows a step of a request whose logits are read: a bound on the memory of one block of logits."""
+
+MOST_PAGES = 1 << 20
+"""KV pages at most: each one that is free is listed, even where its memory is not touched."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a program is loaded with.
+
+    Attributes:
+        pages: KV pages.
+        max_rows: the most packed rows of a step.
+    """
+
+    pages: int
+    max_rows: int
+
+
+def fit(manifest: Manifest, sequences: int, length: int, budget: int | None = None, weights: int = 0) -> Room:
+    """As much room as is of use to so many sequences of this length, within a budget of bytes.
+
+    The budget is for all that loading adds to the packed weights, which are a mapped file: KV pages, and what ``fixed``
+    counts. Where it is short, there are fewer pages, but enough for one sequence; then fewer rows in a step; and then
+    as few pages as there must be.
+
+    Args:
+        budget: half of the memory that is free, if None, or less where the weights leave less.
+        weights: bytes of the packed weights.
+
+    Raises:
+        RequestError: not even one page fits beside the smallest step.
+    """
+    budget = _default_budget(weights) if budget is None else budget
+    wanted = min(sequences * _pages_for(manifest, length), MOST_PAGES)
+    rows = max(ROWS_OF_A_STEP, min(sequences, MOST_ROWS))
+    while True:
+        left = budget - fixed(manifest, rows, sequences)
+        pages = min(wanted, left // manifest.page_bytes) if manifest.page_bytes else wanted * (left >= 0)
+        if pages >= min(wanted, _pages_for(manifest, length)) or (rows == FEWEST_ROWS and pages >= 1):
+            return Room(pages, rows)
+        if rows == FEWEST_ROWS:
+            step = fixed(manifest, rows, sequences)
+            raise RequestError(
+                f"{budget:,} bytes of memory are too few: one page of keys and values takes {manifest.page_bytes:,},"
+                f" and a step of {rows} rows {step:,}: allow {manifest.page_bytes + step:,} or more"
+            )
+        rows = max(FEWEST_ROWS, rows // 2)
+
+
+def fixed(manifest: Manifest, rows: int, sequences: int) -> int:
+    """Bytes that a step of so many rows needs: activations, logits, and the program's own tables."""
+    logits = 4 * manifest.vocab_size * logit_rows(rows, sequences)
+    tables = max((constant.offset + constant.bytes for constant in manifest.constants), default=0)
+    return manifest.arena_bytes_per_row * rows + logits + tables
+
+
+def logit_rows(max_rows: int, batch_size: int) -> int:
+    """Rows of a step that may have logits: one of each sequence, and more for reading logits and for drafts."""
+    return min(max_rows, min(max_rows, batch_size) + OBSERVED_ROWS - 1)
+
+
+def _default_budget(weights: int) -> int:
+    """Half of the free memory, or what the weights leave of it.
+
+    The weights are read at each step, and are soon all in memory. Where they take nearly all of it, the system reads
+    them again and again, however little is added to them: an eighth is added all the same.
+    """
+    free = free_memory()
+    return max(min(free // 2, free - weights), free // 8)
+
+
+def _pages_for(manifest: Manifest, positions: int) -> int:
+    return -(-positions // manifest.page_size)

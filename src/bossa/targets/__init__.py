@@ -1,0 +1,1 @@
+"""Where a row program runs: a folder for each kind of machine."""
