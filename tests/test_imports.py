@@ -17,6 +17,7 @@ SOURCE = Path(bossa.__file__).parent
 
 RUN_PATH = [
     "ir",
+    "ops",
     "formats",
     "pef",
     "weights",
@@ -36,6 +37,7 @@ ORDER = [
     "host",
     "formats",
     "ir",
+    "ops",
     "passes",
     "pef",
     "weights",

@@ -23,7 +23,8 @@ from bossa.passes import optimize
 from bossa.pef import Pef
 from bossa.pef.manifest import MOST_SEQUENCES
 from bossa.targets.cpu.assemble import native_fields, native_members
-from bossa.targets.cpu.plan import Plan, make_plan
+from bossa.targets.cpu.layout import Plan
+from bossa.targets.cpu.plan import make_plan
 from bossa.targets.cpu.toolchain import TARGETS, host_target
 from bossa.tokenizer import settled
 from bossa.version import __version__

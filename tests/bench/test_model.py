@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from bossa.bench.model import Cost, Span, StepModel
-from bossa.ir.program import Attention, Carried, Embed, Linear, Loop, Map, Program, Select, Value, View, whole
+from bossa.ir.program import Carried, Loop, Program
 from bossa.ir.slot import Slot, Source
-from bossa.targets.cpu.plan import FEWEST_WALKED_ROWS
+from bossa.ir.values import Value, View, whole
+from bossa.ops import Attention, Embed, Linear, Map, Select
+from bossa.targets.cpu.layout import FEWEST_WALKED_ROWS
 from bossa.targets.cpu.toolchain import KERNELS
 
 V, D, H, LAYERS = 100, 32, 2, 3

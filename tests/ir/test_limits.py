@@ -11,9 +11,11 @@ import pytest
 from bossa.errors import ProgramError
 from bossa.ir import limits, parse
 from bossa.ir.parse import parse_program
-from bossa.ir.program import Apply, Attention, Cat, Const, Expr, Loop, Map, Op, Program, Value
+from bossa.ir.program import Loop, Op, Program
 from bossa.ir.runnable import check_runnable
+from bossa.ir.values import Apply, Cat, Const, Expr, Value
 from bossa.ir.verify import verify
+from bossa.ops import Attention, Map
 from support.sound import SOUND, slot_line
 
 SECONDS = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -148,8 +148,8 @@ def exchanged(part: object, old: str, new: str) -> object:
         return tuple(exchanged(item, old, new) for item in part)
     if isinstance(part, dict):
         return {exchanged(key, old, new): exchanged(value, old, new) for key, value in part.items()}
-    if hasattr(part, "__dataclass_fields__"):
-        return replace(part, **{name: exchanged(getattr(part, name), old, new) for name in part.__dataclass_fields__})
+    if is_dataclass(part):
+        return replace(part, **{f.name: exchanged(getattr(part, f.name), old, new) for f in fields(part)})
     return part
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from bossa.errors import ProgramError
 from bossa.ir.parse import parse_program
-from bossa.ir.program import Apply, Const, Map, Value
+from bossa.ir.values import Apply, Const, Value
 from bossa.ir.verify import verify
+from bossa.ops import Map
 from support.sound import SOUND
 
 
@@ -70,7 +71,7 @@ def test_the_sound_program_passes() -> None:
         ("add(#0[12], %in[12])", "add(#0[12], %p[12|0])", None),
         ("add(#0[12], %in[12])", "add(#0[12], %x[6|2])", "in the domain"),
         # attention
-        ("layer 0", "layer 1", r"attention layers are \[1, 2\]"),
+        ("layer 0", "layer 1", r"layers are \[1, 2\]"),
         ("attention %in[2,3]", "attention %in[2,4]", "queries of 4 features meet keys of 3"),
         ("%in[1,3]+9 layer", "%in[2,3]+6 layer", "2 heads over 1 and 2"),
         ("attention %in[2,3]", "attention %in[2,3|1,2]", "features side by side"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from bossa.ir.notation import show_expr
 from bossa.ir.parse import parse_program
-from bossa.ir.program import Map, Program
-from bossa.ir.text import show_expr
+from bossa.ir.program import Program
+from bossa.ops import Map
 from bossa.passes.activations import name_activations
 
 X = "%x[8]"

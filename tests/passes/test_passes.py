@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from bossa.ir.interpret import interpret
 from bossa.ir.parse import parse_program
-from bossa.ir.program import Linear, Loop, Map, Program, Reduce, Select
+from bossa.ir.program import Loop, Program
 from bossa.ir.runnable import check_runnable
 from bossa.ir.text import print_program
 from bossa.ir.verify import verify
+from bossa.ops import Linear, Map, Reduce, Select
 from bossa.passes import PASSES, name_activations, optimize
 from bossa.passes.canonical import canonical
 from bossa.passes.fuse import fuse_epilogues, inline_maps, merge_linears

@@ -9,9 +9,10 @@ import pytest
 
 from bossa.ir.interpret import interpret
 from bossa.ir.parse import parse_program
-from bossa.ir.program import Attention, Loop, Program
+from bossa.ir.program import Loop, Program
 from bossa.ir.text import print_program
 from bossa.ir.verify import verify
+from bossa.ops import Attention
 from bossa.passes.roll import roll_layers
 
 

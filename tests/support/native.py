@@ -17,8 +17,9 @@ from bossa.formats.precision import QUANTIZED
 from bossa.ir.program import Program
 from bossa.ir.slot import Source
 from bossa.targets.cpu.emit.source import generate
+from bossa.targets.cpu.layout import PAGE, Plan
 from bossa.targets.cpu.loader import Step
-from bossa.targets.cpu.plan import PAGE, Plan, make_plan, pack_constants
+from bossa.targets.cpu.plan import make_plan, pack_constants
 from bossa.targets.cpu.toolchain import FLAGS, KERNELS, TARGETS, find_compiler
 from bossa.weights.bind import blob_layout
 from bossa.weights.pack import Tensor, pack, to_bf16

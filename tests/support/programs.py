@@ -9,27 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.ir.program import (
-    Apply,
-    Attention,
-    Cat,
-    Const,
-    Embed,
-    Expr,
-    Linear,
-    Map,
-    Op,
-    Program,
-    Reduce,
-    Select,
-    Shape,
-    Value,
-    View,
-    contiguous_strides,
-    whole,
-)
+from bossa.ir.program import Op, Program
 from bossa.ir.slot import Slot, Source
+from bossa.ir.values import Apply, Cat, Const, Expr, Shape, Value, View, contiguous_strides, whole
 from bossa.ir.verify import verify
+from bossa.ops import Attention, Embed, Linear, Map, Reduce, Select
 
 _UNARY = ("neg", "abs", "tanh", "sigmoid", "relu", "silu", "gelu", "gelu_tanh", "cos", "softplus")
 _BINARY = ("add", "sub", "mul", "min", "max")

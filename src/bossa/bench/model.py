@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 
-from bossa.formats.precision import ARITHMETIC
-from bossa.ir.program import Attention, Embed, Linear, Loop, Op, Program, Select, weights_of
+from bossa.ir.cost import OpCost
+from bossa.ir.program import Loop, Op, Program, RowOp, weights_of
 from bossa.ir.slot import Slot
-from bossa.targets.cpu.cut import Matmul, Repeat, Rows, Section, stretches
-from bossa.targets.cpu.plan import FEWEST_WALKED_ROWS, Plan, make_plan
+from bossa.targets.cpu.layout import FEWEST_WALKED_ROWS, Plan
+from bossa.targets.cpu.plan import make_plan
+from bossa.targets.cpu.sections import Repeat, Section, stretches
 
 
 @dataclass(frozen=True)
@@ -72,28 +72,6 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class _Matrix:
-    """A linear: its weight's bytes, and the operations of one row."""
-
-    nbytes: int
-    operations: int
-    arithmetic: str
-    selected: bool
-
-
-@dataclass(frozen=True)
-class _Heads:
-    """An attention: bytes of keys and values of a position, operations of a row for each position it sees."""
-
-    nbytes: float
-    operations: int
-    window: int
-
-    def sees(self, position: int) -> int:
-        return min(position + 1, self.window or position + 1)
-
-
-@dataclass(frozen=True)
 class Barriers:
     """How many a step has.
 
@@ -126,38 +104,22 @@ class StepModel:
         barriers: Barriers = Barriers(),
         threads: int = 1,
     ) -> None:
-        self.matrices: list[_Matrix] = []
-        self.attentions: list[_Heads] = []
-        self.row_bytes = 0
+        self.ops: list[tuple[OpCost, bool]] = []  # and whether it runs on the selected rows
         self.flat_bytes = 0
         self.selected_flat_bytes = 0
         self.barriers = barriers
         self.threads = threads
-        selected, shapes = False, []
+        selected = False
         for op, slots in _unrolled(program.body, program.slots):
-            if isinstance(op, Select):
-                selected = True
-            elif isinstance(op, Embed):
-                slot = slots[op.weight]
-                self.row_bytes += slot.nbytes // max(1, slot.shape[0])
-            elif isinstance(op, Attention):
-                shapes.append(op)
-            if isinstance(op, Linear):
-                slot = slots[op.weight]
-                rows = prod(op.x.shape[:-1])
-                self.matrices.append(
-                    _Matrix(slot.nbytes, 2 * prod(slot.shape) * rows, ARITHMETIC[slot.dtype], selected)
-                )
+            selected = selected or op.selects
+            self.ops.append((op.cost(slots.__getitem__), selected))
             flat = sum(slots[name].nbytes for name in weights_of(op) if slots[name].layout == "flat")
             if selected:
                 self.selected_flat_bytes += flat
             else:
                 self.flat_bytes += flat
-        elements = sum(_elements(op) for op in shapes)
-        for op in shapes:
-            share = _elements(op) / elements * page_bytes / page_size
-            operations = 2 * op.q.shape[0] * (op.q.shape[1] + op.v.shape[1])
-            self.attentions.append(_Heads(share, operations, op.window))
+        kept = sum(cost.kept for cost, _ in self.ops)
+        self.bytes_of_kept = page_bytes / page_size / kept if kept else 0.0
 
     @classmethod
     def of_plan(cls, plan: Plan, page_bytes: int, page_size: int, threads: int = 1) -> StepModel:
@@ -169,27 +131,28 @@ class StepModel:
 
     @property
     def kv_bytes_per_position(self) -> float:
-        return sum(heads.nbytes for heads in self.attentions)
+        return self.bytes_of_kept * sum(cost.kept for cost, _ in self.ops)
 
     def cost(self, spans: Sequence[Span]) -> Cost:
         """The cost of one step over these rows."""
         rows = sum(span.rows for span in spans)
         logits = sum(span.logits for span in spans)
-        weights = self.flat_bytes + self.row_bytes * rows + (self.selected_flat_bytes if logits else 0)
+        weights = self.flat_bytes + (self.selected_flat_bytes if logits else 0)
         operations: dict[str, int] = {}
-        for matrix in self.matrices:
-            count = logits if matrix.selected else rows
-            if count:
-                weights += matrix.nbytes
-                operations[matrix.arithmetic] = operations.get(matrix.arithmetic, 0) + matrix.operations * count
         kv = 0.0
-        for heads in self.attentions:
+        for op, selected in self.ops:
+            count = logits if selected else rows
+            weights += op.row_bytes * count + (op.step_bytes if count else 0)
+            if op.operations and count:
+                operations[op.arithmetic] = operations.get(op.arithmetic, 0) + op.operations * count
+            if not op.kept:
+                continue
             for span in spans:
                 last = span.start + span.rows - 1
-                first = span.start + 1 - heads.sees(span.start)
-                kv += heads.nbytes * (last + 1 - first)
-                seen = sum(heads.sees(position) for position in range(span.start, last + 1))
-                operations["fp32"] = operations.get("fp32", 0) + heads.operations * seen
+                first = span.start + 1 - op.sees(span.start)
+                kv += op.kept * self.bytes_of_kept * (last + 1 - first)
+                seen = sum(op.sees(position) for position in range(span.start, last + 1))
+                operations["fp32"] = operations.get("fp32", 0) + op.seen_operations * seen
         walk = rows >= FEWEST_WALKED_ROWS * self.threads
         barriers = self.barriers.walked if walk else self.barriers.before
         return Cost(weights, round(kv), operations, barriers + (self.barriers.after if logits else 0))
@@ -207,11 +170,7 @@ class StepModel:
         return self.cost([Span(context, 1)] * batch)
 
 
-def _elements(op: Attention) -> int:
-    return op.k.shape[0] * (op.k.shape[1] + op.v.shape[1])
-
-
-def _unrolled(ops: Iterable[Op], slots: Mapping[str, Slot]) -> Iterator[tuple[Op, Mapping[str, Slot]]]:
+def _unrolled(ops: Iterable[Op], slots: Mapping[str, Slot]) -> Iterator[tuple[RowOp, Mapping[str, Slot]]]:
     """Every op as often as it runs, with the slots that its weights' names stand for then."""
     for op in ops:
         if not isinstance(op, Loop):
@@ -235,7 +194,7 @@ def count_barriers(plan: Plan) -> Barriers:
 
 
 def _is_selected(section: Section) -> bool:
-    return isinstance(section, (Rows, Matmul)) and section.selected
+    return not isinstance(section, Repeat) and section.selected
 
 
 def _barriers(plan: Plan, section: Section, *, walk: bool) -> int:

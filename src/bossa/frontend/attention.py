@@ -15,7 +15,8 @@ from bossa.frontend.lowering import Lowering
 from bossa.frontend.operand import Operand, drop, fresh, insert, permute
 from bossa.frontend.reasons import TooLong, one_line
 from bossa.frontend.scores import MASKED, Score, Visibility, classify, window_of
-from bossa.ir.program import Attention, View
+from bossa.ir.values import View
+from bossa.ops import Attention
 
 LARGEST_MASK = 8192
 """Masks are checked position by position up to this length."""

@@ -11,7 +11,7 @@ from torch.fx import Node
 from bossa.frontend import operand
 from bossa.frontend.lowering import Lowering
 from bossa.frontend.operand import Operand, Tokens, broadcast, drop, insert, narrow, permute
-from bossa.ir.program import Cat
+from bossa.ir.values import Cat
 
 SAME = frozenset("alias clone contiguous detach _to_copy to lift_fresh_copy lift type_as dropout positive".split())
 """Operators that give their first argument back."""

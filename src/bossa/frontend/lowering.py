@@ -15,8 +15,10 @@ from bossa.frontend.geometry import Geometry
 from bossa.frontend.operand import Dims, Operand, Tokens, broadcast, fresh
 from bossa.frontend.scores import Score
 from bossa.frontend.trace import Trace
-from bossa.ir.program import Apply, Cat, Const, Expr, Map, Op, Reduce, Value, View
+from bossa.ir.program import Op
 from bossa.ir.slot import Slot, Source
+from bossa.ir.values import Apply, Cat, Const, Expr, Value, View
+from bossa.ops import Map, Reduce
 
 Parameters = dict[str, tuple[tuple[str, ...], tuple[int, ...]]]
 """Of each placeholder: the names it may have in a checkpoint, and its shape."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
-from bossa.ir.program import Space, View, contiguous_strides
+from bossa.ir.values import Space, View, contiguous_strides
 
 Dim = int | None
 """An extent of a traced tensor; None is T, the packed rows."""

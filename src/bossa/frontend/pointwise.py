@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bossa.ir.program import Apply, Const, Expr
+from bossa.ir.values import Apply, Const, Expr
 
 
 def call(function: str, *args: Expr) -> Expr:

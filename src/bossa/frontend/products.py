@@ -11,7 +11,7 @@ from bossa.frontend import pointwise
 from bossa.frontend.lowering import Lowering
 from bossa.frontend.operand import Dims, Operand, Tokens, broadcast, drop, fresh, permute
 from bossa.frontend.reasons import TooLong
-from bossa.ir.program import Embed, Linear
+from bossa.ops import Embed, Linear
 
 
 def embedding(low: Lowering, node: Node, name: str) -> Operand:

@@ -11,7 +11,8 @@ from bossa.frontend import pointwise
 from bossa.frontend.layout import of_features
 from bossa.frontend.lowering import Lowering
 from bossa.frontend.operand import Operand, broadcast, fresh, insert, permute
-from bossa.ir.program import Const, Reduction, View
+from bossa.ir.values import Const, View
+from bossa.ops import Reduction
 
 REDUCTIONS: dict[str, Reduction] = {"mean": "mean", "sum": "sum", "amax": "max", "amin": "min"}
 

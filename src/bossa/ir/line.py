@@ -8,11 +8,11 @@ from math import isinf
 from typing import Any
 
 from bossa.errors import ProgramError, shown
-from bossa.ir import limits
+from bossa.ir import bounds
 from bossa.ir.functions import FUNCTIONS
 from bossa.ir.names import is_name
-from bossa.ir.program import Apply, Cat, Const, Expr, Shape, Space, Value, View, contiguous_strides
-from bossa.ir.text import PLAIN, SIGILS
+from bossa.ir.notation import PLAIN, SIGILS
+from bossa.ir.values import Apply, Cat, Const, Expr, Shape, Space, Value, View, contiguous_strides
 
 _SPACES: dict[str, Space] = {sigil: space for space, sigil in SIGILS.items()}
 _TOKEN = re.compile(
@@ -58,8 +58,8 @@ class Line:
             number = int(self.take())
         except ValueError:
             raise self.error("a whole number") from None
-        if abs(number) > limits.INTEGER:
-            raise self.error(f"a number of at most {limits.INTEGER} before")
+        if abs(number) > bounds.INTEGER:
+            raise self.error(f"a number of at most {bounds.INTEGER} before")
         return number
 
     def real(self) -> float:
@@ -112,6 +112,14 @@ class Line:
             raise ProgramError(f"line {self.number}: {why}")
         return name
 
+    def shape(self) -> Shape:
+        """``[12,64]``."""
+        self.take("[")
+        shape, mark = self.dims()
+        if mark != "]":
+            raise self.error("] before")
+        return shape
+
     def end(self) -> None:
         if self.peek() or self.text[self.at :].strip():
             raise self.error("the end of the line")
@@ -122,8 +130,8 @@ class Line:
             values.append(self.integer())
             if not self.accept(","):
                 break
-            if len(values) > limits.AXES:
-                raise self.error(f"at most {limits.AXES} axes before")
+            if len(values) > bounds.AXES:
+                raise self.error(f"at most {bounds.AXES} axes before")
         mark = self.take()
         if mark not in (end, "|"):
             raise self.error(f"{end} before")
@@ -145,8 +153,8 @@ class Line:
 
     def expr(self, depth: int = 1) -> Expr:
         token = self.peek()
-        if depth > limits.DEPTH:
-            raise ProgramError(f"line {self.number}: an expression that is nested more than {limits.DEPTH} deep")
+        if depth > bounds.DEPTH:
+            raise ProgramError(f"line {self.number}: an expression that is nested more than {bounds.DEPTH} deep")
         if token in _SPACES:
             name = self.name(token)
             self.take("[")

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bossa.errors import ProgramError, shown
-from bossa.ir import limits
+from bossa.ir import bounds
 from bossa.ir.line import Line
 from bossa.ir.names import is_title
-from bossa.ir.program import Attention, Carried, Embed, Linear, Loop, Map, Op, Program, Reduce, Select
+from bossa.ir.op import KINDS
+from bossa.ir.program import Carried, Loop, Op, Program, RowOp
 from bossa.ir.slot import Slot
 from bossa.ir.slots import is_texts, read_slot
 
@@ -27,8 +28,8 @@ def parse_program(text: str, tables: Mapping[str, NDArray[Any]] | None = None) -
     Raises:
         ProgramError: naming the line and the column, or a table that is not what the program says.
     """
-    if text.count("\n") >= limits.LINES:
-        raise ProgramError(f"line {limits.LINES}: expected the end: a program has fewer lines")
+    if text.count("\n") >= bounds.LINES:
+        raise ProgramError(f"line {bounds.LINES}: expected the end: a program has fewer lines")
     lines = _lines(text)
     if not lines:
         raise ProgramError("line 1: expected a program, found nothing")
@@ -105,8 +106,8 @@ def _lines(text: str) -> deque[Line]:
             inside = False
         elif words[0].startswith("%"):
             ops += 1 if inside else 2  # as `limits` counts them
-        if ops > 2 * limits.OPS:
-            raise ProgramError(f"line {number}: it has more than {limits.OPS} ops")
+        if ops > 2 * bounds.OPS:
+            raise ProgramError(f"line {number}: it has more than {bounds.OPS} ops")
     return lines
 
 
@@ -159,46 +160,13 @@ def _loop(line: Line, lines: deque[Line]) -> Loop:
     return Loop(count, layers, tuple(carried), tuple(weights), tuple(_ops(lines, inside=True)))
 
 
-def _op(line: Line) -> Op:
+def _op(line: Line) -> RowOp:
     out = line.value()
     line.take("=")
-    kind = line.take()
-    op: Op
-    if kind == "embed":
-        weight = line.name("$")
-        op = Embed(out, weight, "tokens" if line.accept("tokens") else line.name("!"))
-    elif kind == "linear":
-        x, weight = line.view(), line.name("$")
-        bias = line.name("$") if line.accept("bias") else None
-        parts = line.integer() if line.accept("parts") else 1
-        op = Linear(out, x, weight, bias, line.expr() if line.accept("then") else None, parts)
-    elif kind == "map":
-        op = Map(out, line.expr())
-    elif kind == "reduce":
-        reduction, axes = line.take(), line.integer()
-        if reduction not in ("sum", "mean", "max", "min"):
-            raise line.error("sum, mean, max or min")
-        line.take("[")
-        domain, mark = line.dims()
-        if mark != "]":
-            raise line.error("] before")
-        op = Reduce(out, reduction, domain, axes, line.expr())  # type: ignore[arg-type]
-    elif kind == "attention":
-        q, k, v = line.view(), line.view(), line.view()
-        line.take("layer")
-        layer = line.integer()
-        line.take("scale")
-        scale = line.real()
-        line.take("window")
-        window = line.integer()
-        line.take("softcap")
-        softcap = line.real()
-        bias = line.name("!") if line.accept("bias") else None
-        sinks = line.name("$") if line.accept("sinks") else None
-        op = Attention(out, q, k, v, layer, scale, window, softcap, bias, sinks)
-    elif kind == "select":
-        op = Select(out, line.view())
-    else:
-        raise line.error("embed, linear, map, reduce, attention or select")
+    kind = KINDS.get(line.take())
+    if kind is None:
+        *most, last = sorted(KINDS)
+        raise line.error(f"{', '.join(most)} or {last}")
+    op = kind.parse(out, line)
     line.end()
     return op

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bossa.errors import ProgramError, shown
-from bossa.ir.program import Attention, Loop, Op, Program, Select, expressions, outputs, views
+from bossa.ir.program import Op, Program, expressions, outputs, row_ops
+from bossa.ir.values import views
 from bossa.ir.verify import verify
 
 
@@ -22,13 +23,13 @@ def check_runnable(program: Program) -> None:
 
 
 def _trouble(program: Program) -> str | None:
-    if not any(isinstance(op, Select) for op in program.body):
+    if not any(op.selects for op in row_ops(program)):
         return "the rows whose logits are wanted are never selected"
     if [value.name for value in outputs(program.body[-1])] != [program.output]:
         return f"its last op does not make its output %{program.output}"
-    ops = [inner for op in program.body for inner in (op.body if isinstance(op, Loop) else (op,))]
-    biases = {op.bias for op in ops if isinstance(op, Attention)}
-    both = [name for op in ops for name in _operands(op) if name in biases]
+    ops = row_ops(program)
+    columns = {name for op in ops for name in op.column_tables()}
+    both = [name for op in ops for name in _operands(op) if name in columns]
     return f"table {both[0]} is a bias of attention and read otherwise too" if both else None
 
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from bossa.ir.functions import FUNCTIONS, Array
-from bossa.ir.program import Apply, Cat, Const, Expr, Linear, Map, Op, Program, Reduce, View, views
-from bossa.passes.rewrite import row_ops
+from bossa.ir.program import Op, Program
+from bossa.ir.values import Apply, Cat, Const, Expr, View, views
+from bossa.ops import Linear, Map, Reduce
+from bossa.passes.rewrite import straight_ops
 
 KNOWN = ("gelu_tanh", "gelu", "silu", "sigmoid")
 _CLUES = frozenset(("tanh", "erf", "sigmoid", "exp"))
@@ -23,7 +25,7 @@ _TOLERANCE = 1e-7
 def name_activations(program: Program) -> Program:
     """Replace each expression of one operand that equals a known activation, however it is written, by its name."""
     body: list[Op] = []
-    for op in row_ops(program):
+    for op in straight_ops(program):
         match op:
             case Map() | Reduce():
                 op = replace(op, expr=_named(op.expr))

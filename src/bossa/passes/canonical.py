@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bossa.ir.program import (
-    Apply,
-    Attention,
-    Cat,
-    Embed,
-    Expr,
-    Linear,
-    Map,
-    Op,
-    Program,
-    Reduce,
-    Shape,
-    Value,
-    View,
-)
-from bossa.passes.rewrite import drop_dead, map_operands, row_ops
+from bossa.ir.program import Op, Program
+from bossa.ir.values import Apply, Cat, Expr, Shape, Value, View
+from bossa.ops import Attention, Embed, Linear, Map, Reduce
+from bossa.passes.rewrite import drop_dead, straight_ops
 
 
 def squeeze(program: Program) -> Program:
     """Drop the axes of length one from every value and domain."""
     body: list[Op] = []
-    for op in row_ops(program):
+    for op in straight_ops(program):
         match op:
             case Map():
                 expr = _squeeze_expr(op.expr, op.out.shape)
@@ -81,8 +69,8 @@ def drop_copies(program: Program) -> Program:
     def through(view: View) -> View:
         return replace(view, name=source.get(view.name, view.name)) if view.space == "value" else view
 
-    for op in row_ops(program):
-        op = map_operands(op, through)
+    for op in straight_ops(program):
+        op = op.map_operands(through)
         if isinstance(op, Map) and isinstance(op.expr, View) and op.expr.space == "value":
             base = values[op.expr.name]
             if op.expr.identity_of(base.size):
@@ -96,9 +84,9 @@ def drop_copies(program: Program) -> Program:
 
 def share_heads(program: Program) -> Program:
     """Keys and values that were repeated for each query head of a group: attend to them once a group."""
-    made = {op.out.name: op for op in row_ops(program) if isinstance(op, Map)}
+    made = {op.out.name: op for op in straight_ops(program) if isinstance(op, Map)}
     body: list[Op] = []
-    for op in row_ops(program):
+    for op in straight_ops(program):
         if isinstance(op, Attention):
             k, v = _grouped(op.k, made), _grouped(op.v, made)
             if k is not None and v is not None and k.shape[0] == v.shape[0]:

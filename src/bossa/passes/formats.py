@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bossa.formats.precision import DType, Precision
-from bossa.ir.program import Embed, Linear, Program
+from bossa.ir.program import Program
 from bossa.ir.slot import Slot
-from bossa.passes.rewrite import row_ops
+from bossa.ops import Embed, Linear
+from bossa.passes.rewrite import straight_ops
 
 _HEAD: dict[Precision, DType] = {"int4": "int6", "int4-a16": "int6-a16", "int4-a8": "int6-a8"}
 """What the linear that makes the logits is stored as where that is not the precision itself: its errors are those of
@@ -24,7 +25,7 @@ def choose_formats(program: Program, precision: Precision) -> Program:
     tokens: set[str] = set()
     heads: set[str] = set()
 
-    for op in row_ops(program):
+    for op in straight_ops(program):
         if isinstance(op, Embed) and op.index == "tokens":
             tokens.add(op.weight)
         elif isinstance(op, Linear) and op.out.name == program.output:

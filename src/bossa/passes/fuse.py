@@ -5,24 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bossa.formats.geometry import PANEL
-from bossa.ir.program import (
-    Apply,
-    Cat,
-    Expr,
-    Linear,
-    Map,
-    Op,
-    Program,
-    Reduce,
-    Shape,
-    Value,
-    View,
-    expressions,
-    map_views,
-    views,
-)
+from bossa.ir.program import Op, Program, expressions
 from bossa.ir.slot import Slot
-from bossa.passes.rewrite import map_operands, row_ops, uses
+from bossa.ir.values import Apply, Cat, Expr, Shape, Value, View, map_views, views
+from bossa.ops import Linear, Map, Reduce
+from bossa.passes.rewrite import straight_ops, uses
 
 
 def inline_maps(program: Program) -> Program:
@@ -56,7 +43,7 @@ def inline_maps(program: Program) -> Program:
                 if view.space == "value" and view.name in pending and not fits.get(view.name, False):
                     body.append(pending.pop(view.name))
 
-    for op in row_ops(program):
+    for op in straight_ops(program):
         flush(op)
         match op:
             case Map():
@@ -102,7 +89,7 @@ def fuse_epilogues(program: Program) -> Program:
     slots = dict(program.slots)
     defined: dict[str, int] = {}
     body: list[Op | None] = []
-    for op in row_ops(program):
+    for op in straight_ops(program):
         index = len(body)
         fused = _as_epilogue(op, body, defined, counts, slots) if isinstance(op, Map) else None
         if fused is not None:
@@ -194,7 +181,7 @@ def _parts(expr: Expr) -> list[Expr]:
 def merge_linears(program: Program) -> Program:
     """Linears of one input with nothing fused to them become one, its outputs side by side (q, k and v)."""
     groups: dict[tuple[View, bool], list[Linear]] = {}
-    for op in row_ops(program):
+    for op in straight_ops(program):
         if isinstance(op, Linear) and _plain(op) and op.out.name != program.output:
             groups.setdefault((op.x, op.bias is None), []).append(op)
     slots = dict(program.slots)
@@ -234,10 +221,10 @@ def merge_linears(program: Program) -> Program:
         return view
 
     body: list[Op] = []
-    for op in row_ops(program):
+    for op in straight_ops(program):
         if isinstance(op, Linear) and op.out.name in merged:
             if op.out.name in at_first:
-                body.append(map_operands(at_first[op.out.name], moved))
+                body.append(at_first[op.out.name].map_operands(moved))
             continue
-        body.append(map_operands(op, moved))
+        body.append(op.map_operands(moved))
     return replace(program, body=tuple(body), slots=slots)

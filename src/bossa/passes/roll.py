@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bossa.ir.program import Attention, Carried, Loop, Op, Program, RowOp, Value, View, expressions, views, weights_of
-from bossa.passes.rewrite import keep_used, map_operands, row_ops, with_weights
+from bossa.ir.program import Carried, Loop, Op, Program, RowOp, StatefulOp, expressions, weights_of
+from bossa.ir.values import Value, View, views
+from bossa.passes.rewrite import keep_used, straight_ops, with_weights
 
 LONGEST_PERIOD = 8
 """Layers of one iteration at most (layers often alternate between two or a few kinds of attention)."""
@@ -49,7 +50,7 @@ def roll_layers(program: Program) -> Program:
     def moved(view: View) -> View:
         return replace(view, name=inner.get(view.name, view.name)) if view.space == "value" else view
 
-    looped = tuple(with_weights(map_operands(op, moved), lambda name: formal.get(name, name)) for op in segments[0])
+    looped = tuple(with_weights(op.map_operands(moved), lambda name: formal.get(name, name)) for op in segments[0])
     loop = Loop(run.count, run.layers, tuple(carried), tuple(weights), looped)
     rolled: tuple[Op, ...] = (*body.ops[: run.start], loop, *body.ops[run.start + run.count * run.period :])
     return keep_used(replace(program, body=rolled))
@@ -77,7 +78,7 @@ class _Run:
     start: int
     period: int
     count: int
-    layers: int  # attention layers a segment
+    layers: int  # ops that keep state in a segment
 
     @property
     def covered(self) -> int:
@@ -88,11 +89,11 @@ class _Body:
     """The ops of a program, with what comparing them takes."""
 
     def __init__(self, program: Program) -> None:
-        self.ops = row_ops(program)
+        self.ops = straight_ops(program)
         self.forms = [_form(program, op) for op in self.ops]
         at = {op.out.name: i for i, op in enumerate(self.ops)}
         self.reads = [[at[view.name] for view in _values(op)] for op in self.ops]  # where each operand was made
-        self.attentions = [i for i, op in enumerate(self.ops) if isinstance(op, Attention)]
+        self.stateful = [i for i, op in enumerate(self.ops) if isinstance(op, StatefulOp)]
         self.output = at[program.output]
 
     def repeats(self, start: int, period: int) -> int:
@@ -108,7 +109,7 @@ class _Body:
         """Whether the segment after `count` alike ones is like them too."""
         a_start = start + (count - 1) * period
         b_start = a_start + period
-        shift = sum(a_start <= i < b_start for i in self.attentions)
+        shift = sum(a_start <= i < b_start for i in self.stateful)
         for a in range(a_start, b_start):
             b = a + period
             if self.forms[a] != self.forms[b] or _layer(self.ops[b]) - _layer(self.ops[a]) not in (0, shift):
@@ -152,21 +153,21 @@ class _Body:
 
 
 def _best_run(body: _Body) -> _Run | None:
-    attentions = body.attentions
+    stateful = body.stateful
     best: _Run | None = None
-    for layers in range(1, min(LONGEST_PERIOD, len(attentions) // 2) + 1):
-        period = attentions[layers] - attentions[0]
-        for anchor in range(len(attentions) - layers):
-            if attentions[anchor + layers] - attentions[anchor] != period:
+    for layers in range(1, min(LONGEST_PERIOD, len(stateful) // 2) + 1):
+        period = stateful[layers] - stateful[0]
+        for anchor in range(len(stateful) - layers):
+            if stateful[anchor + layers] - stateful[anchor] != period:
                 continue
-            previous = attentions[anchor - 1] + 1 if anchor else 0
-            for start in range(max(0, attentions[anchor] - period + 1, previous), attentions[anchor] + 1):
+            previous = stateful[anchor - 1] + 1 if anchor else 0
+            for start in range(max(0, stateful[anchor] - period + 1, previous), stateful[anchor] + 1):
                 run = _Run(start, period, body.repeats(start, period), layers)
                 if run.count > 1 and (best is None or run.covered > best.covered):
                     best = run
             if best is not None and best.covered > len(body.ops) // 2:
                 break
-        if best is not None and best.layers == layers and best.count * layers >= len(attentions) - 2 * layers:
+        if best is not None and best.layers == layers and best.count * layers >= len(stateful) - 2 * layers:
             break
     return best
 
@@ -178,13 +179,13 @@ def _form(program: Program, op: RowOp) -> RowOp:
         s = program.slots[name]
         return f"{s.layout} {s.shape} {s.dtype} {s.interleave} {[x.transpose for x in s.sources]}"
 
-    op = map_operands(op, lambda view: replace(view, name="") if view.space == "value" else view)
+    op = op.map_operands(lambda view: replace(view, name="") if view.space == "value" else view)
     op = replace(with_weights(op, slot), out=Value("", op.out.shape))
-    return replace(op, layer=0) if isinstance(op, Attention) else op
+    return op.with_layer(0) if isinstance(op, StatefulOp) else op
 
 
 def _layer(op: RowOp) -> int:
-    return op.layer if isinstance(op, Attention) else 0
+    return op.layer if isinstance(op, StatefulOp) else 0
 
 
 def _values(op: RowOp) -> list[View]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bossa.ir.program import Attention, Op, Program, Select, Value, View, outputs, reads, whole
-from bossa.passes.rewrite import map_operands, row_ops
+from bossa.ir.program import Op, Program, StatefulOp, outputs, reads
+from bossa.ir.values import Value, View, whole
+from bossa.ops import Select
+from bossa.passes.rewrite import straight_ops
 
 
 def select_rows(program: Program) -> Program:
@@ -14,8 +16,8 @@ def select_rows(program: Program) -> Program:
     It goes just before the final norm: after the last residual sum, so that the layers stay alike and roll into a loop.
     Where two values or more are alive up to the logits, these themselves are selected from.
     """
-    body = list(row_ops(program))
-    last = max((i for i, op in enumerate(body) if isinstance(op, Attention)), default=-1)
+    body = list(straight_ops(program))
+    last = max((i for i, op in enumerate(body) if isinstance(op, StatefulOp)), default=-1)
     candidates: list[tuple[int, str, bool]] = []  # where, what is alive there, whether several ops read it
     for cut in range(last + 1, len(body)):
         before = {value.name for op in body[:cut] for value in outputs(op)}
@@ -35,5 +37,5 @@ def select_rows(program: Program) -> Program:
     def moved(view: View) -> View:
         return replace(view, name=chosen.name) if view.space == "value" and view.name == name else view
 
-    after: list[Op] = [map_operands(op, moved) for op in body[cut:]]
+    after: list[Op] = [op.map_operands(moved) for op in body[cut:]]
     return replace(program, body=(*body[:cut], Select(chosen, whole(value)), *after))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import bossa.ops  # noqa: F401  the kinds of ops that the parser knows
 from bossa.errors import PefError, ProgramError, shown
 from bossa.ir.parse import parse_program
-from bossa.ir.program import Attention, Loop, Op, Program
+from bossa.ir.program import Program, row_ops
 from bossa.ir.runnable import check_runnable
 from bossa.ir.text import print_program
 from bossa.pef.file import Pef
@@ -41,7 +41,8 @@ def read_program(pef: Pef) -> Program:
     try:
         program = parse_program(content)
         _check(program, pef.manifest, where)
-        program = replace(program, tables=_stored_tables(pef, set(_biases(program.body))))
+        columns = {name for op in row_ops(program) for name in op.column_tables()}
+        program = replace(program, tables=_stored_tables(pef, columns))
         check_runnable(program)
     except ProgramError as error:
         raise PefError(f"{where}: {error}: compile the model again") from None
@@ -81,11 +82,11 @@ def disagreement(where: str, fields: str) -> PefError:
     return PefError(f"{where} does not agree with the manifest ({fields}): compile the model again")
 
 
-def _stored_tables(pef: Pef, biases: set[str]) -> dict[str, NDArray[Any]]:
-    """The tables as ``constants.bin`` has them; those of attention biases are transposed there."""
+def _stored_tables(pef: Pef, columns: set[str]) -> dict[str, NDArray[Any]]:
+    """The tables as ``constants.bin`` has them; those that are read by columns are transposed there."""
     data = pef.constants() if pef.manifest.constants else memoryview(b"")
     return {
-        constant.name: _stored_table(data, constant, constant.name in biases) for constant in pef.manifest.constants
+        constant.name: _stored_table(data, constant, constant.name in columns) for constant in pef.manifest.constants
     }
 
 
@@ -95,11 +96,3 @@ def _stored_table(data: memoryview, constant: Constant, transposed: bool) -> NDA
     if transposed:
         return np.ascontiguousarray(array.reshape(constant.shape[::-1]).T)
     return array.reshape(constant.shape)
-
-
-def _biases(ops: Sequence[Op]) -> Iterator[str]:
-    for op in ops:
-        if isinstance(op, Attention) and op.bias is not None:
-            yield op.bias
-        elif isinstance(op, Loop):
-            yield from _biases(op.body)

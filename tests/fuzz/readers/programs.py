@@ -11,9 +11,10 @@ from pathlib import Path
 from bossa.errors import ProgramError
 from bossa.ir.interpret import interpret
 from bossa.ir.parse import parse_program
-from bossa.ir.program import Loop, Program, Reduce, outputs
+from bossa.ir.program import Loop, Program, outputs
 from bossa.ir.text import print_program
 from bossa.ir.verify import verify
+from bossa.ops import Reduce
 from bossa.passes import optimize
 from bossa.targets.cpu.emit.source import generate
 from bossa.targets.cpu.plan import make_plan

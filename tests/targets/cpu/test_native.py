@@ -10,10 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from bossa.ir.interpret import interpret
-from bossa.ir.program import Cat, Linear, Loop, Op, Program, Reduce, expressions, views
+from bossa.ir.program import Loop, Op, Program, expressions
+from bossa.ir.values import Cat, views
+from bossa.ops import Linear, Reduce
 from bossa.passes import Precision, optimize
 from bossa.passes.rewrite import drop_dead
-from bossa.targets.cpu.plan import FEWEST_WALKED_ROWS
+from bossa.targets.cpu.layout import FEWEST_WALKED_ROWS
 from bossa.targets.cpu.toolchain import host_target
 from support.native import Native, build, stored
 from support.programs import joined, random_program, random_weights

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from bossa.ir.parse import parse_program
 from bossa.ir.program import Program
 from bossa.passes import optimize
-from bossa.targets.cpu.cut import Repeat, makes, ops_of, reads, stretches
+from bossa.targets.cpu.arena import reads
 from bossa.targets.cpu.emit.source import generate
 from bossa.targets.cpu.plan import make_plan, pack_constants
+from bossa.targets.cpu.sections import Repeat, makes, ops_of, stretches
 from support.programs import random_program
 
 
@@ -54,7 +55,7 @@ def test_the_source_grows_with_the_layers_by_its_table_of_slots_alone() -> None:
 def test_a_page_holds_the_keys_and_values_of_every_layer() -> None:
     plan = make_plan(optimize(_layers(5)))
     page = 4 * 32 * (20 + 32)  # values are padded to panels of 16
-    assert plan.kv_offsets == tuple(i * page for i in range(5))
+    assert plan.state_offsets == tuple(i * page for i in range(5))
     assert plan.page_bytes == 5 * page
 
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bossa.ir.program import Apply, Attention, Carried, Cat, Expr, Linear, Loop, Map, Op, Program, Value, outputs, views
-from bossa.targets.cpu.cut import Repeat, Section, Store, ops_of, reads, stretches
+from bossa.ir.program import Carried, Loop, Op, Program, RowOp, outputs
+from bossa.ir.values import Apply, Cat, Expr, Value, views
+from bossa.targets.cpu.emit.kinds import emitter_of
+from bossa.targets.cpu.layout import Place
+from bossa.targets.cpu.sections import Repeat, Section, Store, ops_in_order, ops_of, stretches
 
 UNIT = 16
 """Floats that a row of a value is rounded up to: one register of lanes."""
 LOCAL_FLOATS = 1 << 15
 """Floats that the values which live inside one section may take on the stack together; the others go to the arena."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A value's place, in floats a row: row t of it starts at ``offset * max_rows + t * stride``."""
-
-    offset: int
-    stride: int
 
 
 @dataclass
@@ -53,7 +47,7 @@ def place_values(program: Program, sections: tuple[Section, ...]) -> tuple[dict[
     """
     lives = _Lifetimes(sections, program.output)
     arena = _Arena(program, lives)
-    for op in _in_order(sections):
+    for op in ops_in_order(sections):
         arena.assign(op)
     buffers = {id(buffer): buffer for buffer in arena.buffers.values()}
     placed: list[_Buffer] = []
@@ -65,15 +59,6 @@ def place_values(program: Program, sections: tuple[Section, ...]) -> tuple[dict[
         placed.append(buffer)
     total = max((buffer.offset + buffer.size for buffer in buffers.values()), default=0)
     return {name: Place(buffer.offset, buffer.size) for name, buffer in arena.buffers.items()}, total
-
-
-def _in_order(sections: tuple[Section, ...]) -> Iterator[Op]:
-    for section in sections:
-        if isinstance(section, Repeat):
-            yield section.loop
-            yield from _in_order(section.sections)
-        else:
-            yield from (op for op in ops_of(section) if not isinstance(op, Store))
 
 
 class _Lifetimes:
@@ -162,7 +147,7 @@ class _Arena:
         made, last = self.lives.made[name], self.lives.last.get(name, -1)
         if name == self.program.output:
             return
-        inside = last <= made and name not in self.lives.inits and not isinstance(op, (Linear, Attention))
+        inside = last <= made and name not in self.lives.inits and not emitter_of(op).single
         if inside and self.local[made] + row_floats(op.out) <= LOCAL_FLOATS:
             self.local[made] += row_floats(op.out)
             return
@@ -185,12 +170,13 @@ class _Arena:
         buffer.last = max(buffer.last, end, self.lives.last.get(carried.result.name, end))
         self.buffers[inner] = self.buffers[carried.result.name] = buffer
 
-    def _operand_to_replace(self, op: Op, at: int) -> _Buffer | None:
+    def _operand_to_replace(self, op: RowOp, at: int) -> _Buffer | None:
         """The buffer of an operand that nothing needs after this op, which reads it only element by element."""
-        expr = op.expr if isinstance(op, Map) else op.epilogue if isinstance(op, Linear) else None
+        emitter = emitter_of(op)
+        expr = emitter.overwrites(op)
         if expr is None or _joins(expr):
             return None
-        assert isinstance(op, (Map, Linear))
+        elsewhere = emitter.reads_beside(op)
         looks = [view for view in views(expr) if view.space == "value"]
         for name in dict.fromkeys(view.name for view in looks):
             buffer = self.buffers.get(name)
@@ -201,7 +187,7 @@ class _Arena:
             if buffer.round is not None and self._goes_elsewhere(op.out.name, buffer.round):
                 continue
             whole = all(view.identity_of(op.out.size) for view in looks if view.name == name)
-            if whole and self.sizes[name] == op.out.size and not (isinstance(op, Linear) and op.x.name == name):
+            if whole and self.sizes[name] == op.out.size and name not in elsewhere:
                 return buffer
         return None
 
@@ -219,3 +205,10 @@ def _joins(expr: Expr) -> bool:
             return any(_joins(arg) for arg in expr.args)
         case _:
             return False
+
+
+def reads(op: RowOp | Store) -> set[str]:
+    """Values that an op of a section reads; what a store ahead of it has put into state, it has no need of."""
+    looks = op.views if isinstance(op, Store) else [view for expr in op.expressions() for view in views(expr)]
+    stored = set() if isinstance(op, Store) else set(emitter_of(op).stored(op))
+    return {view.name for view in looks if view.space == "value" and view not in stored}

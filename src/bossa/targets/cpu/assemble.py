@@ -10,7 +10,8 @@ from bossa.ir.runnable import check_runnable
 from bossa.pef import Pef
 from bossa.pef.row_program import disagreement, read_program, write_program
 from bossa.targets.cpu.emit.source import generate
-from bossa.targets.cpu.plan import Plan, make_plan, pack_constants
+from bossa.targets.cpu.layout import Plan
+from bossa.targets.cpu.plan import make_plan, pack_constants
 from bossa.targets.cpu.toolchain import build_library, host_target
 
 Progress = Callable[[str], None]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bossa.targets.cpu.plan import head_bytes
+from bossa.targets.cpu.emit.attention import head_bytes
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
 F32 = NDArray[np.float32]

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
 from bossa.formats.precision import DTYPES, QUANTIZED
+from bossa.targets.cpu.packing import LibraryPacker
 from bossa.weights import Slot, Source, bind
 from bossa.weights import pack as packing
 from bossa.weights.pack import to_bf16
-from bossa.weights.packer import LibraryPacker, Packer
+from bossa.weights.packer import Packer
 from bossa.weights.unpack import dequantize
 from support.arrays import Arrays
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isinf, isnan
 
-from bossa.ir.program import Apply, Const, Expr, View, views
+from bossa.ir.values import Apply, Const, Expr, View, views
 from bossa.targets.cpu.emit.loops import shared
 
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -23,7 +23,7 @@ def number(value: float) -> str:
     return (text if "." in text or "e" in text else text + ".0") + "f"
 
 
-class Emitter:
+class ExprWriter:
     """Writes one expression for one innermost loop: what does not change in it goes before it.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from bossa.ir.program import Apply, Cat, Const, Expr, Shape, View, contiguous_strides, views
+from bossa.ir.values import Apply, Cat, Const, Expr, Shape, View, contiguous_strides, views
 
 
 @dataclass(frozen=True)

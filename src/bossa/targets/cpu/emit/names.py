@@ -1,4 +1,4 @@
-"""What a section's C++ calls things: packed weights, arena rows, position tables, attention shapes."""
+"""What a section's C++ calls things: packed weights, arena rows, position tables, places in state."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 
-from bossa.ir.program import Attention, Loop, Op, Program, View, outputs, weights_of
+from bossa.ir.op import StatefulOp
+from bossa.ir.program import Loop, Op, Program, outputs, weights_of
 from bossa.ir.slot import Slot
-from bossa.targets.cpu.emit.expressions import number
-from bossa.targets.cpu.plan import Plan
+from bossa.ir.values import View
+from bossa.targets.cpu.layout import Plan
 
 TYPES = {
     **{"fp32": "float", "bf16": "bf16", "int8": "Int8", "int6": "Int6", "int4": "Int4"},
     **{"int6-a16": "Int6A16", "int4-a16": "Int4A16", "int6-a8": "Int6A8", "int4-a8": "Int4A8"},
 }
-KV_TYPES = {"fp32": "float", "bf16": "bf16", "int8": "int8_t"}
 
 
 def comment(text: str) -> str:
@@ -172,17 +172,10 @@ class Names:
         row = f"p.step->logit_rows[{t}]" if self.selected else t
         return f"{base} + (size_t)p.step->positions[{row}] * {prod(table.shape[1:])}"
 
-    def attention_shape(self, op: Attention) -> str:
-        """The AttentionShape of an op, as an expression."""
-        offsets = self.plan.kv_offsets
+    def state_offset(self, op: StatefulOp) -> str:
+        """Where the op's state starts in a page or slot, as an expression."""
+        offsets = self.plan.state_offsets
         offset = str(offsets[op.layer])
         if self.loop is not None and self.loop.count > 1:
             offset += f" + (size_t)i * {offsets[op.layer + self.loop.layers] - offsets[op.layer]}"
-        bias, bias_stride = "nullptr", 0
-        if op.bias is not None:
-            bias, bias_stride = f"p.constants + {self.plan.constants[op.bias]}", self.plan.program.max_seq_length
-        sinks = "nullptr" if op.sinks is None else self.weight(op.sinks)
-        return (
-            f"AttentionShape{{{op.q.shape[0]}, {op.k.shape[0]}, {op.k.shape[1]}, {op.v.shape[1]}, {number(op.scale)},"
-            f" {op.window}, {number(op.softcap)}, {bias}, {bias_stride}, {sinks}, kPageBytes, {offset}}}"
-        )
+        return offset

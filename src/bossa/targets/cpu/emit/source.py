@@ -9,11 +9,12 @@ from bossa.errors import ProgramError
 from bossa.ir.program import Loop, weights_of
 from bossa.ir.text import show
 from bossa.pef.signature import signature
-from bossa.targets.cpu.cut import Attend, Matmul, Repeat, Rows, Section, Store, ops_of, stretches
-from bossa.targets.cpu.emit.linear import write_attention, write_linear
-from bossa.targets.cpu.emit.names import KV_TYPES, TYPES, Identifiers, Names, Weights, comment
-from bossa.targets.cpu.emit.rows import write_rows
-from bossa.targets.cpu.plan import PAGE, Plan
+from bossa.targets.cpu.emit.attention import KV_TYPES
+from bossa.targets.cpu.emit.kinds import emitter_of
+from bossa.targets.cpu.emit.names import TYPES, Identifiers, Names, Weights, comment
+from bossa.targets.cpu.emit.row_section import write_rows
+from bossa.targets.cpu.layout import PAGE, Plan
+from bossa.targets.cpu.sections import Repeat, Rows, Section, Single, Store, ops_of, stretches
 
 LARGEST = 8 << 20
 """Letters of a program's source. That of GPT-2 small has 60,000; compilers take minutes for this much."""
@@ -42,8 +43,7 @@ def generate(plan: Plan) -> str:
                     functions.append(_slot_table(section, slot_index))
                     write(section.sections, section.loop)
                 else:
-                    selected = not isinstance(section, Attend) and section.selected
-                    functions.append(_function(section, Names(plan, identifiers, weights, selected)))
+                    functions.append(_function(section, Names(plan, identifiers, weights, section.selected)))
                     written += len(functions[-1])
                     if written > LARGEST:
                         raise ProgramError(f"{program.name}: its source would be longer than {LARGEST >> 20} MiB")
@@ -51,7 +51,7 @@ def generate(plan: Plan) -> str:
                 functions.append(_stretch(stretch, in_loop=loop is not None))
 
     write(plan.sections, None)
-    layers = len(plan.kv_offsets)
+    layers = len(plan.state_offsets)
     return "\n".join([
         comment(f"{program.name}, compiled by Bossa: vocabulary {program.vocab_size}, {layers} attention layers,"),
         f"// sequences up to {program.max_seq_length} tokens. A step runs packed rows of any number of sequences.",
@@ -273,21 +273,14 @@ extern "C" int32_t bossa_decode(void*, const bossa_decoding*) { return -1; }
 """
 
 
-def _function(section: Rows | Matmul | Attend, names: Names) -> str:
+def _function(section: Rows | Single, names: Names) -> str:
     """The function of a section, its ops above it; in a loop it takes the iteration's slots and its number."""
-    match section:
-        case Rows():
-            body = write_rows(names, section)
-        case Matmul():
-            body = write_linear(names, section.op)
-        case Attend():
-            body = write_attention(names, section.op)
-    comments = []
-    for op in ops_of(section):
-        if isinstance(op, Store):
-            comments.append(comment(f"store %{op.attention.k.name}, %{op.attention.v.name} in the KV pages"))
-        else:
-            comments.append(comment(show(op)))
+    if isinstance(section, Rows):
+        body = write_rows(names, section)
+    else:
+        body = emitter_of(section.op).write_section(names, section.op)
+    ops = ops_of(section)
+    comments = [comment(emitter_of(op.op).say_store(op.op) if isinstance(op, Store) else show(op)) for op in ops]
     extra = "" if names.loop is None else ", const int* slots, int i"
     unused = [name for name in ("slots", "i") if extra and not re.search(rf"\b{name}\b", "\n".join(body))]
     ignored = [f"  (void){name};" for name in unused]
@@ -369,7 +362,7 @@ def _run(plan: Plan) -> str:
             lines += [f"    {line}" for line in _copies(plan, section.loop, first=False)]
             lines.append("  }")
             continue
-        if not isinstance(section, Attend) and section.selected and not selecting:
+        if section.selected and not selecting:
             selecting = True
             lines.append("  if (p.step->logit_count == 0) return;")
         lines += [f"  {line}" for line in _calls(plan, stretch, "")]
