@@ -1,21 +1,21 @@
 """Bossa beside llama.cpp, CTranslate2, OpenVINO GenAI and transformers: one model, one machine, one run.
 
     python benchmarks/setup_peers.py --work peers --model gpt2/
-    python benchmarks/compare.py --work peers --model gpt2/ --prompts dev.jsonl --out figures
+    python benchmarks/compare.py --work peers --model gpt2/ --prompts dev.jsonl
 
 Every engine that setup_peers.py has made runs in an environment and process of its own; what is missing is said and
 left out. Each peer's settings are tried first, case by case, and the fastest are measured. Then come the rounds:
 in each every engine runs every case, another one first each time. Tables have medians of the rounds, and ratios are
 taken within a round. The machine's limits are measured in each round too, where there is a C++ compiler.
 
-OUT/figures.json has all raw figures, OUT/*.md the tables and OUT/*.png the charts; `--draw OUT` makes both again.
+OUT/figures.json has all raw figures, OUT/*.md the tables and OUT/*.png the charts; `--draw OUT` makes both again. OUT
+is the model's folder among this machine's results (results/xeon-amx/gpt2, say) unless it is given.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ from typing import Any
 from comparison import output
 from comparison.cases import CONTEXT, STEPS, RateCase, counts, job_cases, rate_cases
 from comparison.engines import Engine, find_engines
+from comparison.machine import measured, processor, results_folder
 from comparison.results import OURS, Figure
 from comparison.session import run_jobs, run_rates, say
 from setup_peers import named_pythons
@@ -65,16 +66,6 @@ def machine_limits(threads: int) -> list[dict[str, Any]]:
         return []
 
 
-def processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.machine()
-
-
 def draw(folder: Path, kept: dict[str, Any]) -> None:
     from bossa.errors import RequestError
 
@@ -91,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, help="what setup_peers.py has made")
     parser.add_argument("--model", type=Path, help="the checkpoint's folder")
     parser.add_argument("--prompts", help="a JSON Lines file of prompts, for the whole processes; left out without one")
-    parser.add_argument("--out", type=Path, default=Path("figures"))
+    parser.add_argument("--out", type=Path, help="a folder  [default: the model's, of this machine's results]")
     parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PATH", help="as in setup_peers.py")
     parser.add_argument("--only", action="append", default=[], help="an engine (llama.cpp) or one precision of it")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -117,10 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("nothing to run: make engines and models with setup_peers.py")
         return 1
     cases = rate_cases(args.prefill, args.decode)
-    title = f"{args.model.resolve().name}, {args.threads} threads"
+    name = args.model.resolve().name
+    out = args.out or results_folder(name)
+    title = f"{name}, {args.threads} threads"
     kept: dict[str, Any] = {
         "about": {
             "title": title, "processor": processor(), "threads": args.threads, "rounds": args.rounds,
+            "measured": f"{measured(args.threads)}; {name}, {args.rounds} rounds",
             "engines": {engine.name: str(engine.model.name) for engine in engines}, "missing": missing,
         },
         "limits": machine_limits(args.threads), "costs": costs(engines, cases),
@@ -130,11 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def after_rates(figures: list[Figure]) -> None:
         kept["rates"] = figures
         kept["limits"] += machine_limits(args.threads)
-        output.write(args.out, kept)
+        output.write(out, kept)
 
     def after_jobs(seconds: list[Figure], memory: list[Figure]) -> None:
         kept["seconds"], kept["memory"] = seconds, memory
-        output.write(args.out, kept)
+        output.write(out, kept)
 
     if cases:
         run_rates(engines, cases, args.rounds, args.repeat, args.threads, after_rates)
@@ -144,7 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with open(args.prompts, encoding="utf-8") as file:
             total = min(sum(1 for line in file if line.strip()), args.most_prompts)
         run_jobs(engines, job_cases(total), args.prompts, args.rounds, args.threads, after_jobs)
-    draw(args.out, kept)
+    draw(out, kept)
+    say(f"results: {out}")
     for name, table in output.tables(kept).items():
         print(f"\n{name}\n\n{table}")
     return 0

@@ -1,13 +1,13 @@
 """The loop of SambaFlow's generative inference program: a token from the whole padded sequence, again and again.
 
-    python benchmarks/generation.py --model gpt2/ --prompts reviews.jsonl --out figures/generation
+    python benchmarks/generation.py --model gpt2/ --prompts reviews.jsonl
 
 The step that transformers' `generate` calls is replaced by one of a session, as such programs do. It is timed with the
 program file of `session.compile`, and with one that has the traced sections alone; beside them `bossa.load` and its
 `generate`, as `bossa run` does it, and transformers with its own cache. All predictions must be the same. Rounds take
 turns but for the traced sections, whose every token costs seconds: of these a few are timed, once. Loading and packing
 weights is not timed. OUT/generation.json has the figures, generation.md the table. Program files are left in OUT, and
-used where they are there.
+used where they are there. OUT is `generation` among this machine's results unless it is given.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from bossa import samba
 from bossa.samba import arguments
 from bossa.samba.sections.binding import names_of
 from bossa.samba.sections.compiler import compile_module
+from comparison.machine import headed, measured, results_folder
 from comparison.results import markdown
 
 Generate = Callable[[Sequence[list[int]], int], list[list[int]]]
@@ -109,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a directory in Hugging Face's layout")
     parser.add_argument("--prompts", type=Path, required=True, help="JSON lines with a key prompt")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=results_folder("generation"))
     parser.add_argument("--length", type=int, default=1024)
     parser.add_argument("--examples", type=int, default=20)
     parser.add_argument("--new", type=int, default=20)
@@ -152,7 +153,10 @@ def main() -> None:
         "length": args.length, "examples": len(prompts), "new": args.new,
         "prompt_tokens": [len(prompt) for prompt in prompts], "milliseconds": milliseconds,
     }  # fmt: skip
-    (args.out / "generation.md").write_text(table)
+    name = Path(args.model).resolve().name
+    head = f"{measured(torch.get_num_threads())}; {name}, {args.length:,} positions, {len(prompts)} prompts"
+    head += f", {args.new} tokens each, fp32"
+    (args.out / "generation.md").write_text(headed(head, table))
     (args.out / "generation.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(table)
 

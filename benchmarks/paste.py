@@ -1,9 +1,9 @@
 """Puts the tables that the benchmarks have written into a document, as they are.
 
-    python benchmarks/paste.py docs/performance.md gpt2=figures/gpt2 smollm2=figures/smollm2 quality=figures/quality
+    python benchmarks/paste.py docs/performance.md xeon-amx=benchmarks/results/xeon-amx/gpt2
 
-Between `<!-- gpt2/rates: begin -->` and `<!-- gpt2/rates: end -->` comes figures/gpt2/rates.md, and so on for each such
-place whose name before the slash is given; the others stay as they are.
+Between `<!-- xeon-amx/summary: begin -->` and `<!-- xeon-amx/summary: end -->` comes summary.md of that folder, without
+the line at its top, and so on for each such place whose name before the slash is given; the others stay as they are.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from comparison.machine import body
 
 PLACE = re.compile(r"(<!-- ([\w-]+)/([\w-]+): begin -->\n)(.*?)(<!-- \2/\3: end -->)", re.DOTALL)
 
@@ -27,8 +29,8 @@ def paste(text: str, folders: Mapping[str, Path]) -> str:
         begin, group, name, _, end = place.groups()
         if group not in folders:
             return place[0]
-        table = (folders[group] / f"{name}.md").read_text(encoding="utf-8").strip()
-        return f"{begin}\n{table}\n\n{end}"
+        table = body((folders[group] / f"{name}.md").read_text(encoding="utf-8"))
+        return f"{begin}\n{table}\n{end}"
 
     return PLACE.sub(fill, text)
 

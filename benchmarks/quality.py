@@ -1,11 +1,12 @@
 """What precisions cost in quality: the perplexity of reviews under one checkpoint, in each engine's own forms of it.
 
     python benchmarks/setup_peers.py --work peers --model smollm2/
-    python benchmarks/quality.py --work peers --model smollm2/ --reviews dev.jsonl --out quality
+    python benchmarks/quality.py --work peers --model smollm2/ --reviews dev.jsonl
 
 The reviews are joined, a line each, tokenized once, and cut into windows; every engine scores the same token ids: each
 token of a window but its first, given those before it in the window. Beside the perplexity stand the bytes of all
-weights. transformers in fp32 is the reference. OUT/quality.json has the figures, OUT/quality.md the table.
+weights. transformers in fp32 is the reference. OUT/quality.json has the figures, OUT/quality.md the table; OUT is
+`quality` among this machine's results unless it is given.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison.engines import Engine, find_engines
+from comparison.machine import headed, measured, results_folder
 from comparison.results import markdown
 from setup_peers import named_pythons
 
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PATH", help="as in setup_peers.py")
     parser.add_argument("--only", action="append", default=[], help="an engine, or one precision of it")
-    parser.add_argument("--out", type=Path, default=Path("quality"))
+    parser.add_argument("--out", type=Path, help="a folder  [default: quality, of this machine's results]")
     args = parser.parse_args(arguments)
     from bossa.tokenizer import Tokenizer
 
@@ -104,11 +106,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if found is not None:
                 scores[engine.name] = found
                 print(f"{engine.name}: {found['perplexity']:.4f}", file=sys.stderr)
-    args.out.mkdir(parents=True, exist_ok=True)
-    about = {"model": args.model.resolve().name, "window": args.window, "windows": len(windows), "missing": missing}
-    (args.out / "quality.json").write_text(json.dumps({"about": about, "scores": scores}, indent=1) + "\n")
-    (args.out / "quality.md").write_text(quality_table(scores))
+    out = args.out or results_folder("quality")
+    out.mkdir(parents=True, exist_ok=True)
+    name = args.model.resolve().name
+    about = {"model": name, "window": args.window, "windows": len(windows), "missing": missing}
+    (out / "quality.json").write_text(json.dumps({"about": about, "scores": scores}, indent=1) + "\n")
+    tokens = f"{len(windows) * args.window:,} tokens in windows of {args.window}"
+    head = f"{measured(args.threads)}; {name}, {tokens}"
+    (out / "quality.md").write_text(headed(head, quality_table(scores)))
     print(quality_table(scores), end="")
+    print(f"results: {out}", file=sys.stderr)
     return 0 if scores else 1
 
 

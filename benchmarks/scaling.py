@@ -1,12 +1,13 @@
 """How speed changes as the work grows: with the batch, the prompt's length, and the model's size.
 
-    python benchmarks/scaling.py --out figures/scaling
-    python benchmarks/scaling.py --precision fp32 --precision int8 --out figures/scaling
+    python benchmarks/scaling.py
+    python benchmarks/scaling.py --precision fp32 --precision int8
 
 Programs are compiled from configs, with random weights: GPT-2 small's layers for batch, prompt length and model size
 (12 to 48 of them), and a Llama of 8,192 positions for long prompts. Every point is measured by `bossa bench`'s own
 code, and its limit is drawn beside it. OUT/scaling.json has the points, OUT/scaling.md the tables, OUT/*.png the
-charts. Points that are in OUT/scaling.json already are kept, so that a run may be cut off and gone on with.
+charts; OUT is `scaling` among this machine's results unless it is given. Points that are in OUT/scaling.json already
+are kept, so that a run which was interrupted can be continued.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison.cases import counts
+from comparison.machine import headed, measured, results_folder
 from comparison.results import markdown
 
 GPT2 = {
@@ -99,15 +101,15 @@ def sweeps(batches: Sequence[int], prompts: Sequence[int], long: Sequence[int], 
     return found
 
 
-def points(sweep: Sweep, precision: str, figures: dict[str, Any]) -> list[Point]:
-    """The points of a sweep in what `bossa bench --json` wrote."""
+def points(sweep: Sweep, precision: str, figures: dict[str, Any], measured: str = "") -> list[Point]:
+    """The points of a sweep in what `bossa bench --json` wrote; ``measured`` says what they are of."""
     kind, _, batch = sweep.kind.partition(" ")
     found = []
     for case in figures["cases"]:
         if case["kind"] != kind or (batch and case["batch"] != int(batch)):
             continue
         x = sweep.size if isinstance(sweep.size, int) else case[sweep.size]
-        extra = {"share": case.get("share"), "measurements": case["measurements"]}
+        extra = {"share": case.get("share"), "measurements": case["measurements"], "measured": measured}
         found.append(
             Point(
                 sweep.chart, sweep.line, precision, x, case["tokens_per_s"], case.get("limit_tokens_per_s"),
@@ -211,7 +213,7 @@ def _joined(numbers: Iterable[int]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("scaling"))
+    parser.add_argument("--out", type=Path, help="a folder  [default: scaling, of this machine's results]")
     parser.add_argument("--precision", action="append", help="may be repeated  [default: fp32]")
     parser.add_argument("--batches", type=counts, default=list(BATCHES), help="'' leaves them out; so for the others")
     parser.add_argument("--prompts", type=counts, default=list(PROMPTS))
@@ -221,10 +223,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeat", default="5", help="measurements of a point")
     parser.add_argument("--seconds", default="10", help="a point that has taken so long is not measured again")
     args = parser.parse_args(arguments)
-    args.out.mkdir(parents=True, exist_ok=True)
-    kept = args.out / "scaling.json"
-    measured = [Point(**point) for point in json.loads(kept.read_text())] if kept.exists() else []
-    done = {(point.chart, point.line, point.precision, point.x) for point in measured}
+    out = args.out or results_folder("scaling")
+    out.mkdir(parents=True, exist_ok=True)
+    kept = out / "scaling.json"
+    found = [Point(**point) for point in json.loads(kept.read_text())] if kept.exists() else []
+    done = {(point.chart, point.line, point.precision, point.x) for point in found}
     options = ("--threads", str(args.threads), "--repeat", args.repeat, "--seconds", args.seconds)
     failed = False
     with tempfile.TemporaryDirectory(prefix="bossa-scaling-") as folder:
@@ -239,16 +242,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if known[key] is None:
                     failed = True
                     continue
-                fresh = points(sweep, precision, known[key])
+                fresh = points(sweep, precision, known[key], measured(args.threads))
                 places = {(point.chart, point.line, point.precision, point.x) for point in fresh}
-                measured = [
+                found = [
                     point
-                    for point in measured
+                    for point in found
                     if (point.chart, point.line, point.precision, point.x) not in places
                 ] + fresh  # fmt: skip
-                kept.write_text(json.dumps([asdict(point) for point in measured], indent=1) + "\n")
+                kept.write_text(json.dumps([asdict(point) for point in found], indent=1) + "\n")
                 print(f"{sweep.chart}, {sweep.line}, {precision}: {len(fresh)} points", file=sys.stderr, flush=True)
-    return _write(measured, args.out) or int(failed)
+    return _write(found, out) or int(failed)
 
 
 def _is_done(sweep: Sweep, precision: str, done: set[tuple[str, str, str, int]]) -> bool:
@@ -265,7 +268,8 @@ def _write(measured: Sequence[Point], folder: Path) -> int:
     from bossa.errors import RequestError
 
     text = tables(measured)
-    (folder / "scaling.md").write_text(text)
+    heads = dict.fromkeys(point.extra.get("measured", "") for point in measured)
+    (folder / "scaling.md").write_text(headed(list(heads), text))
     print(text)
     try:
         for name in draw(measured, folder):

@@ -1,10 +1,11 @@
 """A training step of a small GPT-2 in eager torch, `torch.compile` and a session; and what compiling costs.
 
-    python benchmarks/training.py --out figures/training
+    python benchmarks/training.py
 
 All three take the same step: forward, backward, clipping to a norm of 1, AdamW. Rounds take turns, and a figure is the
 median over them. Dropout is measured at two rates, since a session compiles a program with dropout as eager torch draws
-it, and without. OUT/training.json has the figures; steps.md and compile.md the tables.
+it, and without. OUT/training.json has the figures; steps.md and compile.md the tables. OUT is `training` among this
+machine's results unless it is given.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from bossa import samba
 from bossa.samba import arguments
+from comparison.machine import headed, measured, results_folder
 from comparison.results import markdown
 
 
@@ -115,7 +117,7 @@ def compile_costs(sizes: Sizes) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=results_folder("training"))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=256)
@@ -130,13 +132,15 @@ def main() -> None:
     for rate in (0.0, 0.1):
         figures["steps"][str(rate)] = measure(steps_of(rate, sizes, args.out / "pefs"), args.rounds)
     rows = [[f"dropout {rate}", *(f"{ms:.1f}" for ms in times.values())] for rate, times in figures["steps"].items()]
-    head = ["ms a step", *next(iter(figures["steps"].values()))]
-    (args.out / "steps.md").write_text(markdown(head, rows))
+    columns = ["ms a step", *next(iter(figures["steps"].values()))]
+    head = f"{measured(torch.get_num_threads())}; GPT-2 of {sizes.layers} layers, width {sizes.width}"
+    head += f", {sizes.batch} x {sizes.length} tokens"
+    (args.out / "steps.md").write_text(headed(head, markdown(columns, rows)))
     print((args.out / "steps.md").read_text())
     if not args.no_compile_costs:
         figures["compile"] = compile_costs(sizes)
         rows = [[kind, f"{c['seconds']:.0f}", f"{c['bytes'] / 1e6:.2f}"] for kind, c in figures["compile"].items()]
-        (args.out / "compile.md").write_text(markdown(["program file", "seconds", "MB"], rows))
+        (args.out / "compile.md").write_text(headed(head, markdown(["program file", "seconds", "MB"], rows)))
         print((args.out / "compile.md").read_text())
     (args.out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -10,7 +10,11 @@ import pytest
 from bossa.passes import PASSES
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOLDERS = ("docs", "benchmarks", "examples")
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "SECURITY.md")),
+    *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.md"))),
+]
 PACKAGES = "|".join(sorted(path.name for path in (ROOT / "src" / "bossa").iterdir() if path.is_dir()))
 SOURCE = re.compile(rf"`(?:src/bossa/)?((?:{PACKAGES})/[\w*/]+\.(?:py|h))`")
 LINK = re.compile(r"\]\(([^)\s#]*)#?([^)\s]*)\)")

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from comparison.machine import headed
 from comparison.results import (
     OURS,
     Figure,
@@ -35,7 +36,7 @@ def write(folder: Path, kept: Mapping[str, Any]) -> None:
     raw = {**kept, **{kind: [asdict(figure) for figure in kept[kind]] for kind in ("rates", "seconds", "memory")}}
     (folder / "figures.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
     for name, table in tables(kept).items():
-        (folder / f"{name}.md").write_text(table, encoding="utf-8")
+        (folder / f"{name}.md").write_text(headed(kept["about"].get("measured", ""), table), encoding="utf-8")
 
 
 def tables(kept: Mapping[str, Any]) -> dict[str, str]:

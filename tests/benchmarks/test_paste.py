@@ -20,7 +20,7 @@ kept
 
 
 def test_a_table_takes_the_place_of_the_old_one_and_nothing_else_changes(tmp_path):
-    (tmp_path / "rates.md").write_text("| a |\n| --- |\n")
+    (tmp_path / "rates.md").write_text("> what it is of.\n\n| a |\n| --- |\n")
     once = paste.paste(DOCUMENT, {"gpt2": tmp_path})
     assert once == DOCUMENT.replace("old\n", "\n| a |\n| --- |\n\n")
     assert paste.paste(once, {"gpt2": tmp_path}) == once
