@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,12 @@ def test_every_table_in_the_performance_document_is_one_of_the_results():
         kept = (machine / group.removeprefix(f"{machine.name}-") / f"{name}.md").read_text(encoding="utf-8")
         assert kept.startswith("> "), f"{group}/{name} does not say what it is of"
         assert table.strip() == body(kept).strip(), f"{group}/{name} is not as it was measured: use paste.py"
+
+
+def test_what_the_performance_document_says_of_each_precision_was_measured():
+    text = DOCUMENT.read_text(encoding="utf-8").partition("## Precisions\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([\w-]+)`[^|]*\| ([^|]+) \| ([^|]+) \|", text, re.MULTILINE)
+    assert len(rows) > 1
+    measured = {name: rest for name, _, *rest in summary.read_table(RESULTS / "xeon-amx" / "quality" / "quality.md")}
+    for precision, *figures in rows[1:]:
+        assert figures in [measured.get(f"Bossa {precision}"), measured.get(f"Bossa {precision}-kv8")], precision
