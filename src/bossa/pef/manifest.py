@@ -80,7 +80,7 @@ class Manifest:
         page_bytes: bytes of one KV page, all layers together.
         kv_precision: of the keys and values in it, ``fp32``, ``bf16`` or ``int8``.
         arena_bytes_per_row: activation memory for each packed row of a step.
-        targets: CPUs that a compiled library is held for, best first.
+        targets: CPUs that a compiled library is held for, in the order in which they were asked for.
         slots: the packed weights, each as ``bossa.ir.slot.Slot.to_json`` writes it.
         constants: the arrays in ``constants.bin``.
         ignored_tensors: regular expressions of checkpoint tensors that are not wanted and not missed, of the kind
