@@ -76,7 +76,7 @@ def test_verify_says_which_entries_are_damaged_and_removes_them_on_request(bossa
     assert result.code == 2
     assert [line.split()[1] for line in result.out.splitlines() if line.endswith("model-10")] == ["damaged"]
     assert result.err.count("\n") == 1
-    assert "1 of 3 are not as they were written: remove them with 'bossa cache verify --remove'" in result.err
+    assert "1 of 3 are damaged: remove them with 'bossa cache verify --remove'" in result.err
     result = bossa("cache", "verify", "--remove")
     assert (result.code, result.out.splitlines()[-1]) == (0, "2 of 3 are good")
     assert sorted(entry.source for entry in kept.entries()) == ["model-0", "model-20"]

@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_is_refused_before_the_work(bossa, compiling, tm
     (tmp_path / "out").write_text("a file")
     result = bossa("compile", "gpt2", "--output-folder", tmp_path / "out", "--pef-name", "gpt")
     assert result.code == 2
-    assert "out is not a folder" in result.err
+    assert "out is not a writable folder" in result.err
     assert compiling.model is None
 
 

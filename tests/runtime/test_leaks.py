@@ -71,7 +71,7 @@ def test_a_model_that_is_let_go_leaves_nothing_behind_and_warns(
     before = _held()
     held = [_load(model)]
     held[0].generate([[1, 2, 3]])
-    with pytest.warns(ResourceWarning, match=r"the new PEF: a loaded model was let go without close\(\): close it"):
+    with pytest.warns(ResourceWarning, match=r"the new PEF: a loaded model was dropped without close\(\): close it"):
         held.clear()
     assert _nothing_more_than(before)
     with warnings.catch_warnings():
@@ -105,7 +105,7 @@ def test_what_fails_to_load_leaves_nothing_behind(model: tuple[Pef, Path], monke
     assert _nothing_more_than(before)
     with monkeypatch.context() as patch:
         patch.setattr("bossa.runtime.held.anonymous", _fails)
-        with pytest.raises(RequestError, match="bytes of KV pages cannot be had: allow less memory"):
+        with pytest.raises(RequestError, match=r"not enough memory for .* bytes of KV pages: allow less"):
             _load(model)
     _forget_errors()
     assert _nothing_more_than(before)
@@ -186,6 +186,6 @@ def test_threads_that_the_system_does_not_start_are_one_line_and_by_default_fewe
     )
     assert result.returncode == 0, result.stderr
     refusal, left, running, warning = result.stdout.splitlines()
-    assert refusal.startswith("threads is 3, and the system does not start so many")
+    assert refusal.startswith("threads is 3, and the system cannot start that many")
     assert (left, running) == ("0", "0")
-    assert warning == "the system does not start 4 threads: 1 compute"
+    assert warning == "the system cannot start 4 threads: running with 1"

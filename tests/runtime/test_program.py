@@ -34,7 +34,7 @@ def _step(program: Program, tokens: list[int], positions: list[int], pages: list
     return program.step(*(np.asarray(array, np.int32) for array in arrays)).copy()  # good until the next step
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not keep threads on CPUs")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system cannot pin threads to CPUs")
 def test_threads_stay_on_the_cpus_that_are_named_and_give_the_same_bits(model: tuple[Pef, Path]) -> None:
     everywhere = os.sched_getaffinity(0)
     cpus = sorted(everywhere)[-2:]
@@ -52,7 +52,7 @@ def test_threads_stay_on_the_cpus_that_are_named_and_give_the_same_bits(model: t
         os.sched_setaffinity(0, everywhere)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not keep threads on CPUs")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system cannot pin threads to CPUs")
 def test_cpus_that_are_not_there_or_do_not_match_the_threads_are_refused(model: tuple[Pef, Path]) -> None:
     usable = min(os.sched_getaffinity(0))
     for options, message in (

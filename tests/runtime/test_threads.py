@@ -31,13 +31,13 @@ def test_many_more_threads_than_can_run_are_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     assert chosen_threads(64, None) == (64, [])
     for number in (65, 100_000, 10**400):
-        with pytest.raises(RequestError, match=r"^threads is .*, and at most 64 may be asked for here: more than the"):
+        with pytest.raises(RequestError, match=r"^threads is .*, and at most 64 are allowed here: more than the"):
             chosen_threads(number, None)
     monkeypatch.setattr(os, "cpu_count", lambda: 100)
     assert chosen_threads(400, None) == (400, [])
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not keep threads on CPUs")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system cannot pin threads to CPUs")
 def test_cpus_are_numbers_of_any_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     usable = min(os.sched_getaffinity(0))
     assert chosen_threads(None, np.array([usable, usable])) == (1, [usable])  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ def test_a_pef_without_a_name_is_named_after_the_time_and_the_process():
 )
 def test_a_name_with_a_folder_in_it_is_refused(name: str):
     arguments.keep(Namespace(pef_name=name))
-    with pytest.raises(SambaError, match="is not a file name: the folder goes to --output-folder"):
+    with pytest.raises(SambaError, match="is not a file name: give the folder with --output-folder"):
         arguments.compile_path()
 
 

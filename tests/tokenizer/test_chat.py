@@ -208,9 +208,9 @@ def test_what_fits_is_not_cut_and_what_cannot_fit_is_refused():
     assert len(fit_conversation(Framed(), [message], 10, 10, None)) == 11
     with pytest.raises(RequestError, match="has 6 tokens without the user's newest text, and 5 fit: shorten it"):
         fit_conversation(Framed(), [message], 15, 10, "right")
-    with pytest.raises(RequestError, match="no text of the user's can be cut"):
+    with pytest.raises(RequestError, match="there is no user text to cut"):
         fit_conversation(Framed(), [{"role": "system", "content": "hello"}], 15, 10, "right")
-    with pytest.raises(RequestError, match="a cut would go through its frame: give the messages"):
+    with pytest.raises(RequestError, match="a cut would go through its template: give the messages"):
         fit_prompt(range(20), 20, 10, "left", framed=True)
 
 

@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
 
 
 def test_more_memory_than_there_is_is_one_line():
-    with pytest.raises(WeightsError, match=r"model: packed, the weights take .* bytes, which cannot be had here"):
+    with pytest.raises(WeightsError, match=r"model: not enough memory for the packed weights \(.* bytes\)"):
         cache.anonymous(1 << 62, "model")
 
 

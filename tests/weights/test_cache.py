@@ -229,7 +229,7 @@ def test_a_directory_in_the_place_of_an_entry_is_told_each_time(checkpoint: Any,
         assert not bound.cached
         (warning,) = caught
         assert str(warning.message).startswith(f"{place}: packed weights cannot be kept (Is a directory), so they are")
-        assert str(warning.message).endswith("remove what has its place, or set BOSSA_CACHE to another directory")
+        assert str(warning.message).endswith("remove what is in its place, or set BOSSA_CACHE to another directory")
     assert list(kept.directory.iterdir()) == [place]
 
 

@@ -164,7 +164,7 @@ def test_sizes_that_differ_from_layer_to_layer_are_looked_at_each(tmp_path: Path
 def test_metadata_of_a_model_that_is_far_larger_than_the_file_are_refused(tmp_path: Path):
     """A file without the size of its inner layers, for which transformers has one of its own."""
     path = rewritten(tmp_path / "x.gguf", gguf.GGUFEndian.LITTLE, "llama.feed_forward_length", None)
-    with pytest.raises(WeightsError, match=r"is damaged: its metadata are those of a model of [\d,]+ numbers, and"):
+    with pytest.raises(WeightsError, match=r"is damaged: its metadata describe a model of [\d,]+ numbers, and"):
         open_weights(path).names()
 
 

@@ -94,7 +94,7 @@ def test_a_directory_without_weights_names_what_it_has(tmp_path: Path):
 
 def test_an_unknown_kind_of_file_is_refused(tmp_path: Path):
     (tmp_path / "x.xyz").write_bytes(bytes(100))
-    with pytest.raises(WeightsError, match="not a kind of weights that is read"):
+    with pytest.raises(WeightsError, match="not a kind of weights that can be read"):
         open_weights(tmp_path / "x.xyz")
 
 

@@ -96,7 +96,7 @@ def notes(report: Report) -> list[str]:
         if report.why:
             lines.append(f"no limits: {report.why}")
     elif report.program["weight_bytes"] < CACHED:
-        lines.append("weights this small stay in a large cache in part: a share above 100% is no mistake then")
+        lines.append("weights this small partly stay in a large cache: shares above 100% are possible then")
     return lines
 
 

@@ -62,12 +62,19 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
         "max_content_width": 110,
     },
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show it.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with every error.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of any error.")
 def bossa() -> None:
     """Compile Hugging Face causal language models to one file, and generate from it without PyTorch.
 
-    Every option may be written with hyphens or with underscores.
+    Options may be spelled with hyphens or with underscores.
     """
 
 

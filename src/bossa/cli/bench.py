@@ -22,33 +22,52 @@ if TYPE_CHECKING:
     from bossa.pef import Pef
 
 
-@click.command("bench", short_help="Measure a program against this machine's limits.")
+@click.command("bench", short_help="Measure a program beside this machine's limits.")
 @click.argument("pef", type=click.Path(path_type=Path))
-@click.option("--model_name_or_path", metavar="MODEL", help="Weights; made up where none are given.")
+@click.option("--model_name_or_path", metavar="MODEL", help="Weights; random ones without it.")
 @click.option("--checkpoint_name", metavar="FILE", default="", help="Weights to use instead of the model's.")
 @click.option(
-    "-b", "--batch", type=options.Counts(), default="1,8,32", show_default=True, help="Sequences in decoding."
+    "-b",
+    "--batch",
+    type=options.Counts(),
+    default="1,8,32",
+    show_default=True,
+    help="Sequences that decode side by side.",
 )
-@click.option("--prompt-lengths", type=options.Counts(), help="Tokens of a prompt in prefill.  [default: 128,512,1000]")
+@click.option(
+    "--prompt-lengths", type=options.Counts(), help="Tokens of the prompt in prefill.  [default: 128,512,1000]"
+)
 @click.option(
     "--context",
     type=options.Counts(),
     default="32",
     show_default=True,
-    help="Tokens of each sequence as decoding starts.",
+    help="Tokens of each sequence when decoding starts.",
 )
 @click.option("--repeat", type=click.IntRange(min=2), default=5, show_default=True, help="Measurements of each case.")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="No more measurements after these."
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Stop repeating a case after so many seconds.",
 )
 @click.option(
-    "--threads", type=options.THREADS, help="Threads to compute with.  [default: one a core, or OMP_NUM_THREADS]"
+    "--threads", type=options.THREADS, help="Threads to compute with.  [default: one per core, or OMP_NUM_THREADS]"
 )
-@click.option("--cpus", type=options.Cpus(), metavar="LIST", help="Keep a thread on each of these CPUs, as 0-3,8.")
-@click.option("--memory", type=options.Size(), metavar="SIZE", help="The most that keys and values may take, as 2GB.")
-@click.option("--limits/--no-limits", default=True, show_default=True, help="Measure the machine's limits.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all figures here.")
-@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw rates and limits here.")
+@click.option(
+    "--cpus", type=options.Cpus(), metavar="LIST", help="Pin one thread to each of these CPUs, such as 0-3,8."
+)
+@click.option(
+    "--memory", type=options.Size(), metavar="SIZE", help="The most memory to use besides weights, such as 2GB."
+)
+@click.option("--limits/--no-limits", default=True, show_default=True, help="Measure the machine's limits too.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all figures to this file."
+)
+@click.option(
+    "--chart", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw rates and limits into this file."
+)
 @options.cache_dir()
 @options.DEBUG
 def command(
@@ -68,10 +87,10 @@ def command(
     chart: Path | None,
     cache_dir: Path | None,
 ) -> None:
-    """Measure prefill and decoding of the program file PEF, and say how near they come to what this machine allows.
+    """Measure how fast the program file PEF reads prompts and decodes, and how near that comes to the machine's limits.
 
-    The limits are measured too: reading from memory and multiply-adds. They need a C++ compiler, and are left out where
-    there is none. Without weights, random ones are made up: speed does not depend on their values.
+    The limits, memory bandwidth and multiply-add rates, are measured too. That needs a C++ compiler; without one they
+    are left out. Without weights, random ones are used: speed does not depend on their values.
     """
     streams.need(1)
     from bossa.bench import StepModel, measure_limits, report
@@ -165,7 +184,7 @@ def _fitting(lengths: tuple[int, ...] | None, longest: int) -> tuple[int, ...]:
         return tuple(length for length in (128, 512, 1000) if length < longest) or (longest - 1,)
     if max(lengths) >= longest:
         raise RequestError(
-            f"a prompt of {max(lengths)} tokens and a new one do not fit: the program was compiled for {longest}"
+            f"a prompt of {max(lengths)} tokens leaves no room for a new one: the program was compiled for {longest}"
         )
     return lengths
 

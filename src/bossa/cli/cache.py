@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @click.group("cache", short_help="List, verify and prune the packed weights kept on disk.")
 def command() -> None:
-    """Packed weights are kept so that the next run maps them at once; they can always be made again.
+    """Manage the packed weights that are kept on disk. Later runs map them at once; they can always be made again.
 
     They are in $BOSSA_CACHE, else in $XDG_CACHE_HOME/bossa, else in ~/.cache/bossa.
     """
 
 
-@command.command("list", short_help="Show what is kept.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead.")
+@command.command("list", short_help="List what is kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 @options.DEBUG
 def list_entries(as_json: bool) -> None:
-    """Show what is kept, the last used first: size, days since it was used, key, and the checkpoint it is from."""
+    """List what is kept, the last used first: size, days since the last use, key and checkpoint."""
     from bossa.weights.cache import WeightCache
 
     cache = WeightCache()
@@ -62,12 +62,12 @@ def list_entries(as_json: bool) -> None:
 
 
 @command.command("verify", short_help="Check every byte of what is kept.")
-@click.option("--remove", is_flag=True, help="Remove what is not as it was written.")
+@click.option("--remove", is_flag=True, help="Remove what is damaged.")
 @options.DEBUG
 def verify(remove: bool) -> None:
-    """Read all packed weights, and compare them with the checksums that were made when they were packed.
+    """Compare all packed weights with the checksums that were made when they were packed.
 
-    Each run looks at a part of every page only, which notices a write that the machine did not finish.
+    A run checks only a part of every page, which is enough to notice a write that was not finished.
     """
     from bossa.errors import WeightsError
     from bossa.weights.cache import WeightCache
@@ -90,20 +90,24 @@ def verify(remove: bool) -> None:
         show(f"{entry.key[:12]}  {problem or 'good'}  {size(entry.bytes)}  {entry.source}")
     if bad and not remove:
         raise WeightsError(
-            f"{shown(cache.directory)}: {bad} of {count} are not as they were written: remove them with"
-            " 'bossa cache verify --remove'; they are made again when they are needed"
+            f"{shown(cache.directory)}: {bad} of {count} are damaged: remove them with"
+            " 'bossa cache verify --remove'; they are made again when needed"
         )
     show(f"{count - bad} of {count} are good")
     _tell(failed)
 
 
-@command.command("prune", short_help="Remove what is kept.")
-@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="What was not used for so many days.")
-@click.option("--max-size", type=options.Size(), metavar="SIZE", help="The longest unused, until the rest fit in this.")
-@click.option("--all", "everything", is_flag=True, help="Everything.")
+@command.command("prune", short_help="Remove packed weights.")
+@click.option(
+    "--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Remove what was not used for so many days."
+)
+@click.option(
+    "--max-size", type=options.Size(), metavar="SIZE", help="Remove the least recently used until the rest fits."
+)
+@click.option("--all", "everything", is_flag=True, help="Remove everything.")
 @options.DEBUG
 def prune(older_than: float | None, max_size: int | None, everything: bool) -> None:
-    """Remove packed weights: at least one option says which. Programs that run now keep theirs."""
+    """Remove packed weights; at least one option must say which. Running programs keep theirs."""
     if older_than is None and max_size is None and not everything:
         raise click.UsageError("say what to remove: --older-than DAYS, --max-size SIZE or --all")
     from bossa.weights.cache import WeightCache

@@ -20,16 +20,16 @@ from bossa.host.signals import interrupting
 if TYPE_CHECKING:
     from bossa.formats.precision import KvPrecision, Precision
 
-WANTED = "the folder goes to --output-folder; control characters and more than 200 bytes are no name"
+WANTED = "give the folder with --output-folder; a name has at most 200 bytes and no control characters"
 OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
 
 
 @click.command("compile", short_help="Compile a model into a program file.")
 @click.argument("model", required=False)
-@click.option("--model_name_or_path", metavar="MODEL", help="The same as the argument MODEL.")
-@click.option("--config_name", metavar="CONFIG", help="Take the architecture from this config; no weights are needed.")
+@click.option("--model_name_or_path", metavar="MODEL", help="The same as the MODEL argument.")
+@click.option("--config_name", metavar="CONFIG", help="Take the architecture from this config; weights are not needed.")
 @options.cache_dir()
-@options.max_seq_length("as many as the model was made for")
+@options.max_seq_length("as many as the model was made for, but at most 32,768")
 @click.option(
     "-b", "--batch-size", type=options.SEQUENCES, default=1, show_default=True, help="The most sequences at once."
 )
@@ -37,41 +37,45 @@ OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
     "--pef-name",
     type=options.Text(),
     metavar="NAME",
-    help="The program's name; without one, made of the time and process id.",
+    help="The program's name.  [default: made from the time and the process id]",
 )
 @click.option(
     "--output-folder",
     type=click.Path(path_type=Path),
     default=Path("out"),
     show_default=True,
-    help="The file is FOLDER/NAME/NAME.pef.",
+    help="The program is written to FOLDER/NAME/NAME.pef.",
 )
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help="How weights are stored: int8 is the fastest that keeps the quality, int4 is faster, int4-a8 the fastest.",
+    help="How weights are stored: int8 keeps the quality; int4 is smaller, and the fastest for one sequence; int4-a8"
+    " has the highest throughput, and loses the most quality.",
 )
 @click.option(
     "--kv-precision",
     type=click.Choice(KV_PRECISIONS),
     default="fp32",
     show_default=True,
-    help="How keys and values are stored; int8 with a scale for each token and head.",
+    help="How keys and values are stored; int8 has one scale per token and head.",
 )
 @click.option(
     "--target",
     "targets",
     multiple=True,
     metavar="TARGET",
-    help="Build for this kind of CPU (x86-64-v3, x86-64-v4, x86-64-v4-vnni, x86-64-v4-amx, aarch64, portable); may be"
+    help="The kind of CPU to build for (x86-64-v3, x86-64-v4, x86-64-v4-vnni, x86-64-v4-amx, aarch64, portable); may be"
     " repeated.  [default: this machine's]",
 )
-@click.option("--bundle", is_flag=True, help="Put the packed weights into the file too.")
-@click.option("--trust-remote-code", is_flag=True, help="Allow a model to run Python code that comes with it.")
+@click.option("--bundle", is_flag=True, help="Include the packed weights in the file.")
+@click.option("--trust-remote-code", is_flag=True, help="Allow the model to run Python code that comes with it.")
 @click.option(
-    "--examples_to_generate", type=options.CountOrAll(), expose_value=False, help="Accepted as in run; means nothing."
+    "--examples_to_generate",
+    type=options.CountOrAll(),
+    expose_value=False,
+    help="Accepted for compatibility, without effect.",
 )
 @options.INFERENCE
 @options.DEBUG
@@ -90,9 +94,9 @@ def command(
     bundle: bool,
     trust_remote_code: bool,
 ) -> None:
-    """Compile MODEL into one program file, whose path is the last line printed.
+    """Compile MODEL into one program file; the last line printed is its path.
 
-    MODEL is a name on the Hugging Face hub, a directory in its layout, or a GGUF file. Its weights are not read,
+    MODEL is a name on the Hugging Face hub, a directory in its layout, or a GGUF file. Its weights are not read
     unless --bundle is given.
     """
     streams.need(1)
@@ -157,4 +161,4 @@ def _refuse_unwritable(folder: Path) -> None:
     except OSError as error:
         raise PefError(f"{folder}: cannot be written ({error.strerror}): choose another --output-folder") from None
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise PefError(f"{folder}: cannot be written, because {parent} is not a folder that can be written to")
+        raise PefError(f"{folder}: cannot be written: {parent} is not a writable folder")

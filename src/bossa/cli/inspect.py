@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"\d+")
 @click.option("--json", "what", flag_value="json", help="Print the manifest instead, as JSON.")
 @options.DEBUG
 def command(pef: Path, what: str | None) -> None:
-    """Show the manifest, sections, weight slots, arena and KV sizes of the file PEF."""
+    """Show what is in the file PEF: manifest, memory, sections, weight slots and members. Nothing in it is run."""
     from bossa.pef import Pef, TracedModule
     from bossa.pef.module import ModulePef
 

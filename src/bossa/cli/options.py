@@ -12,9 +12,9 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with every error.")
+DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of any error.")
 INFERENCE = click.option(
-    "--inference", is_flag=True, expose_value=False, help="Accepted for compatibility: inference is all there is."
+    "--inference", is_flag=True, expose_value=False, help="Accepted for compatibility, without effect."
 )
 
 MOST_THREADS = 1024
@@ -87,7 +87,7 @@ class Cpus(click.ParamType["list[int]"]):
                 self.fail(f"{value!r} is not a list of CPUs: write it like 0-3,8", param, ctx)
             cpus += range(int(match[1]), int(match[2] or match[1]) + 1)
             if len(cpus) > MOST_THREADS:
-                self.fail(f"{value!r} names more than {MOST_THREADS} CPUs, one a thread", param, ctx)
+                self.fail(f"{value!r} names more than {MOST_THREADS} CPUs", param, ctx)
         return cpus
 
 
@@ -125,11 +125,11 @@ def max_seq_length(what: str) -> Callable[[Command], Command]:
         type=SequenceLength(),
         default="-1",
         show_default=True,
-        help=f"The most tokens a sequence may have, prompt and completion together; -1: {what}.",
+        help=f"The most tokens of a sequence, prompt and completion together; -1: {what}.",
     )
 
 
 def cache_dir() -> Callable[[Command], Command]:
     return click.option(
-        "--cache_dir", type=click.Path(path_type=Path), help="Where models fetched from the hub are kept."
+        "--cache_dir", type=click.Path(path_type=Path), help="Where models from the Hugging Face hub are kept."
     )

@@ -35,7 +35,7 @@ def refuse_input(path: str, output: str) -> None:
         except (OSError, ValueError):
             continue
         if os.path.samestat(place, status):
-            raise DatasetError(f"{output} is also read, and would be lost where not all is run: give another --output")
+            raise DatasetError(f"{output} is also an input, which would be overwritten: give another --output")
 
 
 class Chosen:

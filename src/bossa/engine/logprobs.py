@@ -50,8 +50,7 @@ def _log_total(row: Floats) -> tuple[float, float]:
     best = scores.max()  # NaN, if there is any
     if not np.isfinite(best):
         raise RuntimeFailure(
-            "there are logits that are not finite numbers: look for damaged weights, or use a precision with a wider"
-            " range"
+            "some logits are not finite numbers: look for damaged weights, or use a precision with a wider range"
         )
     scores -= best
     np.exp(scores, out=scores)

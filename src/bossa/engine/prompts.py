@@ -35,7 +35,7 @@ def conversation_ids(tokenizer: Any, messages: Sequence[Message], tools: Sequenc
     if chat is None:
         raise TokenizerError("the prompt is a conversation, and there is no tokenizer with a chat template: load one")
     if tools and not _takes_tools(chat):
-        raise TokenizerError('the chat of this tokenizer takes no tools: leave out the "tools"')
+        raise TokenizerError('the chat template of this tokenizer takes no tools: leave out the "tools"')
     text = chat(messages, tools=tools) if tools else chat(messages)
     return list(tokenizer.encode(text, add_special_tokens=False))
 
@@ -71,7 +71,7 @@ def fit_conversation(
     at = max((at for at, message in enumerate(messages) if _is_cut(message)), default=None)
     if at is None:
         raise RequestError(
-            f"the conversation has {len(ids)} tokens, {room} fit, and no text of the user's can be cut: shorten it"
+            f"the conversation has {len(ids)} tokens, {room} fit, and there is no user text to cut: shorten it"
         )
 
     def with_text(text: str) -> list[int]:

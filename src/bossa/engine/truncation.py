@@ -46,7 +46,7 @@ def fit_prompt(
     if framed:
         raise RequestError(
             f"the prompt is a conversation's text of {len(ids)} tokens, {room} fit, and a cut would go through its"
-            " frame: give the messages themselves, so that the user's text is cut"
+            " template: give the messages themselves, so that the user's text is cut"
         )
     return list(ids[-room:] if truncation == "left" else ids[:room])
 

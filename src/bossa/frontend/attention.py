@@ -78,7 +78,7 @@ def score(low: Lowering, node: Node, name: str) -> Any:
     where = low.where(node)
     scores = [source for source in node.args if isinstance(source, Node) and isinstance(low.values.get(source), Score)]
     if len(scores) != 1:
-        raise low.refuse(node, "attention scores are used in a way that is not known")
+        raise low.refuse(node, "attention scores are used in an unknown way")
     at = scores[0]
     known: Score = low.values[at]
     others = [argument for argument in node.args if argument is not at]
@@ -113,7 +113,7 @@ def score(low: Lowering, node: Node, name: str) -> Any:
         fill = _number(low, node, node.args[2] if name == "masked_fill" or kept else node.args[1])
         if mask in low.geometry.nodes and fill is not None and fill <= MASKED:
             return known.plus(lambda length: _additive(low.geometry.value(mask, length).bool() == kept), 1.0, where)
-    raise low.refuse(node, "attention scores are used in a way that is not known")
+    raise low.refuse(node, "attention scores are used in an unknown way")
 
 
 # -- what they share -----------------------------------------------------------------------------------------------
@@ -136,18 +136,18 @@ def _additive(mask: torch.Tensor) -> torch.Tensor:
 def _scores(low: Lowering, node: Node, q: Operand, k: Operand) -> Score:
     """q k^T: the start of attention that is written out."""
     if q.row_axis != len(q.shape) - 2 or k.row_axis != len(k.shape) - 1:
-        raise low.refuse(node, "a product of rows with rows that is not attention")
+        raise low.refuse(node, "a matrix product between tokens that is not attention")
     return Score(q, permute(k, (*range(len(k.shape) - 2), len(k.shape) - 1, len(k.shape) - 2)))
 
 
 def _closed(low: Lowering, node: Node, known: Score, v: Operand) -> Operand:
     """softmax(scores) v: the end of attention that was written out."""
     if not known.normalised:
-        raise low.refuse(node, "a product of rows with rows that is not softmax attention")
+        raise low.refuse(node, "a matrix product between tokens that is not softmax attention")
     if low.max_seq_length > LARGEST_MASK:
         raise TooLong(
-            f"{low.where(node)}: attention written out can be checked to {LARGEST_MASK} positions: compile with a"
-            " shorter max_seq_length",
+            f"{low.where(node)}: attention that the model writes out itself is checked up to {LARGEST_MASK}"
+            " positions: compile with a shorter max_seq_length",
             LARGEST_MASK,
         )
     heads = prod(int(extent or 1) for extent in known.q.shape[:-2])
@@ -193,7 +193,7 @@ def _attend(
     sink_slot = None
     if sinks is not None:
         if sinks.space != "weight" or not sinks.view().identity_of(heads):
-            raise low.refuse(node, "attention sinks that are not a weight, one a head")
+            raise low.refuse(node, "attention sinks that are not a weight with one number per head")
         sink_slot = low.slot(sinks.name, "flat")
     window = seen.window if seen.window < low.max_seq_length else 0
     low.ops.append(Attention(out, query, key, values, low.layers, scale, window, softcap, bias, sink_slot))

@@ -112,7 +112,7 @@ def build_model(config: PretrainedConfig, implementation: str, *, trust_remote_c
         cause = f"{type(error).__name__}: {one_line(error)}"
         if fields := ", ".join(sizes.zeros(config)):
             raise ModelError(f"{kind}: {fields} must not be 0 ({cause}): correct the config") from error
-        raise ModelError(f"{kind}: transformers cannot build a causal language model of it ({cause})") from error
+        raise ModelError(f"{kind}: transformers cannot build a causal language model from it ({cause})") from error
     _check_sizes(model, config, kind)
     _compute_buffers(model)
     return model
@@ -200,8 +200,8 @@ def _compute_buffers(model: torch.nn.Module) -> None:
             one, other = first[name], second[name]
             if torch.is_floating_point(one) and bool((one.isnan() | (one == torch.inf)).any()):
                 raise ModelError(
-                    f"{path}.{name}: the config gives a buffer of {type(module).__name__} values that are no finite"
-                    " numbers: correct it (of rotary positions, rope_theta and rope_parameters)"
+                    f"{path}.{name}: by the config, a buffer of {type(module).__name__} has values that are not finite:"
+                    " correct it (for rotary positions, rope_theta and rope_parameters)"
                 )
             if not torch.equal(one, other):  # what it was filled with is still there
                 raise CompileError(
@@ -239,7 +239,9 @@ def _initialized(
             owner._init_weights(module)
     except Exception as error:  # what a class computes of odd values in its config
         cause = f"{type(error).__name__}: {one_line(error)}"
-        raise ModelError(f"{type(module).__name__}: the config gives its buffers no values ({cause})") from error
+        raise ModelError(
+            f"{type(module).__name__}: its buffers cannot be computed from the config ({cause})"
+        ) from error
     return {name: module._buffers[name] for name in names}
 
 
@@ -279,7 +281,9 @@ def fix_frequencies(model: torch.nn.Module, max_seq_length: int) -> None:
                     module(torch.zeros(1, 1, 1), positions, **arguments)
             except Exception as error:  # what a class computes of odd values in its config
                 cause = f"{type(error).__name__}: {one_line(error)}"
-                raise ModelError(f"{type(module).__name__}: the config gives no frequencies ({cause})") from error
+                raise ModelError(
+                    f"{type(module).__name__}: rotary frequencies cannot be computed from the config ({cause})"
+                ) from error
         if isinstance(kind, dict):
             module.rope_type = {layer: "default" if layer in dynamic else k for layer, k in kind.items()}
         else:

@@ -162,8 +162,8 @@ def check_quantization(raw: Mapping[str, Any], where: str) -> None:
             bits = f", {given['bits']} bits" if type(given.get("bits")) is int else ""
         raise ModelError(
             f"{where}: {key} says that the weights are quantized by {method}{bits}, which cannot be read: compile and"
-            " run the model that it was made of (--precision int8 or int4 quantizes that), or take the field out of the"
-            " config if the weights are not quantized"
+            " run the unquantized model (--precision int8 or int4 quantizes it), or remove the field from the config if"
+            " the weights are not quantized"
         )
 
 

@@ -31,7 +31,7 @@ def reach(model: str, cache_dir: str | Path | None) -> bool:
     except HfHubHTTPError:  # it answers; what it says is said better where the file is fetched
         return True
     except HFValidationError as error:
-        raise ModelError(f"{model}: no such directory, and no name on the hub ({one_line(error)})") from None
+        raise ModelError(f"{model}: no such directory, and not a valid name on the hub ({one_line(error)})") from None
     except Exception as error:  # the hub's HTTP clients have errors of their own, which change with its releases
         if fetched(model, "config.json", {"cache_dir": cache_dir, "local_files_only": True}) is None:
             raise ModelError(

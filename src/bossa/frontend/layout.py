@@ -77,7 +77,7 @@ def expand(low: Lowering, node: Node, name: str) -> Any:
                 x = operand.reshape(low.copy(tiled), (*x.shape[:axis], want, *x.shape[axis + 1 :])) or x
     out = broadcast(x, shape)
     if out is None:
-        raise low.refuse(node, "it repeats rows")
+        raise low.refuse(node, "it repeats along the sequence")
     return out
 
 
@@ -98,12 +98,12 @@ def slice_(low: Lowering, node: Node, name: str) -> Any:
     shape = low.shape(node)
     if isinstance(x, Tokens):
         if None not in shape or start != 0 or step != 1:
-            raise low.refuse(node, "it takes some of the rows")
+            raise low.refuse(node, "it selects along the sequence")
         return x
     axis = _axis(x, int(options.get("axis", 0)))
     if x.shape[axis] is None:
         if shape[axis] is not None or start != 0 or step != 1:
-            raise low.refuse(node, "it takes some of the rows")
+            raise low.refuse(node, "it selects along the sequence")
         return x
     extent = int(x.shape[axis] or 0)
     start = max(0, start + extent if start < 0 else min(start, extent))
@@ -162,12 +162,12 @@ def index(low: Lowering, node: Node, name: str) -> Operand:
     indices = list(node.args[1]) if name == "index" else [None] * _axis(x, node.args[1]) + [node.args[2]]
     given = [(axis, index) for axis, index in enumerate(indices) if index is not None]
     if len(given) != 1 or given[0][1] not in low.geometry.nodes:
-        raise low.refuse(node, "indexing by something else than one constant list")
+        raise low.refuse(node, "indexing by anything other than one constant list")
     axis, source = given[0]
     axis = of_features(low, node, x, axis)
     chosen = low.evaluate(node, source)
     if chosen.ndim != 1 or chosen.dtype == torch.bool or None in low.shape(source):
-        raise low.refuse(node, "indexing by something else than one constant list")
+        raise low.refuse(node, "indexing by anything other than one constant list")
     picks = [int(i) % int(x.shape[axis] or 1) for i in chosen]
     if len(picks) == 1:
         return narrow(x, axis, picks[0], 1)

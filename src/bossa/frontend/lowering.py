@@ -84,9 +84,9 @@ class Lowering:
         if isinstance(argument, Node) and argument in self.geometry.nodes:
             return self.table(node, argument)
         if isinstance(value, Score):
-            raise self.refuse(node, "attention scores are used in a way that is not known")
+            raise self.refuse(node, "attention scores are used in an unknown way")
         if isinstance(value, Tokens):
-            raise self.refuse(node, "token ids are used for something else than an embedding")
+            raise self.refuse(node, "token ids are used for something other than an embedding")
         raise self.refuse(node, f"cannot use {argument}")
 
     def evaluate(self, node: Node, source: Node) -> Any:
@@ -120,7 +120,7 @@ class Lowering:
         value = torch.as_tensor(self.evaluate(node, source))
         array = value.detach().to(torch.float32)
         if bool(array.isnan().any()):
-            raise self.refuse(node, "it takes values that are no numbers: correct the config that they follow from")
+            raise self.refuse(node, "some of its values are not numbers: correct the config that they come from")
         if None in dims:
             array = array.movedim(dims.index(None), 0)
         else:

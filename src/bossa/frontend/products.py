@@ -17,7 +17,7 @@ from bossa.ops import Embed, Linear
 def embedding(low: Lowering, node: Node, name: str) -> Operand:
     weight, index = low.operand(node, node.args[0]), node.args[1]
     if weight.space != "weight" or not weight.view().contiguous or weight.offset or len(weight.shape) != 2:
-        raise low.refuse(node, "an embedding in something else than a whole weight")
+        raise low.refuse(node, "an embedding in something other than a whole weight")
     shape = low.shape(node)
     slot = low.slot(weight.name, "rows")
     value = low.value(shape)
@@ -26,7 +26,7 @@ def embedding(low: Lowering, node: Node, name: str) -> Operand:
     elif index in low.geometry.nodes:
         ids = low.evaluate(node, index).reshape(-1).to(torch.int32)
         if len(ids) != low.max_seq_length:
-            raise low.refuse(node, "an embedding of several indices a row")
+            raise low.refuse(node, "an embedding of several indices per token")
         last, rows = int(ids.max()), int(weight.shape[0] or 0)
         if int(ids.min()) < 0 or last >= rows:
             raise TooLong(
@@ -67,7 +67,7 @@ def _product(low: Lowering, node: Node, x: Operand, weight: Operand, bias: Any, 
         raise low.refuse(node, "a product that reads along the sequence")
     stored = low.parameters.get(weight.name)
     if stored is None or weight.space != "weight" or len(stored[1]) != 2 or len(weight.shape) != 2 or weight.offset:
-        raise low.refuse(node, "a product with something else than a whole weight matrix")
+        raise low.refuse(node, "a product with something other than a whole weight matrix")
     if weight.shape == stored[1] and weight.strides == (stored[1][1], 1):
         transpose = False
     elif weight.shape == stored[1][::-1] and weight.strides == (1, stored[1][1]):

@@ -66,13 +66,13 @@ class Score:
     def plus(self, tensor: Positions, factor: float, where: str) -> Score:
         """The scores plus something that depends on positions alone."""
         if self.normalised or self.in_tanh:
-            raise CompileError(f"{where}: something is added to attention scores at a place that is not known")
+            raise CompileError(f"{where}: something is added to attention scores at an unexpected place")
         return replace(self, terms=(*self.terms, Term(tensor, factor)))
 
     def gated(self, tensor: Positions, where: str) -> Score:
         """The scores times zeros and ones that depend on positions alone."""
         if self.normalised or self.in_tanh or self.terms:
-            raise CompileError(f"{where}: attention scores are multiplied at a place that is not known")
+            raise CompileError(f"{where}: attention scores are multiplied at an unexpected place")
         return replace(self, gates=(*self.gates, tensor))
 
 
@@ -113,7 +113,7 @@ def _classify(terms: tuple[Term, ...], heads: int, length: int, where: str, gate
         tensor = _planes(term.tensor(length), where)
         if tensor.shape[1] == 1 < length:  # by key position alone
             if bool((tensor * term.factor <= MASKED).any()):
-                raise CompileError(f"{where}: attention hides key positions from every row")
+                raise CompileError(f"{where}: the attention mask hides some positions from every token")
             bias += tensor[:, 0].double() * term.factor
             biased = True
             continue
@@ -122,7 +122,7 @@ def _classify(terms: tuple[Term, ...], heads: int, length: int, where: str, gate
         for head in range(tensor.shape[0]):
             plane = (tensor[head] * term.factor).double()
             if tensor.shape[0] > 1 and not bool((_hidden(plane) == hidden).all()):
-                raise CompileError(f"{where}: attention masks that differ by head are not known")
+                raise CompileError(f"{where}: attention masks that differ by head are not supported")
             if not bool(plane[~hidden].any()):
                 continue
             bias[head if tensor.shape[0] > 1 else slice(None)] += _by_key(plane, hidden, where)
@@ -137,11 +137,11 @@ def _classify(terms: tuple[Term, ...], heads: int, length: int, where: str, gate
 def _planes(tensor: torch.Tensor, where: str) -> torch.Tensor:
     """``[H or 1, T or 1, T]``."""
     if tensor.dtype == torch.bool:
-        raise CompileError(f"{where}: a truth value is added to attention scores")
+        raise CompileError(f"{where}: a boolean is added to attention scores")
     while tensor.ndim > 3 and tensor.shape[0] == 1:
         tensor = tensor[0]
     if tensor.ndim > 3:
-        raise CompileError(f"{where}: an attention bias of shape {list(tensor.shape)} is not known")
+        raise CompileError(f"{where}: an attention bias of shape {list(tensor.shape)} is not supported")
     while tensor.ndim < 3:
         tensor = tensor[None]
     return tensor

@@ -81,8 +81,8 @@ class ModelSource:
         held = [name for name in _READ_BY_TRANSFORMERS if fetched(place, name, arguments) is not None]
         if held and "gguf_file" not in arguments:
             warnings.warn(
-                f"{shown(place)}: has {held[0]}, of which transformers makes no tokenizer.json here ({reason}): the"
-                " program gets no tokenizer; convert it where its packages are installed"
+                f"{shown(place)}: has {held[0]}, from which transformers cannot make a tokenizer.json here ({reason}):"
+                " the program gets no tokenizer; convert it where its packages are installed"
                 " (AutoTokenizer.from_pretrained(...).save_pretrained(...)), or name a model that has one in bossa run",
                 stacklevel=3,
             )
@@ -129,7 +129,7 @@ def _text(given: Any, name: str) -> str:
         given = given.__fspath__()
     if not isinstance(given, str):
         raise ModelError(
-            f"{name}: a directory, a name on the hub, a .gguf file, or a config or model of transformers is wanted, and"
+            f"{name}: should be a directory, a name on the hub, a .gguf file, or a config or model of transformers,"
             f" not {kind_of(given)}"
         )
     if not given or "\0" in given or "\n" in given:

@@ -34,7 +34,7 @@ class Held:
             self._kv = anonymous(kv_bytes)  # zeroed when touched
         except (OSError, OverflowError, ValueError) as error:
             raise RequestError(
-                f"{kv_bytes:,} bytes of KV pages cannot be had: allow less memory (--memory, in Python memory), fewer"
+                f"not enough memory for {kv_bytes:,} bytes of KV pages: allow less (--memory, in Python memory), fewer"
                 " sequences at once or shorter ones"
             ) from error
 
@@ -60,11 +60,11 @@ class Held:
             started = 1 if threads else started // 2
         if started < wanted and threads:
             raise RequestError(
-                f"threads is {threads}, and the system does not start so many, or has no memory for them: ask for"
-                " fewer, or raise its limits of threads and memory"
+                f"threads is {threads}, and the system cannot start that many: ask for fewer, or raise its limits on"
+                " threads and memory"
             )
         if started < wanted:
-            warnings.warn(f"the system does not start {wanted} threads: {started} compute", stacklevel=4)
+            warnings.warn(f"the system cannot start {wanted} threads: running with {started}", stacklevel=4)
 
     def _start(self, threads: int, max_rows: int, constants: NDArray[np.uint8]) -> bool:
         assert self.library is not None
@@ -83,7 +83,7 @@ class Held:
         assert self.library is not None
         others = np.array(cpus[1:], np.int32)
         if len(others) and self.library.bossa_pin(self.handle, others.ctypes.data, len(others)):
-            raise RequestError(f"the system does not keep threads on CPUs {listed(cpus)}: leave cpus out")
+            raise RequestError(f"the system cannot pin threads to CPUs {listed(cpus)}: leave cpus out")
 
     def release(self) -> None:
         """Give everything back; again does nothing. In a forked child the threads and what they use are left alone."""
@@ -101,7 +101,7 @@ class Held:
         self.release()
         if forgotten:
             warnings.warn(
-                f"{where}: a loaded model was let go without close(): close it, or use it in a with statement",
+                f"{where}: a loaded model was dropped without close(): close it, or use it in a with statement",
                 ResourceWarning,
                 stacklevel=2,
             )

@@ -35,8 +35,8 @@ def chosen_threads(threads: int | None, cpus: Sequence[int] | None) -> tuple[int
         most = max(FEWEST_AT_MOST, 4 * (os.cpu_count() or 1))
         if threads > most:
             raise RequestError(
-                f"threads is {described(threads)}, and at most {most} may be asked for here: more than the"
-                f" {cores()} that can run at once wait for each other"
+                f"threads is {described(threads)}, and at most {most} are allowed here: more than the"
+                f" {cores()} that can run at once only wait for each other"
             )
     if cpus is None:
         return threads, []
@@ -45,13 +45,13 @@ def chosen_threads(threads: int | None, cpus: Sequence[int] | None) -> tuple[int
     if not all(map(is_whole, chosen)):
         refuse("cpus", wanted, next(cpu for cpu in chosen if not is_whole(cpu)))
     if not hasattr(os, "sched_getaffinity"):
-        raise RequestError("this system does not keep threads on CPUs: leave cpus out")
+        raise RequestError("this system cannot pin threads to CPUs: leave cpus out")
     chosen = list(dict.fromkeys(map(int, chosen)))
     strangers = sorted(set(chosen) - os.sched_getaffinity(0))
     if strangers or not chosen:
         raise RequestError(
             f"cpus names {listed(strangers) or 'none'}, and this process may run on"
-            f" {listed(sorted(os.sched_getaffinity(0)))}"
+            f" {listed(sorted(os.sched_getaffinity(0)))}: choose among these"
         )
     if threads is not None and threads != len(chosen):
         raise RequestError(f"threads is {threads}, and cpus names {len(chosen)}: leave one of them out")

@@ -49,8 +49,8 @@ def compile_path() -> Path:
     name = getattr(_kept, "pef_name", None) or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     if not isinstance(name, str) or not is_file_name(name):
         raise SambaError(
-            f"--pef-name {shown(repr(name))[:80]} is not a file name: the folder goes to --output-folder; control"
-            " characters and more than 200 bytes are no name"
+            f"--pef-name {shown(repr(name))[:80]} is not a file name: give the folder with --output-folder; a name"
+            " has at most 200 bytes and no control characters"
         )
     return Path(folder) / name / f"{name}.pef"
 

@@ -52,7 +52,7 @@ def anonymous(size: int, source: str) -> mmap.mmap:
     try:
         return pages.anonymous(size)
     except (OSError, OverflowError, ValueError):
-        raise WeightsError(f"{source}: packed, the weights take {size:,} bytes, which cannot be had here") from None
+        raise WeightsError(f"{source}: not enough memory for the packed weights ({size:,} bytes): free some") from None
 
 
 def default_directory() -> Path:
@@ -133,7 +133,7 @@ class WeightCache:
             os.replace(beside, self._path(key))
         except OSError as error:  # what is packed is good all the same: the map outlives the file's name
             beside.unlink(missing_ok=True)
-            _warn(self._path(key), error, "remove what has its place, or set BOSSA_CACHE to another directory")
+            _warn(self._path(key), error, "remove what is in its place, or set BOSSA_CACHE to another directory")
         return self._open(key, total) or memory, HEADER, False
 
     def entries(self) -> list[CacheEntry]:

@@ -118,6 +118,6 @@ def _check_size(path: Path, config: Any, held: Held | None) -> None:
     numbers = sum(parameter.numel() for parameter in model.parameters())
     if numbers > FEWEST * held.numbers + SMALL:
         raise WeightsError(
-            f"{shown(path)}: is damaged: its metadata are those of a model of {numbers:,} numbers, and it has"
+            f"{shown(path)}: is damaged: its metadata describe a model of {numbers:,} numbers, and it holds"
             f" {held.numbers:,}: fetch the file again, or pass another"
         )

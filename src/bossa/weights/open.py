@@ -100,5 +100,5 @@ def _open_files(files: Sequence[Path], path: Path, weight_map: Mapping[str, str]
         return GgufSource(path)
     check_head(files[0])
     raise WeightsError(
-        f"{shown(path)}: not a kind of weights that is read: pass .safetensors, .pt, .pth, .bin or .gguf"
+        f"{shown(path)}: not a kind of weights that can be read: pass .safetensors, .pt, .pth, .bin or .gguf"
     )

@@ -77,7 +77,7 @@ class Tensor:
         return bits
 
     def refuse(self) -> NoReturn:
-        raise WeightsError(f"{self.where}: tensor {self.name!r} has NaN or infinite numbers: pass sound weights")
+        raise WeightsError(f"{self.where}: tensor {self.name!r} has NaN or infinite numbers: pass undamaged weights")
 
     def refuse_size(self, stored: DType) -> NoReturn:
         raise WeightsError(
