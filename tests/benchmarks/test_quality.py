@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import quality
 import serve
+from bossa.tokenizer import Tokenizer
+from comparison import machine
 
 
 def test_a_review_is_what_stands_between_the_markers():
@@ -39,3 +43,21 @@ def test_the_table_compares_with_the_reference():
         "| Bossa int8 | 20.0500 | +0.25% | 135.4 |",
     ]
     assert "| Bossa int8 | 20.0500 |  | 135.4 |" in quality.quality_table({"Bossa int8": scores["Bossa int8"]})
+
+
+def test_the_table_goes_to_the_machine_s_results_and_says_what_it_is_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "RESULTS", tmp_path)
+    monkeypatch.setattr(Tokenizer, "from_directory", lambda folder: SimpleNamespace(encode=lambda *_, **__: range(9)))
+    engine = SimpleNamespace(name="transformers eager")
+    monkeypatch.setattr(quality, "find_engines", lambda *_: ([engine], []))
+    monkeypatch.setattr(quality, "score", lambda *_: {"perplexity": 20.0, "weight_bytes": 5_000_000})
+    reviews = tmp_path / "reviews.jsonl"
+    reviews.write_text('{"prompt": "Fine."}\n')
+    given = ["--work", str(tmp_path), "--model", str(tmp_path / "tiny"), "--reviews", str(reviews), "--window", "4"]
+    assert quality.main([*given, "--threads", "3"]) == 0
+    folder = machine.results_folder("quality")
+    head, _, table = (folder / "quality.md").read_text().partition("\n\n")
+    assert head == f"> {machine.measured(3)}; tiny, 8 tokens in windows of 4."
+    assert table == capsys.readouterr().out
+    assert quality.main([*given, "--out", str(tmp_path / "other")]) == 0
+    assert (tmp_path / "other" / "quality.md").exists()
