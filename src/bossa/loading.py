@@ -113,6 +113,7 @@ def load(
                 cpus=chosen_cpus or None,
                 pages=room.pages,
                 max_rows=room.max_rows,
+                state_slots=room.state_slots,
             )
         except BaseException:
             bound.close()

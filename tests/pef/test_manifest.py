@@ -94,6 +94,11 @@ def test_an_older_format_version_asks_to_compile_again():
         ("page_size", 0),
         ("page_bytes", 2**60),
         ("kv_precision", "int4"),
+        ("state_bytes", -64),
+        ("state_bytes", 65),
+        ("state_bytes", 2**60),
+        ("state_bytes", None),
+        ("state_drafts", 3),  # of no state
         ("targets", "x86-64-v3"),
         ("targets", ["../x"]),
         ("targets", ["a", "a"]),
@@ -115,6 +120,16 @@ def test_a_field_of_the_wrong_type_or_range_is_named(valid: dict[str, Any], key:
     with pytest.raises(PefError, match=key.rstrip("s")) as caught:
         Manifest.from_json(valid | {key: value}, "here")
     assert str(caught.value).startswith("here")
+
+
+def test_recurrent_state_has_fields_where_there_is_any(valid: dict[str, Any]):
+    assert not {"state_bytes", "state_drafts"} & set(Manifest.from_json(valid).to_json())
+    assert Manifest.from_json(valid | {"state_bytes": 0, "state_drafts": 0}).to_json() == valid
+    assert list(Manifest.from_json(valid).to_json()) == list(valid)
+    kept = valid | {"state_bytes": 192, "state_drafts": 8}
+    assert Manifest.from_json(kept).to_json() == kept
+    with pytest.raises(PefError, match="state_drafts should be a whole number from 0 to 65536, not 65537"):
+        Manifest.from_json(kept | {"state_drafts": 65537})
 
 
 @pytest.mark.parametrize("key", ["name", "slots", "members", "precision", "targets", "torch_version"])

@@ -11,6 +11,7 @@ from typing import Any
 
 from bossa.errors import PefError
 from bossa.formats.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
+from bossa.ir.state import ALIGNMENT
 from bossa.pef.checks import Fields, parse
 from bossa.pef.slots import read_slots
 
@@ -22,6 +23,9 @@ MAX_BYTES = 16 << 20
 """The largest manifest that is read."""
 MOST_SEQUENCES = 2**31 - 1
 """At once: what the native program counts with. As many run as there is memory for."""
+
+MOST_STATE_DRAFTS = 2**16
+"""Guessed tokens of a sequence that recurrent state may have room for."""
 
 DTYPE_BYTES = {
     **{"fp32": 4, "float32": 4, "fp64": 8, "float64": 8, "bf16": 2, "fp16": 2, "float16": 2},
@@ -77,7 +81,7 @@ class Manifest:
         batch_size: the most sequences at once.
         vocab_size: number of logits in a row.
         page_size: positions in one KV page.
-        page_bytes: bytes of one KV page, all layers together.
+        page_bytes: bytes of one KV page, all layers together; 0 where nothing is kept of single positions.
         kv_precision: of the keys and values in it, ``fp32``, ``bf16`` or ``int8``.
         arena_bytes_per_row: activation memory for each packed row of a step.
         targets: CPUs that a compiled library is held for, in the order in which they were asked for.
@@ -89,6 +93,9 @@ class Manifest:
         sections: the program's sections, in order.
         torch_version, transformers_version: what traced the model.
         members: size and SHA-256 of every other member of the file.
+        state_bytes: bytes of recurrent state of one sequence, all layers together, with what is kept of guessed tokens;
+            0 where there is none.
+        state_drafts: guessed tokens that it has room for.
         extra: keys that this Bossa does not know: additions that a reader may ignore.
     """
 
@@ -114,6 +121,8 @@ class Manifest:
     torch_version: str
     transformers_version: str
     members: Mapping[str, Member]
+    state_bytes: int = 0
+    state_drafts: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -159,6 +168,7 @@ class Manifest:
             torch_version=read.text("torch_version", empty=True),
             transformers_version=read.text("transformers_version", empty=True),
             members=read_members(read),
+            **_state(read),
             extra=read.additions(KNOWN),
         )
 
@@ -185,6 +195,8 @@ class Manifest:
             name: {"size": self.members[name].size, "sha256": self.members[name].sha256}
             for name in sorted(self.members)
         }
+        if not self.state_bytes:
+            del result["state_bytes"], result["state_drafts"]
         for key in sorted(self.extra):
             result[key] = self.extra[key]
         return result
@@ -228,6 +240,17 @@ def read_version(read: Fields) -> int:
 
 
 KNOWN = frozenset(item.name for item in fields(Manifest)) - {"extra"}
+
+
+def _state(read: Fields) -> dict[str, int]:
+    """The two fields of recurrent state, which programs without it leave out."""
+    size = read.integer("state_bytes", 0, 2**48) if "state_bytes" in read.value else 0
+    drafts = read.integer("state_drafts", 0, MOST_STATE_DRAFTS) if "state_drafts" in read.value else 0
+    if size % ALIGNMENT:
+        read.refuse("state_bytes", f"a multiple of {ALIGNMENT}")
+    if drafts and not size:
+        read.refuse("state_drafts", "0 or left out, since there are no state_bytes")
+    return {"state_bytes": size, "state_drafts": drafts}
 
 
 def _targets(read: Fields) -> tuple[str, ...]:

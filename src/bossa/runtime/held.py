@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import warnings
 from collections.abc import Sequence
 
@@ -25,18 +26,13 @@ class Held:
         handle: what the library knows the program by; None where it is not open.
     """
 
-    def __init__(self, library: Library, weights: BoundWeights, kv_bytes: int) -> None:
+    def __init__(self, library: Library, weights: BoundWeights, kv_bytes: int, state_bytes: int = 0) -> None:
         self.library: Library | None = library
         self.handle: int | None = None
         self._weights = weights
         self._process = Process()
-        try:
-            self._kv = anonymous(kv_bytes)  # zeroed when touched
-        except (OSError, OverflowError, ValueError) as error:
-            raise RequestError(
-                f"not enough memory for {kv_bytes:,} bytes of KV pages: allow less (--memory, in Python memory), fewer"
-                " sequences at once or shorter ones"
-            ) from error
+        self._kv = _zeroed(kv_bytes, "KV pages")
+        self._states = _zeroed(state_bytes, "recurrent state") if state_bytes else None
 
     def open(self, threads: int | None, max_rows: int, constants: NDArray[np.uint8], where: str) -> None:
         """Start the program.
@@ -74,6 +70,16 @@ class Held:
         self.handle = self.library.bossa_open(threads, max_rows, ctypes.addressof(slots), constants.ctypes.data, kv)
         return self.handle is not None
 
+    def states_address(self) -> int:
+        """Where the slots of recurrent state begin; 0 where there are none."""
+        return 0 if self._states is None else np.frombuffer(self._states, np.uint8).ctypes.data
+
+    def copy_state(self, source: int, target: int, size: int) -> None:
+        """Copy one slot of recurrent state of so many bytes into another."""
+        if self._states is not None:
+            with memoryview(self._states) as memory:
+                memory[target * size : (target + 1) * size] = memory[source * size : (source + 1) * size]
+
     def pin(self, cpus: Sequence[int]) -> None:
         """Keep the threads besides the caller's on all of these CPUs but the first.
 
@@ -93,6 +99,9 @@ class Held:
         self.library = None
         with contextlib.suppress(BufferError):  # somebody looks at it still, and the memory goes with him
             self._kv.close()
+        if self._states is not None:
+            with contextlib.suppress(BufferError):
+                self._states.close()
         self._weights.close()
 
     def drop(self, where: str) -> None:
@@ -105,3 +114,18 @@ class Held:
                 ResourceWarning,
                 stacklevel=2,
             )
+
+
+def _zeroed(size: int, what: str) -> mmap.mmap:
+    """So many bytes, zeroed when they are touched.
+
+    Raises:
+        RequestError: there is not as much memory.
+    """
+    try:
+        return anonymous(size)
+    except (OSError, OverflowError, ValueError) as error:
+        raise RequestError(
+            f"{size:,} bytes of {what} cannot be had: allow less memory (--memory, in Python memory), fewer"
+            " sequences at once or shorter ones"
+        ) from error

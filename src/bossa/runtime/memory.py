@@ -24,6 +24,13 @@ MOST_PAGES = 1 << 20
 """KV pages at most: each one that is free is listed, even where its memory is not touched."""
 
 
+FEWEST_SNAPSHOTS = 32
+"""Snapshots of recurrent state that there is room for where memory allows; two a sequence, if that is more."""
+
+SNAPSHOT_SHARE = 4
+"""Snapshots take one in so many bytes of what is left at most."""
+
+
 @dataclass(frozen=True)
 class Room:
     """What a program is loaded with.
@@ -31,10 +38,13 @@ class Room:
     Attributes:
         pages: KV pages.
         max_rows: the most packed rows of a step.
+        state_slots: places for the recurrent state of a sequence, those for snapshots among them; 0 where there is no
+            such state.
     """
 
     pages: int
     max_rows: int
+    state_slots: int = 0
 
 
 def fit(manifest: Manifest, sequences: int, length: int, budget: int | None = None, weights: int = 0) -> Room:
@@ -42,7 +52,8 @@ def fit(manifest: Manifest, sequences: int, length: int, budget: int | None = No
 
     The budget is for all that loading adds to the packed weights, which are a mapped file: KV pages, and what ``fixed``
     counts. Where it is short, there are fewer pages, but enough for one sequence; then fewer rows in a step; and then
-    as few pages as there must be.
+    as few pages as there must be. Recurrent state comes first, for as many sequences as half of the memory that the
+    step leaves has room for (all of it where there are no bytes in pages), and then for some snapshots.
 
     Args:
         budget: half of the memory that is free, if None, or less where the weights leave less.
@@ -52,20 +63,41 @@ def fit(manifest: Manifest, sequences: int, length: int, budget: int | None = No
         RequestError: not even one page fits beside the smallest step.
     """
     budget = _default_budget(weights) if budget is None else budget
-    wanted = min(sequences * _pages_for(manifest, length), MOST_PAGES)
+    one = _pages_for(manifest, length)
+    wanted = min(sequences * one, MOST_PAGES)
     rows = max(ROWS_OF_A_STEP, min(sequences, MOST_ROWS))
     while True:
         left = budget - fixed(manifest, rows, sequences)
+        slots = _state_slots(manifest, sequences, min(wanted, one), left)
+        left -= slots * manifest.state_bytes
         pages = min(wanted, left // manifest.page_bytes) if manifest.page_bytes else wanted * (left >= 0)
-        if pages >= min(wanted, _pages_for(manifest, length)) or (rows == FEWEST_ROWS and pages >= 1):
-            return Room(pages, rows)
+        if pages >= min(wanted, one) or (rows == FEWEST_ROWS and pages >= 1):
+            return Room(pages, rows, slots)
         if rows == FEWEST_ROWS:
             step = fixed(manifest, rows, sequences)
+            state = f" recurrent state of one sequence {manifest.state_bytes:,}," if manifest.state_bytes else ""
             raise RequestError(
                 f"{budget:,} bytes of memory are too few: one page of keys and values takes {manifest.page_bytes:,},"
-                f" and a step of {rows} rows {step:,}: allow {manifest.page_bytes + step:,} or more"
+                f"{state} and a step of {rows} rows {step:,}: allow"
+                f" {manifest.page_bytes + manifest.state_bytes + step:,} or more"
             )
         rows = max(FEWEST_ROWS, rows // 2)
+
+
+def _state_slots(manifest: Manifest, sequences: int, pages: int, left: int) -> int:
+    """Places for recurrent state: one at least, and all else within the bytes that are left.
+
+    Args:
+        pages: of one sequence.
+    """
+    size = manifest.state_bytes
+    if not size:
+        return 0
+    share = min(left // 2, left - manifest.page_bytes) if manifest.page_bytes else left
+    running = max(1, min(sequences, MOST_ROWS, share // size))
+    spare = left - running * size - pages * manifest.page_bytes
+    snapshots = min(max(FEWEST_SNAPSHOTS, 2 * running), max(0, spare) // SNAPSHOT_SHARE // size)
+    return running + snapshots
 
 
 def fixed(manifest: Manifest, rows: int, sequences: int) -> int:

@@ -1,4 +1,4 @@
-"""A loaded program: its library, its bound weights, its KV pages, and steps over packed rows."""
+"""A loaded program: its library, its bound weights, its KV pages and state slots, and steps over packed rows."""
 
 from __future__ import annotations
 
@@ -19,9 +19,18 @@ from bossa.host.process import Process
 from bossa.pef import Pef
 from bossa.pef.signature import signature
 from bossa.runtime.held import Held
+from bossa.runtime.states import SequenceStates
 from bossa.runtime.threads import chosen_threads
 from bossa.targets.cpu.features import best_target, why_none_runs
-from bossa.targets.cpu.loader import Decoding, Library, Step, check, load_library
+from bossa.targets.cpu.loader import (
+    Decoding,
+    DecodingWithoutState,
+    Library,
+    Step,
+    check,
+    decoding,
+    load_library,
+)
 from bossa.weights.bind import BoundWeights
 
 Int32 = NDArray[np.int32]
@@ -48,7 +57,11 @@ class Program:
 
     Attributes:
         page_size: positions of a KV page.
+        page_bytes: bytes of one; 0 where nothing is kept of single positions.
         pages: KV pages there are.
+        state_bytes: bytes of a slot of recurrent state; 0 where there is none.
+        state_drafts: guessed tokens of a sequence that a slot has room for.
+        state_slots: slots there are.
         vocab_size: logits of a row.
         max_seq_length: the longest sequence.
         max_rows: the most rows of a step.
@@ -63,20 +76,25 @@ class Program:
         cpus: Sequence[int] | None = None,
         pages: int,
         max_rows: int = 512,
+        state_slots: int = 0,
     ) -> None:
         """Starts the threads: as many as there are `cpus`, and one on each of them, where those are given.
 
         The thread that runs a step is one of them: the first time it does, it moves to the first of the CPUs for good.
 
         Raises:
-            RequestError: the threads, CPUs or KV pages that are asked for are not to be had.
+            RequestError: the threads, CPUs, KV pages or state slots that are asked for are not to be had.
             RuntimeFailure: there is no memory for the activations.
         """
         manifest = pef.manifest
         asked, self._cpus = chosen_threads(threads, cpus)
         self._pinned: set[int] = set()
         self.page_size = manifest.page_size
+        self.page_bytes = manifest.page_bytes
         self.pages = pages
+        self.state_bytes = manifest.state_bytes
+        self.state_drafts = manifest.state_drafts
+        self.state_slots = state_slots if manifest.state_bytes else 0
         self.vocab_size = manifest.vocab_size
         self.max_seq_length = manifest.max_seq_length
         self.max_rows = max_rows
@@ -88,8 +106,10 @@ class Program:
         self._constants = _aligned_copy(np.frombuffer(bytes(pef.constants()) or bytes(64), np.uint8))
         self._finds_best = bool(library.bossa_finds_best())
         self._run_step, self._run_decoding = library.bossa_step_run, library.bossa_decode  # with the library alone
+        self._abi = library.bossa_abi()
         self._logits = np.empty((0, self.vocab_size), np.float32)
-        self._held = Held(library, weights, pages * manifest.page_bytes)
+        self._held = Held(library, weights, pages * manifest.page_bytes, self.state_slots * self.state_bytes)
+        self._states = self._held.states_address()
         try:
             self._held.open(asked, max_rows, self._constants, pef.where)
             self._held.pin(self._cpus)
@@ -106,6 +126,8 @@ class Program:
         starts: Int32,
         block_tables: Int32,
         logit_rows: Int32,
+        states: SequenceStates | None = None,
+        *,
         out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Run packed rows.
@@ -115,6 +137,7 @@ class Program:
             starts: ``[S + 1]``, the rows of each sequence.
             block_tables: ``[S, B]`` page ids; page b of a sequence holds its positions ``b * page_size`` on.
             logit_rows: ``[n]`` rows whose logits are wanted.
+            states: the recurrent state of the sequences, where the program keeps any.
             out: where to write the logits, contiguous ``[n, V]``; memory of the program's own if None.
 
         Returns:
@@ -123,11 +146,17 @@ class Program:
         logits = self._logits_of(len(logit_rows)) if out is None else out
         assert logits.shape == (len(logit_rows), self.vocab_size)
         assert logits.flags.c_contiguous
-        self._run(tokens, positions, starts, block_tables, logit_rows, logits.ctypes.data, 0)
+        self._run(tokens, positions, starts, block_tables, logit_rows, states, logits.ctypes.data, 0)
         return logits
 
     def step_greedy(
-        self, tokens: Int32, positions: Int32, starts: Int32, block_tables: Int32, logit_rows: Int32
+        self,
+        tokens: Int32,
+        positions: Int32,
+        starts: Int32,
+        block_tables: Int32,
+        logit_rows: Int32,
+        states: SequenceStates | None = None,
     ) -> Int32:
         """Run packed rows as `step` does, and find the likeliest token of each row of `logit_rows`: int32 ``[n]``.
 
@@ -138,16 +167,22 @@ class Program:
         """
         if self._finds_best:
             best = np.empty(len(logit_rows), np.int32)
-            self._run(tokens, positions, starts, block_tables, logit_rows, 0, best.ctypes.data)
+            self._run(tokens, positions, starts, block_tables, logit_rows, states, 0, best.ctypes.data)
         else:
-            logits = self.step(tokens, positions, starts, block_tables, logit_rows)
+            logits = self.step(tokens, positions, starts, block_tables, logit_rows, states)
             best = logits.argmax(axis=1).astype(np.int32)  # the first NaN, if there is any
             best[~np.isfinite(logits[np.arange(len(best)), best])] = -1
         _check_found(best, logit_rows)
         return best
 
     def decode_greedy(
-        self, tokens: Int32, positions: Int32, block_tables: Int32, most_steps: int, ends: Sequence[int]
+        self,
+        tokens: Int32,
+        positions: Int32,
+        block_tables: Int32,
+        most_steps: int,
+        ends: Sequence[int],
+        states: SequenceStates | None = None,
     ) -> Int32:
         """Run steps of a row of each sequence one after the other, each with the tokens that the one before brought.
 
@@ -159,28 +194,30 @@ class Program:
             block_tables: ``[S, B]``, with the pages of all steps.
             most_steps: how many may run, 1 or more.
             ends: token ids.
+            states: as `step` takes them, without guesses; of the first step.
 
         Returns:
             int32 ``[n, S]``, the likeliest tokens of the n steps that ran, 1 or more.
 
         Raises:
-            RuntimeFailure: the logits of the first step hold NaN or infinity. Those of a later one end the steps.
+            RuntimeFailure: the logits of the first step hold NaN or infinity. Those of a later one end the steps; where
+                there is recurrent state, which that step has moved, they raise this too.
         """
         rows = np.arange(len(tokens) + 1, dtype=np.int32)
         if not self._finds_best:
-            return self.step_greedy(tokens, positions, rows, block_tables, rows[:-1])[None]
-        best = np.empty((most_steps, len(tokens)), np.int32)
+            return self.step_greedy(tokens, positions, rows, block_tables, rows[:-1], states)[None]
+        best = np.zeros((most_steps, len(tokens)), np.int32)
         tokens, positions = tokens.copy(), positions.copy()
         last = np.array(ends, np.int32)
-        first = self._checked(tokens, positions, rows, block_tables, rows[:-1], 0, best.ctypes.data)
-        decoding = Decoding(
-            first, tokens.ctypes.data, positions.ctypes.data, best.ctypes.data, last.ctypes.data, len(last), most_steps,
-            _DECODING_NANOSECONDS,
+        first = self._checked(tokens, positions, rows, block_tables, rows[:-1], states, 0, best.ctypes.data)
+        steps = decoding(
+            self._abi, first, tokens.ctypes.data, positions.ctypes.data, best.ctypes.data, last.ctypes.data, len(last),
+            most_steps, _DECODING_NANOSECONDS,
         )  # fmt: skip
-        ran = self._call(self._run_decoding, decoding)
+        ran = self._call(self._run_decoding, steps)
         check(max(-ran, 0))
-        if not ran:
-            _check_found(best[0], rows)
+        if not ran or (self.state_bytes and ran < most_steps):
+            _check_found(best[ran], rows)
         return best[:ran]
 
     def _logits_of(self, rows: int) -> NDArray[np.float32]:
@@ -200,24 +237,32 @@ class Program:
         starts: Int32,
         block_tables: Int32,
         logit_rows: Int32,
+        states: SequenceStates | None,
         logits: int,
         best: int,
     ) -> Step:
         """The step as the library takes it; what it points to lives as long as it does, but for the results."""
         arrays = [np.ascontiguousarray(a, np.int32) for a in (tokens, positions, starts, block_tables, logit_rows)]
         tokens, positions, starts, block_tables, logit_rows = arrays
+        recurrent: list[int] = []
+        if self.state_bytes:
+            assert states is not None
+            assert len(states.slots) == 0 or 0 <= states.slots.min() <= states.slots.max() < self.state_slots
+            kept = [np.ascontiguousarray(a, np.int32) for a in states]
+            arrays += kept
+            recurrent = [self._states, *(a.ctypes.data for a in kept)]
         if len(tokens) and not (int(tokens.min()) >= 0 and int(tokens.max()) < self.vocab_size):
             bad = tokens[(tokens < 0) | (tokens >= self.vocab_size)][0]
             raise RequestError(f"token id {bad} is outside the vocabulary of {self.vocab_size}")
         step = Step(
             len(tokens), len(starts) - 1, block_tables.shape[1], len(logit_rows), tokens.ctypes.data,
             positions.ctypes.data, starts.ctypes.data, block_tables.ctypes.data, logit_rows.ctypes.data,
-            logits or None, best or None,
+            logits or None, best or None, *recurrent,
         )  # fmt: skip
         step.arrays = arrays
         return step
 
-    def _call(self, function: Callable[..., int], argument: Step | Decoding) -> int:
+    def _call(self, function: Callable[..., int], argument: Step | Decoding | DecodingWithoutState) -> int:
         """What the library's function gives for this program, of which it is the only one that runs meanwhile."""
         self._process.check()
         with self._lock:
@@ -227,6 +272,15 @@ class Program:
                 os.sched_setaffinity(0, self._cpus[:1])
                 self._pinned.add(threading.get_ident())
             return function(self._held.handle, ctypes.byref(argument))
+
+    def copy_state(self, source: int, target: int) -> None:
+        """Copy what is in one slot of recurrent state into another, with its kept guesses."""
+        self._process.check()
+        with self._lock:
+            if not self._held.handle:
+                raise RequestError("the program is closed")
+            assert 0 <= min(source, target) <= max(source, target) < self.state_slots
+            self._held.copy_state(source, target, self.state_bytes)
 
     def close(self) -> None:
         """Stop the threads and give back the memory. Closing twice is harmless.

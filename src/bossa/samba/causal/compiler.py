@@ -91,6 +91,8 @@ def _compiled(
         raise CompileError(f"its forward pass changes {sections.graph.mutated[0]}")
     compiled = partial(compile_module, model, _Call(roles), name=pef.manifest.name, max_seq_length=length, batch_size=b)
     native = compiled()
+    if native.manifest.state_bytes:
+        raise CompileError("it keeps recurrent state, which cannot be cut back to where two calls begin to differ")
     constants = digest(constants_of(sections.device, sections.graph.constants, native))
     numbers = roles.numbers
     plan = CausalPlan(numbers["input_ids"], numbers.get("attention_mask"), numbers.get("position_ids"), constants)

@@ -86,7 +86,11 @@ def _check_plan(plan: Plan, pef: Pef) -> None:
     Activations are placed anew, by another Bossa perhaps, so that what they take may differ somewhat.
     """
     manifest, layout = pef.manifest, plan.layout()
-    differing = [name for name in ("page_size", "page_bytes") if layout[name] != getattr(manifest, name)]
+    differing = [
+        name
+        for name in ("page_size", "page_bytes", "state_bytes", "state_drafts")
+        if layout.get(name, 0) != getattr(manifest, name)
+    ]
     if plan.bytes_per_row > MORE_ACTIVATIONS * manifest.arena_bytes_per_row + SPARE_ACTIVATIONS:
         differing.append("arena_bytes_per_row")
     if differing:

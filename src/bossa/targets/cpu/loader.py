@@ -16,17 +16,13 @@ from typing import Any
 from bossa.errors import PefError, RuntimeFailure
 from bossa.targets.cpu.elf import trouble
 
-ABI = 4
+ABI = 5
+ABI_WITHOUT_STATE = 4
+"""The interface before there was recurrent state. Its programs run as they did."""
 
 
-class Step(ctypes.Structure):
-    """`struct bossa_step`.
-
-    Attributes:
-        arrays: what its pointers point to, kept for as long as it is.
-    """
-
-    arrays: list[Any]
+class StepWithoutState(ctypes.Structure):
+    """`struct bossa_step` of `ABI_WITHOUT_STATE`, with which every later one begins."""
 
     _fields_ = [
         ("rows", ctypes.c_int32),
@@ -43,19 +39,52 @@ class Step(ctypes.Structure):
     ]
 
 
+class Step(ctypes.Structure):
+    """`struct bossa_step`.
+
+    Attributes:
+        arrays: what its pointers point to, kept for as long as it is.
+    """
+
+    arrays: list[Any]
+
+    _fields_ = [
+        *StepWithoutState._fields_,
+        ("states", ctypes.c_void_p),
+        ("state_slots", ctypes.c_void_p),
+        ("replays", ctypes.c_void_p),
+        ("drafts", ctypes.c_void_p),
+    ]
+
+
+_BEHIND_THE_STEP: list[tuple[str, type]] = [
+    ("tokens", ctypes.c_void_p),
+    ("positions", ctypes.c_void_p),
+    ("best", ctypes.c_void_p),
+    ("ends", ctypes.c_void_p),
+    ("end_count", ctypes.c_int32),
+    ("most_steps", ctypes.c_int32),
+    ("nanoseconds", ctypes.c_int64),
+]
+
+
 class Decoding(ctypes.Structure):
     """`struct bossa_decoding`."""
 
-    _fields_ = [
-        ("step", Step),
-        ("tokens", ctypes.c_void_p),
-        ("positions", ctypes.c_void_p),
-        ("best", ctypes.c_void_p),
-        ("ends", ctypes.c_void_p),
-        ("end_count", ctypes.c_int32),
-        ("most_steps", ctypes.c_int32),
-        ("nanoseconds", ctypes.c_int64),
-    ]
+    _fields_ = [("step", Step), *_BEHIND_THE_STEP]
+
+
+class DecodingWithoutState(ctypes.Structure):
+    """`struct bossa_decoding` of `ABI_WITHOUT_STATE`."""
+
+    _fields_ = [("step", StepWithoutState), *_BEHIND_THE_STEP]
+
+
+def decoding(abi: int, step: Step, *others: int) -> Decoding | DecodingWithoutState:
+    """Steps of decoding as programs of an interface take them: the first step, and the members behind it."""
+    if abi == ABI_WITHOUT_STATE:
+        return DecodingWithoutState(StepWithoutState.from_buffer_copy(step), *others)
+    return Decoding(step, *others)
 
 
 class Library:
@@ -101,7 +130,7 @@ def load_library(data: bytes | memoryview, where: str) -> Library:
         _declare(library)
     except AttributeError as error:
         raise PefError(f"{where}: its program lacks a function of the interface ({error}); compile it again") from None
-    if library.bossa_abi() != ABI:
+    if library.bossa_abi() not in (ABI_WITHOUT_STATE, ABI):
         raise PefError(f"{where}: its program has interface {library.bossa_abi()}, not {ABI}; compile the model again")
     _loaded[key] = library
     return library

@@ -18,14 +18,26 @@ struct bossa_step {
   const int32_t* logit_rows;    // [logit_count]: the rows whose logits are wanted
   float* logits;                // [logit_count][vocabulary]; null where `best` is wanted instead
   int32_t* best;                // [logit_count] the likeliest token of each, the lowest of equals, or -1; or null
+  // Recurrent state; all four are null where the program keeps none.
+  void* states;                 // [slots][state bytes], 64-byte aligned
+  const int32_t* state_slots;   // [sequences]: the slot of each sequence, which no other sequence of the step has
+  const int32_t* replays;       // [sequences]: how many of the guesses whose inputs the slot keeps turned out right
+  const int32_t* drafts;        // [sequences]: how many of its last rows of this step are guesses
 };
 
+// A slot holds the state of a sequence after some position, and the inputs of guesses behind it. A sequence whose first
+// row in a step is at position 0 starts from zero state, whatever its slot holds; `replays` is then ignored. Any other
+// starts from its slot's state, moved on by the first `replays` inputs that are kept: its first row is at the position
+// behind these. The step leaves the state after the row before the guesses in the slot, and the inputs of the guesses.
+// There is at least one row that is no guess.
+
 // Steps of decoding, one after the other: each sequence has one row, whose likeliest token is its next one. They end after
-// one that brought a token of `ends`, after one that found none for some sequence, which counts as not run, and with the
+// one that brought a token of `ends`, after one that found none for some sequence, which counts as not run (though recurrent state has moved), and with the
 // first that ends when the time is over.
 struct bossa_decoding {
   struct bossa_step step;  // the first: `logit_rows` are all rows, and the block tables reach as far as the last step
-                           // does; `tokens`, `positions` and `best` are those below, and `logits` null
+                           // does; `tokens`, `positions` and `best` are those below, and `logits` null; there are no
+                           // guesses, and inputs are replayed before the first step alone
   int32_t* tokens;         // [rows], moved on from step to step, as are
   int32_t* positions;      // [rows]
   int32_t* best;           // [most_steps][rows]: what the steps bring
@@ -34,7 +46,8 @@ struct bossa_decoding {
   int64_t nanoseconds;
 };
 
-#define BOSSA_ABI 4
+// 5 added recurrent state; in programs of 4 a step ends with `best`, the first of several steps too.
+#define BOSSA_ABI 5
 
 #if defined(__GNUC__)
 #define BOSSA_EXPORT __attribute__((visibility("default")))
