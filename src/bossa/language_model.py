@@ -13,9 +13,10 @@ from bossa.engine import scoring
 from bossa.engine.engine import Engine, detokenize
 from bossa.engine.program import Floats, MakeDetokenizer, Program, Tokenizer
 from bossa.engine.prompts import Message, conversation_ids, fit_conversation, is_conversation, text_ids
-from bossa.engine.request import Completion, Request, SamplingParams
+from bossa.engine.request import Completion, Request
 from bossa.engine.truncation import Truncation, fit_prompt
 from bossa.errors import RequestError, TokenizerError
+from bossa.sampling.parameters import SamplingParams
 from bossa.tokenizer import ChatText
 
 Prompt = str | Sequence[int] | Sequence[Message]

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bossa.engine.request import SamplingParams
+from bossa.engine import SamplingParams
 from bossa.engine.stopping import Stopper, find_stop, held_back
 
 texts = st.text("ab.", max_size=24)

@@ -13,8 +13,9 @@ import numpy as np
 from bossa.bench.limits import Limits
 from bossa.bench.model import Cost
 from bossa.engine.engine import Engine
-from bossa.engine.request import Request, SamplingParams
+from bossa.engine.request import Request
 from bossa.errors import RequestError
+from bossa.sampling.parameters import SamplingParams
 
 STEPS = 32
 """Steps of one measurement of decoding."""

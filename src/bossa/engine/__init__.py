@@ -2,6 +2,7 @@
 
 from bossa.engine.engine import Engine
 from bossa.engine.program import Detokenizer, Program, Tokenizer
-from bossa.engine.request import Completion, FinishReason, Request, SamplingParams
+from bossa.engine.request import Completion, FinishReason, Request
+from bossa.sampling.parameters import SamplingParams
 
 __all__ = ["Completion", "Detokenizer", "Engine", "FinishReason", "Program", "Request", "SamplingParams", "Tokenizer"]

@@ -49,7 +49,19 @@ class Limits:
                 f"logprobs is {described(request.params.logprobs)}, and there are {self.vocab_size} tokens: ask for"
                 " fewer"
             )
+        for name, token in request.params.tokens():
+            if not 0 <= token < self.vocab_size:
+                raise RequestError(
+                    f"{name} names token id {described(token)}, which is not in the vocabulary, ids 0 to"
+                    f" {self.vocab_size - 1}"
+                )
         room = 0 if request.observer is not None else 1
+        most = request.params.max_length
+        if most is not None and length >= most and request.observer is None:
+            raise RequestError(
+                f"the prompt has {length} tokens, and max_length, {most}, leaves no room after it: shorten it, or give"
+                " max_new_tokens"
+            )
         if length + room > self.max_seq_length:
             raise RequestError(
                 f"the prompt has {length} tokens, and at most {self.max_seq_length - room} fit: "
@@ -67,4 +79,6 @@ class Limits:
         length = len(request.prompt_token_ids)
         if request.observer is not None:
             return length
+        if request.params.max_length is not None:
+            return request.params.longest(self.max_seq_length)
         return min(length + request.params.max_new_tokens, self.max_seq_length)

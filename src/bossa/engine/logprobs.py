@@ -1,4 +1,4 @@
-"""Log probabilities of tokens under a model's raw logits, before penalties, temperature and filters."""
+"""Log probabilities of tokens under a model's raw logits, before logits processors, temperature and filters."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bossa.engine.program import Floats
-from bossa.engine.sampler import top_k
 from bossa.errors import RuntimeFailure
+from bossa.sampling.top_k import top_k
 
 
 @dataclass(frozen=True)

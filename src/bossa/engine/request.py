@@ -6,84 +6,22 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from bossa.checks.arguments import boolean, real, texts, token_ids, whole
+from bossa.checks.arguments import token_ids
 from bossa.engine.program import Floats
 from bossa.engine.speculation import Drafter
 from bossa.errors import BossaError
+from bossa.sampling.chain import logits_processors
+from bossa.sampling.logits import LogitsProcessor
+from bossa.sampling.parameters import SamplingParams
 
 if TYPE_CHECKING:
     from bossa.engine.logprobs import TokenLogprob
     from bossa.engine.stopping import Stopper
 
 FinishReason = Literal["stop", "length"]
-
-PENALTIES = (1e-3, 1e3)
-"""The range of repetition penalties, in which logits stay finite when they are divided and multiplied."""
-
-
-@dataclass(frozen=True)
-class SamplingParams:
-    """How to choose the next token and when to stop. Meanings and order are those of Hugging Face's ``generate``.
-
-    Attributes:
-        max_new_tokens: tokens to generate at most.
-        temperature: 0 chooses the likeliest token (of equals, the lowest id); more draws.
-        top_k: draw from the k likeliest tokens; 0 from all.
-        top_p: draw from the fewest likeliest tokens that hold this much probability.
-        min_p: drop tokens that are less likely than this share of the likeliest one's probability.
-        repetition_penalty: divides the logits above 0, and multiplies those below, of tokens seen in prompt or output.
-        seed: with a request's id, its sample and a position, all that a draw depends on.
-        stop: texts before which the completion is cut.
-        eos_token_ids: tokens that end a completion.
-        ignore_eos: go on after them.
-        speculate: tokens to guess at most for each that is generated; the tokens stay the same, see ``speculation.py``.
-        logprobs: give each new token's log probability, and this many of the likeliest tokens with theirs; None: none.
-
-    Raises:
-        RequestError: a value is out of range.
-    """
-
-    max_new_tokens: int = 20
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-    eos_token_ids: tuple[int, ...] = ()
-    ignore_eos: bool = False
-    logprobs: int | None = None
-    speculate: int = 0
-
-    def __post_init__(self) -> None:
-        checked = {
-            "max_new_tokens": whole("max_new_tokens", self.max_new_tokens, 1),
-            "temperature": real("temperature", self.temperature, 0),
-            "top_k": whole("top_k", self.top_k, 0, expected="a whole number from 0 (all tokens)"),
-            "top_p": real("top_p", self.top_p, 0, 1, expected="between 0 and 1"),
-            "min_p": real("min_p", self.min_p, 0, 1, expected="between 0 and 1"),
-            "repetition_penalty": real(
-                "repetition_penalty", self.repetition_penalty, *PENALTIES, expected="above 0, from 0.001 to 1000"
-            ),
-            "seed": whole("seed", self.seed, 0, 2**64 - 1, expected="a whole number from 0 to 2**64 - 1"),
-            "stop": texts("stop", self.stop),
-            "eos_token_ids": tuple(token_ids("eos_token_ids", self.eos_token_ids)),
-            "ignore_eos": boolean("ignore_eos", self.ignore_eos),
-            "logprobs": self.logprobs,
-            "speculate": whole("speculate", self.speculate, 0),
-        }
-        if self.logprobs is not None:
-            checked["logprobs"] = whole("logprobs", self.logprobs, 0, expected="a whole number from 0, or None")
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def greedy(self) -> bool:
-        """Whether the next token is the likeliest one, with no look at what came before."""
-        return self.temperature == 0 and self.repetition_penalty == 1
 
 
 class State(Enum):
@@ -180,6 +118,11 @@ class Request:
         """Whether its next tokens may be found several steps ahead: nobody looks at them meanwhile."""
         assert self.stopper is not None
         return self.best_only and self.drafter is None and not self.stopper.follows
+
+    @cached_property
+    def processors(self) -> tuple[LogitsProcessor, ...]:
+        """What its logits go through before a token is chosen; asked for once its limit is known."""
+        return logits_processors(self.params, self.prompt_token_ids, self.limit)
 
     @property
     def output_ids(self) -> list[int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bossa.engine.program import Detokenizer, Tokenizer
-from bossa.engine.request import FinishReason, SamplingParams
+from bossa.engine.request import FinishReason
+from bossa.sampling.parameters import SamplingParams
 
 
 def find_stop(text: str, stop: Sequence[str], start: int = 0) -> int | None:

@@ -1,0 +1,187 @@
+"""How a parameter of sampling is declared: what may be its value, what it means, and how the command line offers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from math import inf
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from bossa.checks.arguments import is_whole, iterated, plain, real, refuse, token_ids, whole
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+Check = Callable[[str, object], Any]
+"""From a parameter's name and what was given for it to its value; a RequestError where it cannot be one."""
+
+Kind = Literal["length", "draw", "filter", "processor", "text", "result"]
+"""What it is about: when a completion ends, how a token is drawn, which tokens may be, the logits before that, the text
+that ends a completion, or what comes with the result."""
+
+_METADATA = "declaration"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number in a range."""
+
+    low: int = 0
+    high: int | None = None
+    expected: str = ""
+
+    def __call__(self, name: str, value: object) -> int:
+        return whole(name, value, self.low, self.high, expected=self.expected)
+
+
+@dataclass(frozen=True)
+class Real:
+    """A finite number in a range.
+
+    Attributes:
+        above: the range as a person would put it, where its lower end is a bound of the arithmetic alone.
+    """
+
+    low: float = 0
+    high: float | None = None
+    expected: str = ""
+    above: float | None = None
+
+    def __call__(self, name: str, value: object) -> float:
+        return real(name, value, self.low, self.high, expected=self.expected)
+
+
+@dataclass(frozen=True)
+class OrNone:
+    """What another check takes, or None."""
+
+    check: Whole | Real
+
+    def __call__(self, name: str, value: object) -> Any:
+        return None if value is None else self.check(name, value)
+
+
+def ids(name: str, value: object) -> tuple[int, ...]:
+    """Token ids."""
+    return tuple(token_ids(name, value))
+
+
+def one_or_more_ids(name: str, value: object) -> tuple[int, ...]:
+    """A token id, or several; None for none."""
+    return () if value is None else tuple(token_ids(name, [value] if is_whole(plain(value)) else value))
+
+
+def sequences(name: str, value: object) -> tuple[tuple[int, ...], ...]:
+    """Lists of token ids, none of them empty."""
+    expected = "a list of lists of token ids, none of them empty"
+    found = tuple(tuple(token_ids(name, each, expected=expected)) for each in iterated(name, value, expected))
+    if not all(found):
+        refuse(name, expected, value)
+    return found
+
+
+def biases(name: str, value: object) -> tuple[tuple[tuple[int, ...], float], ...]:
+    """A bias for each of some lists of token ids: pairs in a list, or a dict with tuples as its keys."""
+    expected = "pairs of a list of token ids and a number, or a dict from tuples of token ids to numbers"
+    pairs = value.items() if isinstance(value, Mapping) else iterated(name, value, expected)
+    found: dict[tuple[int, ...], float] = {}
+    for pair in pairs:
+        parts = list(iterated(name, pair, expected))
+        if len(parts) != 2:
+            refuse(name, expected, pair)
+        tokens = tuple(token_ids(name, parts[0], expected=expected))
+        if not tokens:
+            refuse(name, expected, pair)
+        bias = parts[1]
+        found[tokens] = bias if isinstance(bias, float) and bias == -inf else real(name, bias, -inf, expected=expected)
+    return tuple(found.items())
+
+
+def decay(name: str, value: object) -> tuple[int, float] | None:
+    """After how many new tokens a growth begins, and its factor a token; None for none."""
+    if value is None:
+        return None
+    expected = "a pair of a count of tokens and a factor above 0, or None"
+    parts = list(iterated(name, value, expected))
+    if len(parts) != 2:
+        refuse(name, expected, value)
+    return whole(name, parts[0], expected=expected), real(name, parts[1], 5e-324, expected=expected)
+
+
+def functions(name: str, value: object) -> tuple[Any, ...]:
+    """What can be called, in a list."""
+    expected = "a list of functions of the token ids so far and a row of logits"
+    found = tuple(iterated(name, value, expected))
+    if not all(map(callable, found)):
+        refuse(name, expected, next(each for each in found if not callable(each)))
+    return found
+
+
+@dataclass(frozen=True)
+class Option:
+    """How the command line offers a parameter.
+
+    Attributes:
+        help: in a sentence.
+        name: without its dashes, where it is not the parameter's own.
+        metavar: what stands for its value, where its type does not say enough.
+        several: it may be repeated.
+        default: the value is the parameter's own where the option is not given, and shown so.
+        bare: the value where it is given without one; None: it needs one.
+    """
+
+    help: str
+    name: str = ""
+    metavar: str | None = None
+    several: bool = False
+    default: bool = False
+    bare: int | None = None
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A parameter, but for its name, type and neutral value, which are those of its field.
+
+    Attributes:
+        check: what may be its value.
+        meaning: in a phrase.
+        kind: what it is about.
+        option: None where the command line lacks it.
+        tokens: the token ids that a value names.
+    """
+
+    check: Check
+    meaning: str
+    kind: Kind
+    option: Option | None = None
+    tokens: Callable[[Any], Iterable[int]] = lambda value: ()
+
+
+def parameter(
+    neutral: T,
+    check: Check,
+    kind: Kind,
+    meaning: str,
+    option: Option | None = None,
+    *,
+    tokens: Callable[[Any], Iterable[int]] = lambda value: (),
+) -> T:
+    """A field of a dataclass that declares a parameter; ``neutral`` is its value where nothing is asked for."""
+    declared = Declaration(check, meaning, kind, option, tokens)
+    return field(default=neutral, metadata={_METADATA: declared})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A declared parameter: its name and neutral value, and the rest of its declaration."""
+
+    name: str
+    neutral: Any
+    declared: Declaration
+
+
+def declared_in(kind: type[DataclassInstance]) -> Iterator[Parameter]:
+    """The parameters that a dataclass declares, in their order."""
+    for each in fields(kind):
+        yield Parameter(each.name, each.default, each.metadata[_METADATA])
