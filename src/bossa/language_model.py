@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, Unpack
 
-from bossa.checks.arguments import boolean, described, function, iterated, texts, whole
+from bossa.checks.arguments import boolean, described, function, iterated, whole
 from bossa.checks.arguments import token_ids as checked_ids
 from bossa.engine import scoring
 from bossa.engine.engine import Engine, detokenize
@@ -16,7 +16,7 @@ from bossa.engine.prompts import Message, conversation_ids, fit_conversation, is
 from bossa.engine.request import Completion, Request
 from bossa.engine.truncation import Truncation, fit_prompt
 from bossa.errors import RequestError, TokenizerError
-from bossa.sampling.parameters import SamplingParams
+from bossa.sampling.parameters import Sampling, SamplingParams
 from bossa.tokenizer import ChatText
 
 Prompt = str | Sequence[int] | Sequence[Message]
@@ -73,55 +73,27 @@ class LanguageModel:
         """The most sequences in one step."""
         return self.engine.batch_size
 
-    def params(
-        self,
-        *,
-        max_new_tokens: int = 20,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int = 0,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
-        logprobs: int | None = None,
-        speculate: int = 0,
-    ) -> SamplingParams:
+    def params(self, **sampling: Unpack[Sampling]) -> SamplingParams:
         """Sampling parameters with this model's end-of-sequence tokens; see ``SamplingParams`` for their meaning."""
-        return SamplingParams(
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            stop=texts("stop", stop),
-            eos_token_ids=self.eos_token_ids,
-            ignore_eos=ignore_eos,
-            logprobs=logprobs,
-            speculate=speculate,
-        )
+        return self._params("params", sampling)
+
+    def _params(self, call: str, sampling: Sampling) -> SamplingParams:
+        """The same for a call of that name."""
+        given: dict[str, Any] = {**sampling}
+        for name in given.keys() - Sampling.__annotations__.keys():
+            raise TypeError(f"{type(self).__name__}.{call}() got an unexpected keyword argument {name!r}")
+        if "max_new_tokens" in given:  # which goes before the length of both together, as in transformers
+            given.pop("max_length", None)
+        return SamplingParams(**given, eos_token_ids=self.eos_token_ids)
 
     def generate(
         self,
         prompts: Iterable[Prompt],
         *,
-        max_new_tokens: int = 20,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int = 0,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
         n: int = 1,
-        logprobs: int | None = None,
-        speculate: int = 0,
         truncation: Truncation | None = None,
         on_completion: Callable[[Completion], None] | None = None,
+        **sampling: Unpack[Sampling],
     ) -> list[Completion]:
         """Complete every prompt; greedy unless a temperature is given.
 
@@ -132,8 +104,7 @@ class LanguageModel:
                 the first as it would alone.
             truncation: cut prompts that leave no room for ``max_new_tokens`` at the "left" or the "right".
             on_completion: called with each completion when it is done, in that order, from this thread.
-            max_new_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, ignore_eos, logprobs,
-            speculate: see ``SamplingParams``.
+            sampling: how to choose tokens and when to stop; see ``SamplingParams``.
 
         Returns:
             The completions, in the order of the prompts; of each prompt all ``n``, by their ``sample``.
@@ -147,19 +118,7 @@ class LanguageModel:
         given = iterated("prompts", prompts, "a list of prompts, each a text or a list of token ids")
         n = _samples(n)
         function("on_completion", on_completion)
-        params = self.params(
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            stop=stop,
-            ignore_eos=ignore_eos,
-            logprobs=logprobs,
-            speculate=speculate,
-        )
+        params = self._params("generate", sampling)
         requests = [
             request
             for index, prompt in enumerate(given)
@@ -176,36 +135,14 @@ class LanguageModel:
         self,
         prompt: Prompt,
         *,
-        max_new_tokens: int = 20,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int = 0,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
-        logprobs: int | None = None,
-        speculate: int = 0,
         truncation: Truncation | None = None,
+        **sampling: Unpack[Sampling],
     ) -> Generator[str, None, Completion]:
         """Complete one prompt, and give its text piece by piece; joined, they are what ``generate`` gives.
 
         The arguments and errors are those of ``generate``. The generator's return value is the completion.
         """
-        params = self.params(
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            stop=stop,
-            ignore_eos=ignore_eos,
-            logprobs=logprobs,
-            speculate=speculate,
-        )
+        params = self._params("stream", sampling)
         if self.tokenizer is None:
             raise TokenizerError("a stream is text, and the model has no tokenizer: load it with one")
         [request] = self.requests(prompt, 0, params, truncation, name="prompt")
@@ -233,11 +170,12 @@ class LanguageModel:
         """
         self.engine.process.check()
         n = _samples(n)
+        most = self.max_seq_length if truncation is None else params.longest(self.max_seq_length)
         if is_conversation(prompt):
-            ids = fit_conversation(self.tokenizer, prompt, self.max_seq_length, params.max_new_tokens, truncation)
+            ids = fit_conversation(self.tokenizer, prompt, most, params.max_new_tokens, truncation)
         else:
             ids = self._ids(name or f"prompts[{index}]", prompt)
-        ids = fit_prompt(ids, self.max_seq_length, params.max_new_tokens, truncation, isinstance(prompt, ChatText))
+        ids = fit_prompt(ids, most, params.max_new_tokens, truncation, isinstance(prompt, ChatText))
         requests = [Request(index, ids, params, sample=sample) for sample in range(n)]
         self.engine.check(requests[0])
         return requests

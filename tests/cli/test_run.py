@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bossa.errors import PefError, TokenizerError
+from bossa.sampling.parameters import SamplingParams
 from support.terminal import read_all
 
 DASHES = "\n" + "-" * 20 + "\n"
@@ -323,14 +324,23 @@ def test_stop_texts_end_a_completion_before_them(bossa, loading):
         (["--top_p=0.9", "--temperature", "0"], {"top_p": 0.9, "temperature": 0.0}),
         (["--min-p", "0.1"], {"min_p": 0.1, "temperature": 1.0}),
         (["--repetition-penalty", "1.2"], {"repetition_penalty": 1.2}),
+        (["--typical-p", "0.5"], {"typical_p": 0.5, "temperature": 1.0}),
+        (["--no-repeat-ngram-size", "3"], {"no_repeat_ngram_size": 3}),
+        (["--min-new-tokens", "0", "--max_tokens_to_generate", "7"], {"min_new_tokens": 0, "max_new_tokens": 7}),
+        (["-n", "2", "--speculate", "--stop", "q"], {"speculate": 8, "stop": ("q",), "temperature": 1.0}),
     ],
 )
 def test_sampling_is_greedy_unless_an_option_is_about_drawing(bossa, loading, reviews, monkeypatch, options, given):
-    seen = {}
+    seen = []
     params = loading.model.params
-    monkeypatch.setattr(loading.model, "params", lambda **sampling: seen.update(sampling) or params(**sampling))
+
+    def kept(**sampling):
+        seen.append(params(**sampling))
+        return seen[-1]
+
+    monkeypatch.setattr(loading.model, "params", kept)
     assert bossa("run", "--pef", "x.pef", "--data_dir", reviews, *options).code == 0
-    assert seen == {"max_new_tokens": 20, "stop": (), **given}
+    assert seen == [SamplingParams(eos_token_ids=(0,), **given)]
 
 
 def test_a_file_that_is_not_there_is_found_out_before_the_model_is_loaded(bossa, loading, tmp_path):

@@ -15,6 +15,7 @@ from bossa.engine import Engine, Request, SamplingParams
 from bossa.engine.scoring import score
 from bossa.errors import BossaError, RequestError, RuntimeFailure
 from bossa.language_model import LanguageModel
+from bossa.sampling.parameters import Sampling
 
 
 class Unprintable:
@@ -40,10 +41,7 @@ ODD = st.one_of(
     st.sampled_from([np.int64(3), np.uint8(200), np.float32(0.5), np.float64("nan"), np.True_, np.array(2)]),
     st.sampled_from([np.array([1, 2]), np.array([1.5]), np.zeros((2, 2), np.int32), np.array([]), np.array(["a"])]),
 )
-OPTIONS = (
-    *("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "ignore_eos"),
-    *("n", "logprobs", "speculate", "truncation", "on_completion"),
-)
+OPTIONS = (*Sampling.__annotations__, "n", "truncation", "on_completion")
 
 
 @pytest.fixture
@@ -127,6 +125,44 @@ def test_what_is_wrong_is_said_in_one_line(model, call, message):
     with pytest.raises(RequestError, match=f"^{message}"):
         call(model)
     assert not model.engine.program.steps
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "eos_token_ids", "n_samples"])
+def test_an_argument_that_there_is_not_is_refused_as_python_does(model, name):
+    for call in (lambda **more: model.generate(["a"], **more), lambda **more: model.stream("a", **more), model.params):
+        with pytest.raises(TypeError, match=f"got an unexpected keyword argument '{name}'"):
+            call(**{name: 3})
+    assert not model.engine.program.steps
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"suppress_tokens": [29]},
+        {"begin_suppress_tokens": [-1]},
+        {"bad_words_ids": [[1], [2, 29]]},
+        {"sequence_bias": {(1, 29): 2.0}},
+        {"forced_bos_token_id": 29},
+        {"forced_eos_token_id": [3, 29]},
+    ],
+)
+def test_a_token_that_is_not_in_the_vocabulary_is_refused_with_the_parameter_that_names_it(model, how):
+    [name] = how
+    with pytest.raises(
+        RequestError, match=rf"^{name} names token id (29|-1), which is not in the vocabulary, ids 0 to 28"
+    ):
+        model.generate(["a"], **how)
+
+
+def test_a_length_of_prompt_and_completion_together_is_kept_to(model):
+    long, short = [[1] * 9, [1] * 3]
+    found = model.generate([long, short], max_length=12, ignore_eos=True)
+    assert [len(each.token_ids) for each in found] == [3, 9]
+    assert [len(each.token_ids) for each in model.generate([long], max_length=12, max_new_tokens=5)] == [5]
+    with pytest.raises(RequestError, match="the prompt has 9 tokens, and max_length, 9, leaves no room after it"):
+        model.generate([long], max_length=9)
+    [cut] = model.generate([[1] * 30], max_length=24, truncation="left", ignore_eos=True)
+    assert (len(cut.prompt_token_ids), len(cut.token_ids)) == (4, 20)  # room for as many as there are by default
 
 
 def test_numbers_and_arrays_of_numpy_and_torch_are_numbers_and_lists(fake, model):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import get_type_hints
+
+import click
 import numpy as np
 import pytest
 
+from bossa.cli.run import command
 from bossa.errors import RequestError
-from bossa.sampling.parameters import PARAMETERS, SamplingParams
+from bossa.sampling.parameters import PARAMETERS, Sampling, SamplingParams
 
 
 @pytest.mark.parametrize(
@@ -69,3 +75,49 @@ def test_neutral_values_are_right_and_change_nothing():
     for name, each in PARAMETERS.items():
         assert getattr(neutral, name) == each.neutral
         assert each.declared.check(name, each.neutral) == each.neutral
+
+
+# What is made from the declarations, and what repeats them
+
+DOCS = Path(__file__).parents[2] / "docs"
+WIDER = {
+    *("stop", "sequence_bias", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"),
+    "logits_processors",
+}
+"""What calls take in more forms than ``SamplingParams`` keeps."""
+
+
+def test_calls_take_what_is_declared_but_for_the_end_tokens():
+    assert [*Sampling.__annotations__] == [name for name in PARAMETERS if name != "eos_token_ids"]
+    names = {"LogitsProcessor": object}
+    kept, taken = get_type_hints(SamplingParams, localns=names), get_type_hints(Sampling, localns=names)
+    assert {name for name in taken if taken[name] != kept[name]} == WIDER
+
+
+def test_the_command_has_the_options_that_are_declared():
+    options = {param.name: param for param in command.params if isinstance(param, click.Option)}
+    for name, each in PARAMETERS.items():
+        declared = each.declared.option
+        assert (name in options) == (declared is not None)
+        if declared is not None:
+            assert options[name].help == declared.help
+            assert options[name].multiple == declared.several
+
+
+def row_of(name):
+    """A parameter as docs/sampling.md has it."""
+    each = PARAMETERS[name]
+    neutral = "none" if each.neutral == () else f"`{each.neutral}`"
+    option = each.declared.option
+    written = "" if option is None else f"`--{option.name or name.replace('_', '-')}`"
+    return f"| `{name}` | {neutral} | {written} | {each.declared.meaning} |"
+
+
+def test_the_documents_have_them_as_they_are_declared():
+    lines = (DOCS / "sampling.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if re.match(r"\| `\w+` \|", line)]
+    assert rows == [row_of(name) for name in PARAMETERS]
+    commands = (DOCS / "cli.md").read_text(encoding="utf-8")
+    for name, each in PARAMETERS.items():
+        if each.declared.option is not None:
+            assert re.search(rf"`--{each.declared.option.name or name.replace('_', '-')}[` ]", commands)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bossa.engine.request import Completion, Request
     from bossa.engine.truncation import Truncation
     from bossa.language_model import LanguageModel
+    from bossa.sampling.parameters import SamplingParams
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Ask:
     def token_ids(
         self,
         model: LanguageModel,
+        params: SamplingParams,
         prompt: str,
         messages: list[dict[str, Any]] | None = None,
         tools: list[dict[str, Any]] | None = None,
@@ -71,8 +73,8 @@ class Ask:
             raise TokenizerError("a chat needs the model's tokenizer, and there is none: give --model_name_or_path")
         from bossa.engine.prompts import fit_conversation
 
-        new_tokens = self.sampling.get("max_new_tokens", 20)
-        return fit_conversation(model.tokenizer, messages, model.max_seq_length, new_tokens, self.truncation, tools)
+        most = params.longest(model.max_seq_length)
+        return fit_conversation(model.tokenizer, messages, most, params.max_new_tokens, self.truncation, tools)
 
 
 @dataclass
@@ -187,7 +189,7 @@ class _Run:
                 self._fail(record, record.reason)
                 continue
             try:
-                ids = self._ask.token_ids(self._model, record.prompt, record.messages, record.tools)
+                ids = self._ask.token_ids(self._model, self._params, record.prompt, record.messages, record.tools)
                 requests = self._model.requests(
                     ids, record.index, self._params, self._ask.truncation, self._ask.samples
                 )
@@ -236,7 +238,7 @@ def stream(model: LanguageModel, prompt: str, ask: Ask) -> Tally:
     """
     tally = Tally()
     started = time.perf_counter()
-    ids = ask.token_ids(model, prompt)
+    ids = ask.token_ids(model, model.params(**ask.sampling), prompt)
     try:
         if ask.samples > 1:
             completions = model.generate([ids], n=ask.samples, truncation=ask.truncation, **ask.sampling)

@@ -6,9 +6,12 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from bossa.sampling.declaration import Parameter
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -133,3 +136,49 @@ def cache_dir() -> Callable[[Command], Command]:
     return click.option(
         "--cache_dir", type=click.Path(path_type=Path), help="Where models from the Hugging Face hub are kept."
     )
+
+
+def sampling(*names: str) -> Callable[[Command], Command]:
+    """The options of these parameters of sampling, made from their declarations."""
+    from bossa.sampling.parameters import PARAMETERS  # which one command needs
+
+    def add(command: Command) -> Command:
+        for name in reversed(names):
+            command = _sampling_option(PARAMETERS[name])(command)
+        return command
+
+    return add
+
+
+def _sampling_option(parameter: Parameter) -> Callable[[Command], Command]:
+    option = parameter.declared.option
+    assert option is not None, f"{parameter.name} is declared without an option"
+    more: dict[str, Any] = {}
+    if option.default:
+        more |= {"default": parameter.neutral, "show_default": True}
+    if option.bare is not None:
+        more |= {"is_flag": False, "flag_value": option.bare}
+    return click.option(
+        f"--{option.name or parameter.name.replace('_', '-')}",
+        parameter.name,
+        type=_type_of(parameter.declared.check),
+        metavar=option.metavar,
+        multiple=option.several,
+        help=option.help,
+        **more,
+    )
+
+
+def _type_of(check: object) -> click.ParamType[Any]:
+    """The type of an option's value: the numbers that a check takes, or text."""
+    from bossa.sampling.declaration import OrNone, Real, Whole
+
+    if isinstance(check, OrNone):
+        check = check.check
+    if isinstance(check, Whole):
+        return click.IntRange(check.low, check.high)
+    if isinstance(check, Real):
+        if check.above is not None:
+            return click.FloatRange(check.above, min_open=True)
+        return click.FloatRange(check.low, check.high)
+    return Text()

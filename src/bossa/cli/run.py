@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from bossa.engine.truncation import Truncation
 
 
-SPECULATE = 8
-"""Tokens to guess at a time where it is not said how many: how many pay off is found out as it runs."""
-
-
 @click.command("run", short_help="Generate from a program file.")
 @click.option("-p", "--pef", required=True, type=click.Path(path_type=Path), help="The program file to run.")
 @click.option("--model_name_or_path", metavar="MODEL", help="Weights, and the tokenizer where the file has none.")
@@ -50,9 +46,7 @@ SPECULATE = 8
     metavar="FILE",
     help="Write JSON Lines here instead of text: a record a prompt.",
 )
-@click.option(
-    "--max_tokens_to_generate", type=click.IntRange(min=1), default=20, show_default=True, help="Tokens after a prompt."
-)
+@options.sampling("max_new_tokens")
 @click.option(
     "--examples_to_generate",
     type=options.CountOrAll(),
@@ -62,18 +56,9 @@ SPECULATE = 8
 )
 @options.max_seq_length("as many as the program file allows")
 @click.option("--truncation", type=click.Choice(["left", "right"]), help="Cut prompts that are too long on this side.")
-@click.option("--temperature", type=click.FloatRange(min=0), help="0 takes the likeliest token.  [default: 0]")
-@click.option("--top-k", type=click.IntRange(min=0), help="Draw from the K likeliest tokens; 0: from all.")
-@click.option("--top-p", type=click.FloatRange(0, 1), help="Draw from the likeliest that hold this probability.")
-@click.option("--min-p", type=click.FloatRange(0, 1), help="Drop those below this share of the likeliest.")
-@click.option("--repetition-penalty", type=click.FloatRange(min=0, min_open=True), help="Above 1: repeat less.")
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="What random draws depend on.  [default: 0]")
-@click.option(
-    "--stop",
-    type=options.Text(),
-    multiple=True,
-    metavar="TEXT",
-    help="End a completion before this text; may be repeated.",
+@options.sampling(
+    *("temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("repetition_penalty", "no_repeat_ngram_size", "min_new_tokens", "seed", "stop"),
 )
 @click.option(
     *("-n", "--samples"),
@@ -82,20 +67,7 @@ SPECULATE = 8
     show_default=True,
     help="Completions of each prompt, each drawn by itself.",
 )
-@click.option(
-    "--logprobs",
-    type=click.IntRange(min=0),
-    metavar="K",
-    help="In --output, the log probability of each new token, and the K likeliest with theirs.",
-)
-@click.option(
-    "--speculate",
-    is_flag=False,
-    flag_value=SPECULATE,
-    type=click.IntRange(min=0),
-    metavar="[N]",
-    help=f"Guess up to N tokens from what came before, and keep those that are right.  [N, if not given: {SPECULATE}]",
-)
+@options.sampling("logprobs", "speculate")
 @click.option("-b", "--batch-size", type=options.SEQUENCES, help="Sequences at once.  [default: the file's]")
 @click.option(
     "--threads", type=options.THREADS, help="Threads to compute with.  [default: one a core, or OMP_NUM_THREADS]"
@@ -115,7 +87,6 @@ def command(
     prompt: str | None,
     chat: bool,
     output: str | None,
-    max_tokens_to_generate: int,
     examples_to_generate: int | None,
     max_seq_length: int | None,
     truncation: Truncation | None,
@@ -148,11 +119,12 @@ def command(
     from bossa.errors import shown
     from bossa.generation_config import not_followed
     from bossa.loading import load
+    from bossa.sampling.parameters import FILTERS
 
-    given = {name: value for name, value in sampling.items() if value is not None}
-    if samples > 1 or given.keys() & {"top_k", "top_p", "min_p"}:
+    given = {name: value for name, value in sampling.items() if value not in (None, ()) and not _is_default(name)}
+    if samples > 1 or given.keys() & FILTERS:
         given.setdefault("temperature", 1.0)  # they are about drawing
-    ask = generation.Ask(given | {"max_new_tokens": max_tokens_to_generate}, chat, truncation, samples)
+    ask = generation.Ask(given, chat, truncation, samples)
     started = time.perf_counter()
     with interrupting(), ExitStack() as stack:
         # Both before the model, which may take a while: there may be nothing to read, or no place to write to.

@@ -83,7 +83,7 @@ def sequences(name: str, value: object) -> tuple[tuple[int, ...], ...]:
 
 def biases(name: str, value: object) -> tuple[tuple[tuple[int, ...], float], ...]:
     """A bias for each of some lists of token ids: pairs in a list, or a dict with tuples as its keys."""
-    expected = "pairs of a list of token ids and a number, or a dict from tuples of token ids to numbers"
+    expected = "pairs of a list of token ids and a number up to 1e30, or a dict from tuples of token ids to numbers"
     pairs = value.items() if isinstance(value, Mapping) else iterated(name, value, expected)
     found: dict[tuple[int, ...], float] = {}
     for pair in pairs:
@@ -94,7 +94,9 @@ def biases(name: str, value: object) -> tuple[tuple[tuple[int, ...], float], ...
         if not tokens:
             refuse(name, expected, pair)
         bias = parts[1]
-        found[tokens] = bias if isinstance(bias, float) and bias == -inf else real(name, bias, -inf, expected=expected)
+        found[tokens] = (
+            bias if isinstance(bias, float) and bias == -inf else real(name, bias, -1e30, 1e30, expected=expected)
+        )
     return tuple(found.items())
 
 

@@ -255,6 +255,9 @@ class SamplingParams:
 PARAMETERS = {each.name: each for each in declared_in(SamplingParams)}
 """All of them by name, in the order of ``SamplingParams``."""
 
+FILTERS = frozenset(each.name for each in PARAMETERS.values() if each.declared.kind == "filter")
+"""Those that say which tokens may be drawn."""
+
 _PROCESSORS = tuple((each.name, each.neutral) for each in PARAMETERS.values() if each.declared.kind == "processor")
 
 
