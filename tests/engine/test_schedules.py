@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,11 @@ from bossa.engine.request import State
 from bossa.engine.scoring import logits
 
 HEADS = ([], [5, 1, 9, 9, 2, 7], [5, 1, 9, 9, 2, 7, 7, 7, 3, 20, 11, 12, 12], [8] * 9)
+
+
+def shifted(tokens, row):
+    """A caller's logits processor: it depends on all that it is given."""
+    return np.roll(row, sum(tokens) % 3)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ def jobs(draw: st.DrawFn, stops: bool = False) -> Job:
         no_repeat_ngram_size=draw(st.sampled_from([0, 0, 0, 2])),
         min_new_tokens=draw(st.sampled_from([None, None, None, 6])),
         forced_eos_token_id=draw(st.sampled_from([None, None, None, 3])),
+        logits_processors=draw(st.sampled_from([(), (), (), (shifted,)])),
         seed=draw(st.integers(0, 3)),
         eos_token_ids=(3,),
         stop=draw(st.sampled_from([(), ("c", "fg")])) if stops else (),

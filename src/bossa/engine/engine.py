@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -98,6 +99,7 @@ class Engine:
             RequestError: it can never run, was submitted before, or the engine is closed.
         """
         self.process.check()
+        self._check_outside()
         self.check(request)
         with self._changed:
             self._check_open()
@@ -113,7 +115,8 @@ class Engine:
         if self.process.is_another:
             return
         with self._changed:
-            self._settle()
+            if not self._is_choosing():  # else the step goes on, without these
+                self._settle()
             for request in requests:
                 self._scheduler.remove(request, State.ABORTED)
 
@@ -217,6 +220,7 @@ class Engine:
                 self._closed = True
                 self.program.close()
             return
+        self._check_outside()
         with self._changed:
             if self._closed:
                 return
@@ -242,6 +246,7 @@ class Engine:
     def _drive(self, ready: Callable[[], bool], finished: list[Request]) -> bool:
         """Unless ``ready`` holds, run one step, after the one that another thread runs. Whether ``ready`` held."""
         me = threading.get_ident()
+        self._check_outside()
         try:
             with self._changed:
                 self._settle()
@@ -359,6 +364,25 @@ class Engine:
             self.tokenizer,
             self._detokenizer(self.tokenizer, request.prompt_token_ids) if follow else None,
         )
+
+    def _check_outside(self) -> None:
+        """Refuse a call from a logits processor of this engine, which would wait for itself."""
+        if self._is_choosing():
+            raise RequestError(
+                "a logits processor cannot use the model whose tokens it helps to choose: load it a second time"
+            )
+
+    def _is_choosing(self) -> bool:
+        """Whether this call comes from within the choice of a token, as from a logits processor.
+
+        A mark would not do: what cuts a step off, anywhere, could leave it behind.
+        """
+        frame = sys._getframe() if self._driver == threading.get_ident() else None
+        while frame is not None:
+            if frame.f_code is Engine._take.__code__ and frame.f_locals["self"] is self:
+                return True
+            frame = frame.f_back
+        return False
 
     def _check_open(self) -> None:
         if self._closed:

@@ -27,13 +27,14 @@ def checked(function: Callable[[list[int], Floats], Any]) -> LogitsProcessor:
                 f"the logits processor {_name(function)} failed after {len(tokens)} tokens with"
                 f" {type(error).__name__}: {_text(error)}"
             ) from error
-        return _row(found, len(row), function)
+        return _checked_row(found, row, function)
 
     return process
 
 
-def _row(found: object, size: int, function: object) -> Floats:
-    """What a function gave, as a row of so many logits."""
+def _checked_row(found: object, given: Floats, function: object) -> Floats:
+    """What a function gave, as a row like the one that it was given; a copy where it is another array."""
+    size = len(given)
     if not isinstance(found, np.ndarray):
         _refuse(function, size, described(found))
     if found.shape != (size,):
@@ -41,7 +42,7 @@ def _row(found: object, size: int, function: object) -> Floats:
     if found.dtype.kind != "f":
         _refuse(function, size, f"an array of {found.dtype}")
     with np.errstate(over="ignore"):
-        row = found.astype(np.float32, copy=False)
+        row = given if found is given else found.astype(np.float32)
     best = row.max()
     if np.isnan(best) or best == np.inf:
         _refuse(function, size, "one with NaN or infinity in it")
