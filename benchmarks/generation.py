@@ -92,7 +92,7 @@ def native_engine(folder: str, length: int, place: Path) -> Generate:
     pef = place / "bossa.pef"
     if not pef.exists():
         bossa.compile(folder, max_seq_length=length).save(pef)
-    model = bossa.load(pef, weights=folder)
+    model = bossa.load(pef, weights=folder, generation_config="none")
 
     def generate(prompts: Sequence[list[int]], new: int) -> list[list[int]]:
         made = [model.generate([prompt], max_new_tokens=new, ignore_eos=True)[0] for prompt in prompts]

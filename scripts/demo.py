@@ -103,7 +103,7 @@ def main() -> None:
 
     ran = bossa(
         *("run", "--inference", "--pef", PEF, "--model_name_or_path", model, "--data_dir", REVIEWS),
-        *("--max_tokens_to_generate", "20"),
+        *("--max_tokens_to_generate", "20", "--generation-config", "none"),
     )
     print(ran.stdout, end="")
     found = re.search(r"([\d,]+) tokens in ([\d.]+) s: ([\d.,]+) tokens/s.*loaded in ([\d.]+) s", ran.stderr)

@@ -22,7 +22,13 @@ class BossaWorker:
 
     def _load(self, batch: int) -> bossa.LanguageModel:
         if self._model is None:
-            self._model = bossa.load(self.pef, weights=self.checkpoint, threads=self.threads, batch_size=batch)
+            self._model = bossa.load(
+                self.pef,
+                weights=self.checkpoint,
+                threads=self.threads,
+                batch_size=batch,
+                generation_config="none",  # the likeliest tokens, whatever the model asks for
+            )
         return self._model
 
     def prefill(self, length: int, repeat: int, settings: serve.Settings) -> list[float]:

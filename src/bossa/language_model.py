@@ -16,6 +16,7 @@ from bossa.engine.prompts import Message, conversation_ids, fit_conversation, is
 from bossa.engine.request import Completion, Request
 from bossa.engine.truncation import Truncation, fit_prompt
 from bossa.errors import RequestError, TokenizerError
+from bossa.generation_config import Defaults, defaults, read
 from bossa.sampling.parameters import Sampling, SamplingParams
 from bossa.tokenizer import ChatText
 
@@ -36,6 +37,7 @@ class LanguageModel:
         tokenizer: for prompts that are text, and for the text of completions; None when there is none.
         config: the model's own ``config.json``.
         generation_config: its ``generation_config.json``.
+        follow_generation_config: whether what that sets holds wherever a call does not say otherwise.
         eos_token_ids: the tokens that end a completion.
         batch_size: the most sequences in one step.
         max_seq_length: the most tokens of prompt and completion together, if fewer than the program allows.
@@ -49,6 +51,7 @@ class LanguageModel:
         *,
         config: Mapping[str, Any] | None = None,
         generation_config: Mapping[str, Any] | None = None,
+        follow_generation_config: bool = True,
         eos_token_ids: Iterable[int] = (),
         batch_size: int = 1,
         max_seq_length: int | None = None,
@@ -57,6 +60,7 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.config = dict(config or {})
         self.generation_config = dict(generation_config or {})
+        self.follow_generation_config = follow_generation_config
         # Others can never be generated; some configs say -1 for none.
         self.eos_token_ids = tuple(token for token in eos_token_ids if 0 <= token < program.vocab_size)
         self.engine = Engine(
@@ -73,8 +77,18 @@ class LanguageModel:
         """The most sequences in one step."""
         return self.engine.batch_size
 
+    @property
+    def generation_defaults(self) -> Defaults:
+        """What the model's generation config sets where a call does not say otherwise; nothing if not followed."""
+        if not self.follow_generation_config:
+            return Defaults()
+        return read(defaults(self.generation_config, self.config), self.engine.program.vocab_size)
+
     def params(self, **sampling: Unpack[Sampling]) -> SamplingParams:
-        """Sampling parameters with this model's end-of-sequence tokens; see ``SamplingParams`` for their meaning."""
+        """Sampling parameters with this model's end-of-sequence tokens; see ``SamplingParams`` for their meaning.
+
+        What is not given is as the model's generation config has it, or neutral.
+        """
         return self._params("params", sampling)
 
     def _params(self, call: str, sampling: Sampling) -> SamplingParams:
@@ -84,7 +98,10 @@ class LanguageModel:
             raise TypeError(f"{type(self).__name__}.{call}() got an unexpected keyword argument {name!r}")
         if "max_new_tokens" in given:  # which goes before the length of both together, as in transformers
             given.pop("max_length", None)
-        return SamplingParams(**given, eos_token_ids=self.eos_token_ids)
+        values = self.generation_defaults.beneath(given)
+        if self.tokenizer is None:
+            values.pop("stop", None)  # there is no text to stop at
+        return SamplingParams(**{**values, **given, "eos_token_ids": self.eos_token_ids})
 
     def generate(
         self,
@@ -95,7 +112,7 @@ class LanguageModel:
         on_completion: Callable[[Completion], None] | None = None,
         **sampling: Unpack[Sampling],
     ) -> list[Completion]:
-        """Complete every prompt; greedy unless a temperature is given.
+        """Complete every prompt; greedy unless a temperature is given, or the model's generation config asks to sample.
 
         Args:
             prompts: texts, lists of token ids, or conversations: lists of messages with ``role`` and ``content``,
@@ -104,7 +121,8 @@ class LanguageModel:
                 the first as it would alone.
             truncation: cut prompts that leave no room for ``max_new_tokens`` at the "left" or the "right".
             on_completion: called with each completion when it is done, in that order, from this thread.
-            sampling: how to choose tokens and when to stop; see ``SamplingParams``.
+            sampling: how to choose tokens and when to stop; see ``SamplingParams``. What is not given is as the model's
+                generation config has it, unless the model was loaded with ``generation_config="none"``.
 
         Returns:
             The completions, in the order of the prompts; of each prompt all ``n``, by their ``sample``.

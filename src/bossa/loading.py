@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from bossa.checks.arguments import boolean, described, function, path, refuse, whole
+from bossa.checks.arguments import boolean, choice, described, function, path, refuse, whole
 from bossa.errors import RequestError, TokenizerError, WeightsError
 from bossa.generation_config import read_token_ids
 from bossa.pef import Manifest, Pef
@@ -41,6 +41,7 @@ def load(
     tokenizer: Location | None = None,
     cache_dir: Location | None = None,
     rebuild: bool = False,
+    generation_config: Literal["model", "none"] = "model",
     progress: Progress | None = None,
 ) -> LanguageModel:
     """Load a program file and bind weights to it.
@@ -62,6 +63,8 @@ def load(
         tokenizer: a directory with a tokenizer, instead of the file's.
         cache_dir: where models from the hub are kept.
         rebuild: compile the native code anew from the row program in the file, and leave the libraries in it alone.
+        generation_config: "model" follows the model's own `generation_config.json` as transformers does, wherever a
+            call does not say otherwise; "none" does not. End tokens are taken from it in any case.
         progress: called as weights are packed.
 
     Raises:
@@ -81,6 +84,7 @@ def load(
     if max_seq_length is not None:
         max_seq_length = whole("max_seq_length", max_seq_length)
     boolean("rebuild", rebuild)
+    choice("generation_config", generation_config, ("model", "none"), expected='"model" or "none"')
     function("progress", progress)
     program_file = pef if isinstance(pef, Pef) else Pef.open(path("pef", pef))
     sequences, length = _limits(program_file.manifest, batch_size, max_seq_length)
@@ -128,6 +132,7 @@ def load(
             chosen.get(),
             config=config,
             generation_config=generation,
+            follow_generation_config=generation_config == "model",
             eos_token_ids=_eos(generation, config, chosen.get(), program_file.where),
             batch_size=sequences,
             max_seq_length=length,

@@ -74,6 +74,7 @@ def test_the_seeds_arguments_go_to_the_loader(bossa, loading, reviews, tmp_path)
         "batch_size": 3,
         "cache_dir": tmp_path,
         "rebuild": False,
+        "generation_config": "model",
     }
 
 
@@ -480,11 +481,11 @@ def test_a_prompt_whose_logits_are_no_numbers_is_one_error_and_the_rest_go_on(bo
 def test_settings_of_the_model_that_are_not_followed_are_one_line(bossa, loading):
     quiet = bossa("run", "-p", "x.pef", "--prompt", "a")
     loading.use()
-    loading.model.generation_config = {"eos_token_id": 0, "suppress_tokens": [3]}
+    loading.model.generation_config = {"eos_token_id": 0, "num_beams": 3}
     result = bossa("run", "-p", "x.pef", "--prompt", "a")
     assert (result.code, result.out) == (0, quiet.out)
     first, *rest = result.err.splitlines()
-    assert first.startswith("bossa: warning: x.pef: generation_config.json sets suppress_tokens [3], which")
+    assert first.startswith("bossa: warning: x.pef: generation_config.json sets num_beams 3, which")
     assert len(rest) == len(quiet.err.splitlines())
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bossa.sampling.chain import ORDER, logits_processors, process
 from bossa.sampling.parameters import PARAMETERS, SamplingParams
+from support.generation import transformers_scores
 
 V = 50
 ENDS = (3, 7)
@@ -45,11 +46,11 @@ SETTINGS: dict[str, st.SearchStrategy] = {
     seed=st.integers(0, 99),
     new=st.integers(0, 3),
 )
-def test_what_processors_leave_is_what_transformers_leaves_to_the_bit(reference, asked, prompt, output, seed, new):
+def test_what_processors_leave_is_what_transformers_leaves_to_the_bit(asked, prompt, output, seed, new):
     row = np.random.default_rng(seed).normal(0, 3, V).astype(np.float32)
     most = max(1, len(output) + new)
     own = SamplingParams(max_new_tokens=most, eos_token_ids=ENDS, **asked)
-    expected = reference({**asked, "max_new_tokens": most, "eos_token_id": list(ENDS)}, prompt, output, row)
+    expected = transformers_scores({**asked, "max_new_tokens": most, "eos_token_id": list(ENDS)}, prompt, output, row)
     found = process(logits_processors(own, prompt, len(prompt) + most), [*prompt, *output], row)
     assert found.dtype == np.float32
     assert np.array_equal(found, expected)

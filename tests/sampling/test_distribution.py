@@ -12,6 +12,7 @@ from bossa.sampling.distribution import distribution
 from bossa.sampling.parameters import PARAMETERS, SamplingParams
 from bossa.sampling.top_k import top_k
 from bossa.sampling.top_p import top_p
+from support.generation import transformers_scores
 
 V = 150
 FILTERS: dict[str, st.SearchStrategy] = {
@@ -36,14 +37,14 @@ def test_every_filter_is_among_those_compared():
     suppressed=st.lists(st.integers(0, V - 1), max_size=30),
     seed=st.integers(0, 10_000),
 )
-def test_the_distribution_is_that_of_transformers(reference, asked, penalty, suppressed, seed):
+def test_the_distribution_is_that_of_transformers(asked, penalty, suppressed, seed):
     row = np.random.default_rng(seed).normal(0, 3, V).astype(np.float32)
     before = {"repetition_penalty": penalty, "suppress_tokens": suppressed}
     params = SamplingParams(**asked, **before)
     seen = [1, 5, 5, 20, 49]
     processed = process(logits_processors(params, seen, 99), seen, row)
     # Warped in float64, so that a rounding decides of no token that lies at a filter's bound.
-    scores = reference({"top_k": 0, **asked, "do_sample": True}, seen, [], processed.astype(np.float64))
+    scores = transformers_scores({"top_k": 0, **asked, "do_sample": True}, seen, [], processed.astype(np.float64))
     expected = np.exp(scores - scores.max())
     expected /= expected.sum()
     ids, weights = distribution(processed, params)

@@ -88,4 +88,5 @@ class Loading:
         self.pef, self.options = pef, options
         if self.model.engine.program.closed:
             self.use()
+        self.model.follow_generation_config = options["generation_config"] == "model"
         return self.model

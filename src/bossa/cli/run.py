@@ -8,7 +8,7 @@ import time
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -24,6 +24,7 @@ from bossa.host.signals import interrupting
 
 if TYPE_CHECKING:
     from bossa.engine.truncation import Truncation
+    from bossa.language_model import LanguageModel
 
 
 @click.command("run", short_help="Generate from a program file.")
@@ -67,6 +68,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Completions of each prompt, each drawn by itself.",
 )
+@click.option(
+    "--generation-config",
+    type=click.Choice(["model", "none"]),
+    default="model",
+    show_default=True,
+    help="Follow the model's generation_config.json where no option says otherwise, or do not.",
+)
 @options.sampling("logprobs", "speculate")
 @click.option("-b", "--batch-size", type=options.SEQUENCES, help="Sequences at once.  [default: the file's]")
 @click.option(
@@ -91,6 +99,7 @@ def command(
     max_seq_length: int | None,
     truncation: Truncation | None,
     samples: int,
+    generation_config: Literal["model", "none"],
     batch_size: int | None,
     threads: int | None,
     cpus: list[int] | None,
@@ -116,15 +125,10 @@ def command(
     from bossa.cli import generation
     from bossa.cli.records import Chosen, refuse_input
     from bossa.dataset import JsonlWriter, TextWriter
-    from bossa.errors import shown
-    from bossa.generation_config import not_followed
     from bossa.loading import load
     from bossa.sampling.parameters import FILTERS
 
     given = {name: value for name, value in sampling.items() if value not in (None, ()) and not _is_default(name)}
-    if samples > 1 or given.keys() & FILTERS:
-        given.setdefault("temperature", 1.0)  # they are about drawing
-    ask = generation.Ask(given, chat, truncation, samples)
     started = time.perf_counter()
     with interrupting(), ExitStack() as stack:
         # Both before the model, which may take a while: there may be nothing to read, or no place to write to.
@@ -144,15 +148,19 @@ def command(
                 batch_size=batch_size,
                 cache_dir=cache_dir,
                 rebuild=rebuild,
+                generation_config=generation_config,
                 progress=packing,
             )
         stack.enter_context(model)
         if model.tokenizer is None:
             raise _no_tokenizer(pef, model_name_or_path)
+        if (samples > 1 or given.keys() & FILTERS) and "temperature" not in model.generation_defaults.values:
+            given.setdefault("temperature", 1.0)  # they are about drawing
+        ask = generation.Ask(given, chat, truncation, samples)
         ask.check(model)
         loaded = time.perf_counter() - started
-        if line := not_followed(model.generation_config, model.config):
-            warnings.warn(f"{shown(pef)}: {line}", stacklevel=1)
+        if generation_config == "model":
+            _tell_of_defaults(pef, model, given)
         if records is None:
             assert prompt is not None
             tally = generation.stream(model, prompt, ask)
@@ -173,6 +181,18 @@ def command(
         if left:
             say(f"bossa: {left} left out, after the first {examples_to_generate}: --examples_to_generate all runs all")
     return ExitCode.SOME_RECORDS_FAILED if tally.failed else ExitCode.OK
+
+
+def _tell_of_defaults(pef: Path, model: LanguageModel, given: dict[str, Any]) -> None:
+    """Say what of the model's generation config is followed in this run, and what is not, in a line each."""
+    from bossa.errors import shown
+    from bossa.generation_config import not_followed, place
+
+    if line := not_followed(model.generation_config, model.config, model.engine.program.vocab_size):
+        warnings.warn(f"{shown(pef)}: {line}", stacklevel=1)
+    if line := model.generation_defaults.line(given):
+        where = place(model.generation_config)
+        say(f"bossa: as {where} has it: {line}; --generation-config none leaves it out")
 
 
 def _need_streams(data_dir: str | None, output: str | None) -> None:

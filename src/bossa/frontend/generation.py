@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from bossa.frontend import config as configs
 from bossa.frontend.hub import fetched
 from bossa.frontend.quiet import quiet
-from bossa.generation_config import GREEDY, SAMPLING, TOKEN_IDS, read_token_ids
+from bossa.generation_config import NAMES, TOKEN_IDS, read_token_ids
 
 FILE = "generation_config.json"
 
@@ -33,7 +33,7 @@ def read(place: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
     try:
         with quiet():
             return _changed(GenerationConfig.from_dict(raw))
-    except Exception:  # values that transformers refuses: none of them is followed here, and all are named
+    except Exception:  # values that transformers refuses: each is looked at where it would be followed
         return {name: value for name, value in raw.items() if value is not None}
 
 
@@ -47,8 +47,8 @@ def _of_the_model(place: str, arguments: dict[str, Any]) -> dict[str, Any] | Non
             found = _changed(GenerationConfig.from_model_config(configs.read(path, place)))
     except Exception:  # the config itself is refused elsewhere, where it is wrong
         return None
-    asked = {"do_sample", *GREEDY, *SAMPLING}
-    return {name: found[name] for name in found if name in asked or name in TOKEN_IDS} if asked & found.keys() else None
+    kept = {name: found[name] for name in found if name in NAMES or name in TOKEN_IDS}
+    return kept if NAMES & found.keys() else None
 
 
 def _changed(config: GenerationConfig) -> dict[str, Any]:
