@@ -23,8 +23,9 @@ from bossa.generation_config import (
     read,
     read_token_ids,
 )
-from bossa.sampling.chain import logits_processors, process
+from bossa.sampling.chain import logits_processors
 from bossa.sampling.distribution import distribution
+from bossa.sampling.logits import process
 from bossa.sampling.parameters import PARAMETERS, SamplingParams
 from support.generation import transformers_scores
 
@@ -85,7 +86,7 @@ def test_what_transformers_makes_a_processor_of_is_followed_or_named_and_nothing
         line = not_followed({name: SET[name]})
         assert line is not None
         assert name in line
-        assert found == Defaults()
+        assert found == Defaults({}, {}, {})
     else:
         assert not_followed({name: SET[name]}) is None
         assert found.line({}) == f"{name} {SET[name]}"
@@ -106,7 +107,7 @@ def test_every_parameter_that_transformers_has_is_followed() -> None:
 def test_sampling_is_followed_where_the_model_asks_for_it_alone() -> None:
     settings = {"temperature": 0.6, "top_p": 0.9, "min_p": 0.1}
     for asked in (settings, settings | {"do_sample": False}, settings | {"do_sample": None}):
-        assert read(asked) == Defaults()
+        assert read(asked) == Defaults({}, {}, {})
     found = read(settings | {"do_sample": True, "repetition_penalty": 1.1})
     assert found.values == {"repetition_penalty": 1.1, "temperature": 0.6, "top_k": 50, "top_p": 0.9, "min_p": 0.1}
     assert found.line({}) == (
@@ -139,7 +140,7 @@ def test_what_is_no_value_is_named_and_the_rest_followed() -> None:
 def test_settings_of_old_models_are_found_in_their_config_as_transformers_finds_them() -> None:
     assert read(defaults({}, {"n_layer": 2, "repetition_penalty": 1.3})).values == {"repetition_penalty": 1.3}
     assert read(defaults({}, {"text_config": {"suppress_tokens": [1]}})).values == {"suppress_tokens": (1,)}
-    assert read(defaults({"eos_token_id": 1}, {"repetition_penalty": 1.3})) == Defaults()  # its own file wins
+    assert read(defaults({"eos_token_id": 1}, {"repetition_penalty": 1.3})) == Defaults({}, {}, {})  # its own file wins
     line = not_followed({}, {"n_layer": 2, "num_beams": 3})
     assert line == "config.json sets num_beams 3, which transformers' generate follows and Bossa does not"
 

@@ -7,8 +7,7 @@ values that are neutral here. Files are others' work, so a value may be of any t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from bossa.errors import ModelError, RequestError, shown
 from bossa.sampling.parameters import FILTERS, PARAMETERS
@@ -95,8 +94,7 @@ NAMES = frozenset({"do_sample", *PROCESSORS, *LENGTHS, *SAMPLING, *OTHERS})
 """All fields that are looked at, but for token ids."""
 
 
-@dataclass(frozen=True)
-class Defaults:
+class Defaults(NamedTuple):
     """The parameters of sampling that a model's generation config sets.
 
     Attributes:
@@ -105,9 +103,9 @@ class Defaults:
         refused: fields that hold what is no value for them, with that.
     """
 
-    values: dict[str, Any] = field(default_factory=dict)
-    written: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any]
+    written: dict[str, str]
+    refused: dict[str, str]
 
     def beneath(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Those that hold beside parameters that are given, each of which goes before the file's field.
@@ -134,7 +132,7 @@ def read(settings: Mapping[str, Any], vocab_size: int | None = None) -> Defaults
     Args:
         vocab_size: token ids there are. What names others is refused; that such tokens do not come goes without saying.
     """
-    found = Defaults()
+    found = Defaults({}, {}, {})
     given = {name: (settings.get(name), neutral) for name, neutral in (PROCESSORS | LENGTHS).items()}
     if settings.get("do_sample"):
         given |= {
@@ -146,24 +144,25 @@ def read(settings: Mapping[str, Any], vocab_size: int | None = None) -> Defaults
     for name, (value, neutral) in given.items():
         if value is None:
             continue
-        parameter = PARAMETERS["stop" if name == "stop_strings" else name]
+        parameter = "stop" if name == "stop_strings" else name
+        declared = PARAMETERS[parameter]
         if neutral(value):
-            found.values[parameter.name] = 0 if name in ("min_new_tokens", "top_k") else parameter.neutral
+            found.values[parameter] = 0 if name in ("min_new_tokens", "top_k") else declared.neutral
             continue
         try:
-            kept = parameter.declared.check(name, value)
+            kept = declared.check(name, value)
         except RequestError:
             found.refused[name] = _written(name, value)
             continue
         if vocab_size is not None:
             if name in ("suppress_tokens", "begin_suppress_tokens"):
                 kept = tuple(token for token in kept if 0 <= token < vocab_size)
-            elif not all(0 <= token < vocab_size for token in parameter.declared.tokens(kept)):
+            elif declared.tokens is not None and not all(0 <= token < vocab_size for token in declared.tokens(kept)):
                 found.refused[name] = _written(name, value)
                 continue
-        found.values[parameter.name] = kept
+        found.values[parameter] = kept
         own = " (transformers' own default)" if settings.get(name) is None else ""
-        found.written[parameter.name] = _written(name, value) + own
+        found.written[parameter] = _written(name, value) + own
     return found
 
 

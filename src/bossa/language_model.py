@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, NoReturn, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from bossa.checks.arguments import boolean, described, function, iterated, whole
 from bossa.checks.arguments import token_ids as checked_ids
@@ -17,8 +17,11 @@ from bossa.engine.request import Completion, Request
 from bossa.engine.truncation import Truncation, fit_prompt
 from bossa.errors import RequestError, TokenizerError
 from bossa.generation_config import Defaults, defaults, read
-from bossa.sampling.parameters import Sampling, SamplingParams
+from bossa.sampling.parameters import CALLS, SamplingParams
 from bossa.tokenizer import ChatText
+
+if TYPE_CHECKING:
+    from bossa.sampling.calls import Sampling
 
 Prompt = str | Sequence[int] | Sequence[Message]
 
@@ -81,7 +84,7 @@ class LanguageModel:
     def generation_defaults(self) -> Defaults:
         """What the model's generation config sets where a call does not say otherwise; nothing if not followed."""
         if not self.follow_generation_config:
-            return Defaults()
+            return Defaults({}, {}, {})
         return read(defaults(self.generation_config, self.config), self.engine.program.vocab_size)
 
     def params(self, **sampling: Unpack[Sampling]) -> SamplingParams:
@@ -94,7 +97,7 @@ class LanguageModel:
     def _params(self, call: str, sampling: Sampling) -> SamplingParams:
         """The same for a call of that name."""
         given: dict[str, Any] = {**sampling}
-        for name in given.keys() - Sampling.__annotations__.keys():
+        for name in given.keys() - CALLS:
             raise TypeError(f"{type(self).__name__}.{call}() got an unexpected keyword argument {name!r}")
         if "max_new_tokens" in given:  # which goes before the length of both together, as in transformers
             given.pop("max_length", None)

@@ -15,7 +15,7 @@ from bossa.engine import Engine, Request, SamplingParams
 from bossa.engine.scoring import score
 from bossa.errors import BossaError, RequestError, RuntimeFailure
 from bossa.language_model import LanguageModel
-from bossa.sampling.parameters import Sampling
+from bossa.sampling.calls import Sampling
 
 
 class Unprintable:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bossa.sampling.chain import ORDER, logits_processors, process
+from bossa.sampling.chain import ORDER, logits_processors
+from bossa.sampling.logits import process
 from bossa.sampling.parameters import PARAMETERS, SamplingParams
 from support.generation import transformers_scores
 
@@ -83,7 +84,7 @@ def test_each_setting_changes_a_row_somewhere(name):
 
 
 def test_every_processor_has_a_parameter_and_every_such_parameter_a_processor():
-    declared = {name for name, each in PARAMETERS.items() if each.declared.kind == "processor"}
+    declared = {name for name, each in PARAMETERS.items() if each.kind == "processor"}
     assert declared == {*SETTINGS, "logits_processors"}
     assert {make.__name__ for make in ORDER} - {"minimum_length"} == declared - {
         *("min_length", "min_new_tokens", "logits_processors")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bossa.sampling.chain import logits_processors, process
+from bossa.sampling.chain import logits_processors
 from bossa.sampling.distribution import distribution
+from bossa.sampling.logits import process
 from bossa.sampling.parameters import PARAMETERS, SamplingParams
 from bossa.sampling.top_k import top_k
 from bossa.sampling.top_p import top_p
@@ -27,7 +28,7 @@ FILTERS: dict[str, st.SearchStrategy] = {
 
 
 def test_every_filter_is_among_those_compared():
-    assert {name for name, each in PARAMETERS.items() if each.declared.kind == "filter"} == FILTERS.keys()
+    assert {name for name, each in PARAMETERS.items() if each.kind == "filter"} == FILTERS.keys()
 
 
 @settings(max_examples=200, deadline=None)

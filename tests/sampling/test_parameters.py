@@ -12,7 +12,8 @@ import pytest
 
 from bossa.cli.run import command
 from bossa.errors import RequestError
-from bossa.sampling.parameters import PARAMETERS, Sampling, SamplingParams
+from bossa.sampling.calls import Sampling
+from bossa.sampling.parameters import PARAMETERS, SamplingParams
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_neutral_values_are_right_and_change_nothing():
     assert neutral.greedy
     for name, each in PARAMETERS.items():
         assert getattr(neutral, name) == each.neutral
-        assert each.declared.check(name, each.neutral) == each.neutral
+        assert each.check(name, each.neutral) == each.neutral
 
 
 # What is made from the declarations, and what repeats them
@@ -97,7 +98,7 @@ def test_calls_take_what_is_declared_but_for_the_end_tokens():
 def test_the_command_has_the_options_that_are_declared():
     options = {param.name: param for param in command.params if isinstance(param, click.Option)}
     for name, each in PARAMETERS.items():
-        declared = each.declared.option
+        declared = each.option
         assert (name in options) == (declared is not None)
         if declared is not None:
             assert options[name].help == declared.help
@@ -108,9 +109,9 @@ def row_of(name):
     """A parameter as docs/sampling.md has it."""
     each = PARAMETERS[name]
     neutral = "none" if each.neutral == () else f"`{each.neutral}`"
-    option = each.declared.option
+    option = each.option
     written = "" if option is None else f"`--{option.name or name.replace('_', '-')}`"
-    return f"| `{name}` | {neutral} | {written} | {each.declared.meaning} |"
+    return f"| `{name}` | {neutral} | {written} | {each.meaning} |"
 
 
 def test_the_documents_have_them_as_they_are_declared():
@@ -119,5 +120,5 @@ def test_the_documents_have_them_as_they_are_declared():
     assert rows == [row_of(name) for name in PARAMETERS]
     commands = (DOCS / "cli.md").read_text(encoding="utf-8")
     for name, each in PARAMETERS.items():
-        if each.declared.option is not None:
-            assert re.search(rf"`--{each.declared.option.name or name.replace('_', '-')}[` ]", commands)
+        if each.option is not None:
+            assert re.search(rf"`--{each.option.name or name.replace('_', '-')}[` ]", commands)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from bossa.sampling.declaration import Parameter
+    from bossa.sampling.declaration import Declaration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -144,24 +144,24 @@ def sampling(*names: str) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         for name in reversed(names):
-            command = _sampling_option(PARAMETERS[name])(command)
+            command = _sampling_option(name, PARAMETERS[name])(command)
         return command
 
     return add
 
 
-def _sampling_option(parameter: Parameter) -> Callable[[Command], Command]:
-    option = parameter.declared.option
-    assert option is not None, f"{parameter.name} is declared without an option"
+def _sampling_option(name: str, declared: Declaration) -> Callable[[Command], Command]:
+    option = declared.option
+    assert option is not None, f"{name} is declared without an option"
     more: dict[str, Any] = {}
     if option.default:
-        more |= {"default": parameter.neutral, "show_default": True}
+        more |= {"default": declared.neutral, "show_default": True}
     if option.bare is not None:
         more |= {"is_flag": False, "flag_value": option.bare}
     return click.option(
-        f"--{option.name or parameter.name.replace('_', '-')}",
-        parameter.name,
-        type=_type_of(parameter.declared.check),
+        f"--{option.name or name.replace('_', '-')}",
+        name,
+        type=_type_of(declared.check),
         metavar=option.metavar,
         multiple=option.several,
         help=option.help,
@@ -171,14 +171,12 @@ def _sampling_option(parameter: Parameter) -> Callable[[Command], Command]:
 
 def _type_of(check: object) -> click.ParamType[Any]:
     """The type of an option's value: the numbers that a check takes, or text."""
-    from bossa.sampling.declaration import OrNone, Real, Whole
+    from bossa.sampling.declaration import Range
 
-    if isinstance(check, OrNone):
-        check = check.check
-    if isinstance(check, Whole):
-        return click.IntRange(check.low, check.high)
-    if isinstance(check, Real):
-        if check.above is not None:
-            return click.FloatRange(check.above, min_open=True)
-        return click.FloatRange(check.low, check.high)
-    return Text()
+    if not isinstance(check, Range):
+        return Text()
+    if check.whole:
+        return click.IntRange(int(check.low), None if check.high is None else int(check.high))
+    if check.above is not None:
+        return click.FloatRange(check.above, min_open=True)
+    return click.FloatRange(check.low, check.high)

@@ -13,7 +13,6 @@ from bossa.checks.arguments import token_ids
 from bossa.engine.program import Floats
 from bossa.engine.speculation import Drafter
 from bossa.errors import BossaError
-from bossa.sampling.chain import logits_processors
 from bossa.sampling.logits import LogitsProcessor
 from bossa.sampling.parameters import SamplingParams
 
@@ -122,6 +121,10 @@ class Request:
     @cached_property
     def processors(self) -> tuple[LogitsProcessor, ...]:
         """What its logits go through before a token is chosen; asked for once its limit is known."""
+        if not self.params.processes:
+            return ()
+        from bossa.sampling.chain import logits_processors  # which most requests do without
+
         return logits_processors(self.params, self.prompt_token_ids, self.limit)
 
     @property

@@ -10,9 +10,7 @@ import numpy as np
 from bossa.engine.program import Floats
 from bossa.engine.request import Request
 from bossa.errors import RuntimeFailure
-from bossa.sampling.chain import process
-from bossa.sampling.distribution import distribution
-from bossa.sampling.draw import draw, uniform
+from bossa.sampling.logits import process
 
 
 def sample(row: Floats, request: Request) -> int:
@@ -29,6 +27,9 @@ def sample(row: Floats, request: Request) -> int:
         best = _likeliest(row, request)
     if params.temperature == 0:
         return best
+    from bossa.sampling.distribution import distribution  # not at every start: most draw nothing
+    from bossa.sampling.draw import draw, uniform
+
     ids, weights = distribution(row, params)
     return draw(ids, weights, uniform(params.seed, int(request.id), len(request.tokens), int(request.sample)))
 

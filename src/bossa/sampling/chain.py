@@ -9,7 +9,7 @@ from bossa.sampling.bias import bad_words_ids, sequence_bias
 from bossa.sampling.callers import checked
 from bossa.sampling.decay import exponential_decay_length_penalty
 from bossa.sampling.forced import forced_bos_token_id, forced_eos_token_id
-from bossa.sampling.logits import Floats, LogitsProcessor
+from bossa.sampling.logits import LogitsProcessor
 from bossa.sampling.minimum import minimum_length
 from bossa.sampling.ngrams import encoder_no_repeat_ngram_size, no_repeat_ngram_size
 from bossa.sampling.parameters import SamplingParams
@@ -41,20 +41,6 @@ def logits_processors(params: SamplingParams, prompt: Sequence[int], limit: int)
         prompt: its token ids.
         limit: tokens that prompt and completion may have, at most.
     """
-    if not params.processes:
-        return ()
     asked = Asked(params, tuple(prompt), limit)
     made = [processor for make in ORDER if (processor := make(asked)) is not None]
     return (*made, *map(checked, params.logits_processors))
-
-
-def process(processors: Sequence[LogitsProcessor], tokens: Sequence[int], row: Floats) -> Floats:
-    """Logits [V] as the processors leave them, one after the other; the row itself stays as it is.
-
-    Raises:
-        RequestError: a caller's processor failed.
-    """
-    row = row.copy()
-    for processor in processors:
-        row = processor(tokens, row)
-    return row

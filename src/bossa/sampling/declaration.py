@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field, fields
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from bossa.checks.arguments import is_whole, iterated, plain, real, refuse, token_ids, whole
 
@@ -23,43 +23,51 @@ that ends a completion, or what comes with the result."""
 _METADATA = "declaration"
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A whole number in a range."""
-
-    low: int = 0
-    high: int | None = None
-    expected: str = ""
-
-    def __call__(self, name: str, value: object) -> int:
-        return whole(name, value, self.low, self.high, expected=self.expected)
-
-
-@dataclass(frozen=True)
-class Real:
-    """A finite number in a range.
+class Range:
+    """Numbers that a parameter may be. No dataclass, whose making would take its time at every start.
 
     Attributes:
-        above: the range as a person would put it, where its lower end is a bound of the arithmetic alone.
+        whole: whether they are whole.
+        low, high: the least and the greatest.
+        expected: in words, where the range alone does not say it.
+        above: what a person would say they are above, where ``low`` is a bound of the arithmetic alone.
+        or_none: whether it may be None too.
     """
 
-    low: float = 0
-    high: float | None = None
-    expected: str = ""
-    above: float | None = None
-
-    def __call__(self, name: str, value: object) -> float:
-        return real(name, value, self.low, self.high, expected=self.expected)
-
-
-@dataclass(frozen=True)
-class OrNone:
-    """What another check takes, or None."""
-
-    check: Whole | Real
+    def __init__(
+        self,
+        whole: bool,
+        low: float,
+        high: float | None,
+        expected: str,
+        above: float | None = None,
+        or_none: bool = False,
+    ) -> None:
+        self.whole, self.low, self.high = whole, low, high
+        self.expected, self.above, self.or_none = expected, above, or_none
 
     def __call__(self, name: str, value: object) -> Any:
-        return None if value is None else self.check(name, value)
+        if value is None and self.or_none:
+            return None
+        check: Callable[..., Any] = whole if self.whole else real
+        return check(name, value, self.low, self.high, expected=self.expected)
+
+
+def count(low: int = 0, high: int | None = None, expected: str = "", *, or_none: bool = False) -> Range:
+    """Whole numbers in a range."""
+    return Range(True, low, high, expected, or_none=or_none)
+
+
+def number(
+    low: float = 0,
+    high: float | None = None,
+    expected: str = "",
+    *,
+    above: float | None = None,
+    or_none: bool = False,
+) -> Range:
+    """Finite numbers in a range."""
+    return Range(False, low, high, expected, above, or_none)
 
 
 def ids(name: str, value: object) -> tuple[int, ...]:
@@ -120,8 +128,7 @@ def functions(name: str, value: object) -> tuple[Any, ...]:
     return found
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(NamedTuple):
     """How the command line offers a parameter.
 
     Attributes:
@@ -141,23 +148,24 @@ class Option:
     bare: int | None = None
 
 
-@dataclass(frozen=True)
-class Declaration:
-    """A parameter, but for its name, type and neutral value, which are those of its field.
+class Declaration(NamedTuple):
+    """A parameter, but for its name and type, which are those of its field.
 
     Attributes:
+        neutral: its value where nothing is asked for.
         check: what may be its value.
-        meaning: in a phrase.
         kind: what it is about.
+        meaning: in a phrase.
         option: None where the command line lacks it.
-        tokens: the token ids that a value names.
+        tokens: the token ids that a value names; None: it names none.
     """
 
+    neutral: Any
     check: Check
-    meaning: str
     kind: Kind
+    meaning: str
     option: Option | None = None
-    tokens: Callable[[Any], Iterable[int]] = lambda value: ()
+    tokens: Callable[[Any], Iterable[int]] | None = None
 
 
 def parameter(
@@ -166,24 +174,12 @@ def parameter(
     kind: Kind,
     meaning: str,
     option: Option | None = None,
-    *,
-    tokens: Callable[[Any], Iterable[int]] = lambda value: (),
+    tokens: Callable[[Any], Iterable[int]] | None = None,
 ) -> T:
-    """A field of a dataclass that declares a parameter; ``neutral`` is its value where nothing is asked for."""
-    declared = Declaration(check, meaning, kind, option, tokens)
-    return field(default=neutral, metadata={_METADATA: declared})
+    """A field of a dataclass that declares a parameter, as ``Declaration`` describes it."""
+    return field(default=neutral, metadata={_METADATA: Declaration(neutral, check, kind, meaning, option, tokens)})
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """A declared parameter: its name and neutral value, and the rest of its declaration."""
-
-    name: str
-    neutral: Any
-    declared: Declaration
-
-
-def declared_in(kind: type[DataclassInstance]) -> Iterator[Parameter]:
-    """The parameters that a dataclass declares, in their order."""
-    for each in fields(kind):
-        yield Parameter(each.name, each.default, each.metadata[_METADATA])
+def declared_in(kind: type[DataclassInstance]) -> dict[str, Declaration]:
+    """The parameters that a dataclass declares by name, in their order."""
+    return {each.name: each.metadata[_METADATA] for each in fields(kind)}

@@ -21,3 +21,15 @@ LogitsProcessor = Callable[[Sequence[int], Floats], Floats]
 """From the token ids so far, those of the prompt included, and a row [V] that it may change in place, to such a row.
 
 It depends on nothing else, so that what runs beside a request, and whether it was preempted, changes nothing."""
+
+
+def process(processors: Sequence[LogitsProcessor], tokens: Sequence[int], row: Floats) -> Floats:
+    """Logits [V] as the processors leave them, one after the other; the row itself stays as it is.
+
+    Raises:
+        RequestError: a caller's processor failed.
+    """
+    row = row.copy()
+    for processor in processors:
+        row = processor(tokens, row)
+    return row

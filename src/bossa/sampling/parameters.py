@@ -1,26 +1,25 @@
 """The parameters of sampling, declared once: checks, the model's calls, options and documents are made from this.
 
-A parameter is a field of ``SamplingParams`` and, for the calls of a ``LanguageModel``, a key of ``Sampling``.
+A parameter is a field of ``SamplingParams`` and, for the calls of a ``LanguageModel``, a key of ``calls.Sampling``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from bossa.checks.arguments import boolean, texts
 from bossa.sampling.declaration import (
     Option,
-    OrNone,
-    Real,
-    Whole,
     biases,
+    count,
     decay,
     declared_in,
     functions,
     ids,
+    number,
     one_or_more_ids,
     parameter,
     sequences,
@@ -33,7 +32,7 @@ PENALTIES = (1e-3, 1e3)
 """The range of repetition penalties, in which logits stay finite when they are divided and multiplied."""
 
 _SHARE = "between 0 and 1"
-_PENALTY = Real(*PENALTIES, expected="above 0, from 0.001 to 1000", above=0)
+_PENALTY = number(*PENALTIES, expected="above 0, from 0.001 to 1000", above=0)
 
 
 @dataclass(frozen=True)
@@ -48,35 +47,35 @@ class SamplingParams:
 
     max_new_tokens: int = parameter(
         20,
-        Whole(1),
+        count(1),
         "length",
         "tokens to generate at most",
         Option("Tokens after a prompt.", name="max_tokens_to_generate", default=True),
     )
     temperature: float = parameter(
         0.0,
-        Real(),
+        number(),
         "draw",
         "0 chooses the likeliest token (of equals, the lowest id); more draws",
         Option("0 takes the likeliest token.  [default: 0]"),
     )
     top_k: int = parameter(
         0,
-        Whole(expected="a whole number from 0 (all tokens)"),
+        count(expected="a whole number from 0 (all tokens)"),
         "filter",
         "draw from the k likeliest tokens; 0 from all",
         Option("Draw from the K likeliest tokens; 0: from all."),
     )
     top_p: float = parameter(
         1.0,
-        Real(0, 1, _SHARE),
+        number(0, 1, _SHARE),
         "filter",
         "draw from the fewest likeliest tokens that hold this much probability",
         Option("Draw from the likeliest that hold this probability."),
     )
     min_p: float = parameter(
         0.0,
-        Real(0, 1, _SHARE),
+        number(0, 1, _SHARE),
         "filter",
         "drop tokens that are less likely than this share of the likeliest one's probability",
         Option("Drop those below this share of the likeliest."),
@@ -90,7 +89,7 @@ class SamplingParams:
     )
     seed: int = parameter(
         0,
-        Whole(0, 2**64 - 1, "a whole number from 0 to 2**64 - 1"),
+        count(0, 2**64 - 1, "a whole number from 0 to 2**64 - 1"),
         "draw",
         "with a request's id, its sample and a position, all that a draw depends on",
         Option("What random draws depend on.  [default: 0]"),
@@ -110,7 +109,7 @@ class SamplingParams:
     )
     logprobs: int | None = parameter(
         None,
-        OrNone(Whole(expected="a whole number from 0, or None")),
+        count(expected="a whole number from 0, or None", or_none=True),
         "result",
         "give each new token's log probability under the raw logits, and this many of the likeliest tokens with theirs;"
         " None: none",
@@ -118,7 +117,7 @@ class SamplingParams:
     )
     speculate: int = parameter(
         0,
-        Whole(),
+        count(),
         "draw",
         "tokens to guess at most for each that is generated; the tokens stay the same, see `speculation.py`",
         Option(
@@ -129,46 +128,46 @@ class SamplingParams:
     )
     max_length: int | None = parameter(
         None,
-        OrNone(Whole(1, expected="a whole number from 1, or None")),
+        count(1, expected="a whole number from 1, or None", or_none=True),
         "length",
         "tokens of prompt and completion together, at most, in place of `max_new_tokens`; None: as that says",
     )
     min_length: int = parameter(
-        0, Whole(), "processor", "no end token before prompt and completion together have this many tokens"
+        0, count(), "processor", "no end token before prompt and completion together have this many tokens"
     )
     min_new_tokens: int | None = parameter(
         None,
-        OrNone(Whole(expected="a whole number from 0, or None")),
+        count(expected="a whole number from 0, or None", or_none=True),
         "processor",
         "no end token before so many new tokens; None: as `min_length` says",
         Option("No end before so many tokens."),
     )
     typical_p: float = parameter(
         1.0,
-        Real(5e-324, 1, "above 0, up to 1", above=0),
+        number(5e-324, 1, "above 0, up to 1", above=0),
         "filter",
         "draw from the tokens of the most typical information (Meister et al., 2022) that hold this much probability",
         Option("Draw from the most typical that hold this probability."),
     )
     epsilon_cutoff: float = parameter(
-        0.0, Real(0, 1, _SHARE), "filter", "drop tokens that are less likely than this; 0 and 1 drop none"
+        0.0, number(0, 1, _SHARE), "filter", "drop tokens that are less likely than this; 0 and 1 drop none"
     )
     eta_cutoff: float = parameter(
         0.0,
-        Real(0, 1, _SHARE),
+        number(0, 1, _SHARE),
         "filter",
         "drop tokens that are less likely than this, or less where the choice is open (Hewitt et al., 2022); 0 and 1"
         " drop none",
     )
     top_h: float | None = parameter(
         None,
-        OrNone(Real(5e-324, 1, "above 0, up to 1, or None", above=0)),
+        number(5e-324, 1, "above 0, up to 1, or None", above=0, or_none=True),
         "filter",
         "draw from the likeliest tokens that hold this share of the entropy of the 100 likeliest; None: from all",
     )
     no_repeat_ngram_size: int = parameter(
         0,
-        Whole(),
+        count(),
         "processor",
         "no n-gram of this many tokens comes twice in prompt and completion; 0: they may",
         Option("No N tokens in a row come twice.", metavar="N"),
@@ -177,7 +176,7 @@ class SamplingParams:
         1.0, _PENALTY, "processor", "multiplies the logits above 0, and divides those below, of the prompt's tokens"
     )
     encoder_no_repeat_ngram_size: int = parameter(
-        0, Whole(), "processor", "no n-gram of this many tokens of the prompt comes again; 0: they may"
+        0, count(), "processor", "no n-gram of this many tokens of the prompt comes again; 0: they may"
     )
     sequence_bias: tuple[tuple[tuple[int, ...], float], ...] = parameter(
         (),
@@ -201,7 +200,7 @@ class SamplingParams:
     )
     forced_bos_token_id: int | None = parameter(
         None,
-        OrNone(Whole(expected="a token id, or None")),
+        count(expected="a token id, or None", or_none=True),
         "processor",
         "the token that comes after a prompt of one token; None: any",
         tokens=lambda value: () if value is None else (value,),
@@ -228,8 +227,8 @@ class SamplingParams:
     )
 
     def __post_init__(self) -> None:
-        for each in PARAMETERS.values():
-            object.__setattr__(self, each.name, each.declared.check(each.name, getattr(self, each.name)))
+        for name, declared in PARAMETERS.items():
+            object.__setattr__(self, name, declared.check(name, getattr(self, name)))
 
     @property
     def processes(self) -> bool:
@@ -247,49 +246,19 @@ class SamplingParams:
 
     def tokens(self) -> Iterator[tuple[str, int]]:
         """Each token id that a parameter names, with the parameter's name; not those that end a completion."""
-        for name, _ in _PROCESSORS:
-            for token in PARAMETERS[name].declared.tokens(getattr(self, name)):
+        for name, named in _TOKENS:
+            for token in named(getattr(self, name)):
                 yield name, token
 
 
-PARAMETERS = {each.name: each for each in declared_in(SamplingParams)}
+PARAMETERS = declared_in(SamplingParams)
 """All of them by name, in the order of ``SamplingParams``."""
 
-FILTERS = frozenset(each.name for each in PARAMETERS.values() if each.declared.kind == "filter")
+FILTERS = frozenset(name for name, each in PARAMETERS.items() if each.kind == "filter")
 """Those that say which tokens may be drawn."""
 
-_PROCESSORS = tuple((each.name, each.neutral) for each in PARAMETERS.values() if each.declared.kind == "processor")
+CALLS = PARAMETERS.keys() - {"eos_token_ids"}
+"""Those that the calls of a ``LanguageModel`` take; their types stand in ``calls.py``."""
 
-
-class Sampling(TypedDict, total=False):
-    """What the calls of a ``LanguageModel`` take of ``SamplingParams``: all but the end tokens, which are its own."""
-
-    max_new_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repetition_penalty: float
-    seed: int
-    stop: str | Sequence[str]
-    ignore_eos: bool
-    logprobs: int | None
-    speculate: int
-    max_length: int | None
-    min_length: int
-    min_new_tokens: int | None
-    typical_p: float
-    epsilon_cutoff: float
-    eta_cutoff: float
-    top_h: float | None
-    no_repeat_ngram_size: int
-    encoder_repetition_penalty: float
-    encoder_no_repeat_ngram_size: int
-    sequence_bias: Sequence[tuple[Sequence[int], float]] | Mapping[tuple[int, ...], float]
-    bad_words_ids: Sequence[Sequence[int]]
-    suppress_tokens: Sequence[int]
-    begin_suppress_tokens: Sequence[int]
-    forced_bos_token_id: int | None
-    forced_eos_token_id: int | Sequence[int] | None
-    exponential_decay_length_penalty: tuple[int, float] | None
-    logits_processors: Sequence[LogitsProcessor]
+_PROCESSORS = tuple((name, each.neutral) for name, each in PARAMETERS.items() if each.kind == "processor")
+_TOKENS = tuple((name, each.tokens) for name, each in PARAMETERS.items() if each.tokens is not None)
