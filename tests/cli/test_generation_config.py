@@ -115,6 +115,27 @@ def test_greedy_tokens_are_those_of_transformers(both, settings):
 
 
 @pytest.mark.end_to_end
+def test_stop_strings_end_where_transformers_ends(both, tiny_model):
+    import torch
+    from transformers import AutoTokenizer, GenerationConfig
+
+    model, reference = both
+    model.generation_config = {}
+    [whole] = model.generate(PROMPTS[:1], max_new_tokens=30)
+    stop = next(whole.text[at : at + 2] for at in range(5, 29) if whole.text[at : at + 2].isascii())
+    model.generation_config = {"stop_strings": [stop], "max_new_tokens": 30}
+    reference.generation_config = GenerationConfig(pad_token_id=256, **model.generation_config)
+    ids = torch.tensor(PROMPTS[:1])
+    made = reference.generate(
+        ids, attention_mask=torch.ones_like(ids), tokenizer=AutoTokenizer.from_pretrained(tiny_model)
+    )
+    [cut] = model.generate(PROMPTS[:1])
+    assert cut.token_ids == made[0, len(PROMPTS[0]) :].tolist()
+    assert len(cut.token_ids) < 30
+    assert whole.text.startswith(cut.text + stop)
+
+
+@pytest.mark.end_to_end
 def test_a_program_file_is_loaded_with_its_models_settings_or_without(both, tiny_model, tiny_pef, tmp_path):
     from bossa.compiler import compile as compile_model
 
