@@ -13,7 +13,8 @@ import pytest
 from bossa.cli.run import command
 from bossa.errors import RequestError
 from bossa.sampling.calls import Sampling
-from bossa.sampling.parameters import PARAMETERS, SamplingParams
+from bossa.sampling.chain import ORDER
+from bossa.sampling.parameters import FILTERS, PARAMETERS, SamplingParams
 
 
 @pytest.mark.parametrize(
@@ -122,3 +123,13 @@ def test_the_documents_have_them_as_they_are_declared():
     for name, each in PARAMETERS.items():
         if each.option is not None:
             assert re.search(rf"`--{each.option.name or name.replace('_', '-')}[` ]", commands)
+
+
+def test_the_order_in_the_documents_is_the_order_in_which_it_is_done():
+    page = (DOCS / "sampling.md").read_text(encoding="utf-8")
+    order = re.findall(r"`(\w+)`", page.split("## Order")[1].split("\n\n")[1])
+    made = [make.__name__ for make in ORDER]
+    made[made.index("minimum_length") : made.index("minimum_length") + 1] = ["min_length", "min_new_tokens"]
+    filters = ["top_h", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"]
+    assert order == made + filters  # the filters as their own test compares them with transformers
+    assert set(filters) == FILTERS
