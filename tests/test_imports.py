@@ -133,7 +133,6 @@ def test_imports_run_down_one_list(path: Path):
             assert ORDER.index(target) <= place, f"{path}:{statement.lineno}: {part} may not import {name}"
 
 
-@pytest.mark.xfail(reason="request, sampler, logprobs and stopping of the engine still do")
 def test_no_files_import_each_other_in_a_circle():
     """Imports inside functions, and those for types alone, count: a file is understood with all that it names."""
     files = {module_name(path): path for path in FILES}

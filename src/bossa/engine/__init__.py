@@ -2,7 +2,8 @@
 
 from bossa.engine.engine import Engine
 from bossa.engine.program import Detokenizer, Program, Tokenizer
-from bossa.engine.request import Completion, FinishReason, Request
+from bossa.engine.request import Completion, Request
+from bossa.engine.stopping import FinishReason
 from bossa.sampling.parameters import SamplingParams
 
 __all__ = ["Completion", "Detokenizer", "Engine", "FinishReason", "Program", "Request", "SamplingParams", "Tokenizer"]

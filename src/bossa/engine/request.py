@@ -7,20 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
 
 from bossa.checks.arguments import token_ids
+from bossa.engine.logprobs import TokenLogprob
 from bossa.engine.program import Floats
 from bossa.engine.speculation import Drafter
+from bossa.engine.stopping import FinishReason, Stopper
 from bossa.errors import BossaError
 from bossa.sampling.logits import LogitsProcessor
 from bossa.sampling.parameters import SamplingParams
-
-if TYPE_CHECKING:
-    from bossa.engine.logprobs import TokenLogprob
-    from bossa.engine.stopping import Stopper
-
-FinishReason = Literal["stop", "length"]
 
 
 class State(Enum):

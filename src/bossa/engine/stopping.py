@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from bossa.engine.program import Detokenizer, Tokenizer
-from bossa.engine.request import FinishReason
 from bossa.sampling.parameters import SamplingParams
+
+FinishReason = Literal["stop", "length"]
 
 
 def find_stop(text: str, stop: Sequence[str], start: int = 0) -> int | None:
