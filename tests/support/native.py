@@ -62,6 +62,8 @@ class Native:
             self._open(threads, most, slots, ctypes.c_void_p(constants.ctypes.data), ctypes.c_void_p(kv.ctypes.data))
         )
         assert handle
+        states = np.full(len(sequences) * self.plan.state_bytes + 128, 0xFF, np.uint8)  # not to be read at first
+        slots_of = np.arange(len(sequences), dtype=np.int32)[::-1].copy()
         done = [0] * len(sequences)
         parts: list[list[NDArray[Any]]] = [[] for _ in sequences]
         for step in chunks if chunks is not None else [[len(s) for s in sequences]]:
@@ -75,7 +77,14 @@ class Native:
             table = tables[chosen].copy()
             wanted = (None, likeliest.ctypes.data) if best else (logits.ctypes.data, None)
             arrays = (tokens, positions, starts, table, rows)
-            data = Step(len(tokens), len(chosen), blocks, len(rows), *(array.ctypes.data for array in arrays), *wanted)
+            held = slots_of[chosen].copy()
+            state = (states.ctypes.data + -states.ctypes.data % 64, held.ctypes.data, None, None)
+            data = Step(
+                *(len(tokens), len(chosen), blocks, len(rows)),
+                *(array.ctypes.data for array in arrays),
+                *wanted,
+                *(state if self.plan.state_bytes else ()),
+            )
             assert self._run(handle, ctypes.byref(data)) == 0
             for place, i in enumerate(chosen):
                 parts[i].append((likeliest if best else logits)[starts[place] : starts[place + 1]])

@@ -13,11 +13,10 @@ from bossa.ir.program import Op, Program
 from bossa.ir.slot import Slot, Source
 from bossa.ir.values import Apply, Cat, Const, Expr, Shape, Value, View, contiguous_strides, whole
 from bossa.ir.verify import verify
-from bossa.ops import Attention, Embed, Linear, Map, Reduce, Select
+from bossa.ops import Attention, CausalConv, Embed, Linear, Map, Reduce, Select
 
 _UNARY = ("neg", "abs", "tanh", "sigmoid", "relu", "silu", "gelu", "gelu_tanh", "cos", "softplus")
 _BINARY = ("add", "sub", "mul", "min", "max")
-_OPS = ("map", "map", "reduce", "reduce", "linear", "groups", "attention", "attention", "gate")
 LENGTH = 40
 
 
@@ -103,7 +102,7 @@ class _Builder:
         outer, self.chance = self.chance, chance
         self.values = [stream] if self.second is None else [stream, self.second]
         for step in range(chance.randint(2, 5)):
-            getattr(self, chance.choice(("map", "map", "reduce", "linear", "groups", "attention", "gate")))(
+            getattr(self, chance.choice(("map", "map", "reduce", "linear", "groups", "attention", "conv", "gate")))(
                 f"{name}.{step}"
             )
         made = self.values[-3:]
@@ -199,6 +198,20 @@ class _Builder:
         window, softcap = chance.choice((0, 0, 5, 33)), chance.choice((0.0, 0.0, 3.0))
         out = self.define((heads, e))
         self.ops.append(Attention(out, *views, self.layers, d**-0.5, window, softcap, bias, sinks))
+        self.layers += 1
+
+    def conv(self, name: str) -> None:
+        chance = self.chance
+        x = chance.choice(self.values)
+        channels = x.size - chance.randrange(min(x.size, 3))
+        view = View("value", x.name, (channels,), (1,), x.size - channels)
+        taps, dilation = chance.choice((2, 3, 4, 7)), chance.choice((1, 1, 2, 3))
+        delay = chance.choice((0, 0, 0, 1, 5))
+        across = chance.random() < 0.3  # the taps of all channels beside each other
+        shape = (taps, channels) if across else (channels, taps)
+        strides = (1, channels) if across else (taps, 1)
+        weight = View("weight", self.slot(f"{name}.taps", "flat", shape), (channels, taps), strides)
+        self.ops.append(CausalConv(self.define((channels,)), view, weight, self.layers, dilation, delay))
         self.layers += 1
 
     # -- expressions ------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from bossa.frontend import attention, layout, pointwise, products, reductions
+from bossa.frontend import attention, convolution, layout, pointwise, products, reductions
+from bossa.frontend.convolution import Extended
 from bossa.frontend.lowering import Lowering
 from bossa.frontend.scores import Score
 
@@ -39,6 +40,9 @@ def lower_node(low: Lowering, node: Node) -> None:
     if any(isinstance(low.values.get(source), Score) for source in node.all_input_nodes):
         low.values[node] = attention.score(low, node, name)
         return
+    if any(isinstance(low.values.get(source), Extended) for source in node.all_input_nodes):
+        low.values[node] = convolution.extended(low, node, name)
+        return
     rule = RULES.get(name)
     if rule is not None:
         low.values[node] = rule(low, node, name)
@@ -65,6 +69,8 @@ RULES: dict[str, Rule] = (
     | dict.fromkeys(reductions.REDUCTIONS, reductions.reduction)
     | dict.fromkeys(("cumsum", "roll", "flip", "diff"), _along_rows)
     | {
+        "constant_pad_nd": convolution.pad,
+        "convolution": convolution.convolution,
         "repeat_interleave": layout.repeat_interleave,
         "slice": layout.slice_,
         "select": layout.select,

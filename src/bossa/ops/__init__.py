@@ -4,10 +4,11 @@ Importing this makes all of them known to the parser (``bossa.ir.op.KINDS``).
 """
 
 from bossa.ops.attention import Attention
+from bossa.ops.causal_conv import CausalConv
 from bossa.ops.embed import Embed
 from bossa.ops.linear import Linear
 from bossa.ops.map import Map
 from bossa.ops.reduce import Reduce, Reduction
 from bossa.ops.select import Select
 
-__all__ = ["Attention", "Embed", "Linear", "Map", "Reduce", "Reduction", "Select"]
+__all__ = ["Attention", "CausalConv", "Embed", "Linear", "Map", "Reduce", "Reduction", "Select"]

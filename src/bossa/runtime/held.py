@@ -126,6 +126,6 @@ def _zeroed(size: int, what: str) -> mmap.mmap:
         return anonymous(size)
     except (OSError, OverflowError, ValueError) as error:
         raise RequestError(
-            f"{size:,} bytes of {what} cannot be had: allow less memory (--memory, in Python memory), fewer"
+            f"not enough memory for {size:,} bytes of {what}: allow less (--memory, in Python memory), fewer"
             " sequences at once or shorter ones"
         ) from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from bossa.formats.precision import GROUP_BITS, DType, KvPrecision
-from bossa.ir.program import Program
+from bossa.ir.op import StatefulOp
+from bossa.ir.program import Loop, Op, Program
+from bossa.ir.state import StateSpec, StateTotals, totals
 from bossa.ops import Linear
 from bossa.targets.cpu.sections import Section, describe
 
@@ -15,6 +18,10 @@ PAGE = 32
 
 FEWEST_WALKED_ROWS = 64
 """Rows of a step for each worker from which on blocks of them walk; `kFewestWalkedRows` of the kernels."""
+
+
+DRAFTS = 8
+"""Guesses of speculation whose inputs a slot of recurrent state has room for."""
 
 
 def round_up(n: int, multiple: int) -> int:
@@ -72,6 +79,21 @@ class Plan:
         """Memory that a row of a step takes."""
         return self.floats_per_row * 4 + self.quantized_bytes_per_row
 
+    @property
+    def state(self) -> StateTotals:
+        """What the ops of the program keep of a sequence, all together."""
+        return totals(self.state_specs)
+
+    @property
+    def state_specs(self) -> list[StateSpec]:
+        """What each of them keeps, loops unrolled."""
+        return [spec for op in self.program.body for spec in _specs(op)]
+
+    @property
+    def state_bytes(self) -> int:
+        """Of a slot of recurrent state; 0 where there is none."""
+        return self.state.layout(DRAFTS).get("state_bytes", 0)
+
     def layout(self) -> dict[str, Any]:
         """The fields of the manifest that say how memory is laid out."""
         program = self.program
@@ -81,6 +103,7 @@ class Plan:
             "page_size": PAGE,
             "page_bytes": self.page_bytes,
             "kv_precision": self.kv_precision,
+            **self.state.layout(DRAFTS),
             "slots": [slot.to_json() for slot in program.slots.values()],
             "constants": [
                 {
@@ -104,3 +127,12 @@ def _quantized_row(dtype: DType, k: int) -> int:
     if dtype in GROUP_BITS:
         return round_up(-(-k // 128) * 144, 64) + 64
     return round_up(k, 64) * 2 + 64
+
+
+def _specs(op: Op) -> Iterator[StateSpec]:
+    if isinstance(op, Loop):
+        for _ in range(op.count):
+            for inner in op.body:
+                yield from _specs(inner)
+    elif isinstance(op, StatefulOp):
+        yield op.state()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import accumulate
 
 from bossa.formats.precision import QUANTIZED, DType, KvPrecision
 from bossa.ir.op import StatefulOp
@@ -11,7 +10,7 @@ from bossa.ir.program import Loop, Op, Program, row_ops
 from bossa.targets.cpu.arena import place_values
 from bossa.targets.cpu.cut import cut
 from bossa.targets.cpu.emit.kinds import emitter_of
-from bossa.targets.cpu.layout import Plan, round_up
+from bossa.targets.cpu.layout import DRAFTS, Plan, round_up
 
 
 def make_plan(program: Program, kv_precision: KvPrecision = "fp32") -> Plan:
@@ -50,17 +49,24 @@ def _quantized(program: Program) -> tuple[tuple[DType, int], ...]:
 
 
 def _state_layout(program: Program, kv_precision: KvPrecision) -> tuple[tuple[int, ...], int]:
-    """Where the state of each layer starts in a page, in the order of their numbers, and the page's bytes."""
-    sizes: dict[int, int] = {}
+    """Where the state of each layer starts, in the order of their numbers, in a page or a slot; and a page's bytes."""
+    sizes: dict[int, tuple[str, int]] = {}
 
     def visit(ops: Iterable[Op], shifts: tuple[int, ...] = (0,)) -> None:
         for op in ops:
             if isinstance(op, Loop):
                 visit(op.body, tuple(i * op.layers for i in range(op.count)))
             elif isinstance(op, StatefulOp):
-                size = emitter_of(op).state_bytes(op, kv_precision)
-                sizes.update((op.layer + shift, size) for shift in shifts)
+                spec = op.state()
+                paged = spec.kind == "paged"
+                size = emitter_of(op).state_bytes(op, kv_precision) if paged else spec.bytes + DRAFTS * spec.draft_bytes
+                sizes.update((op.layer + shift, (spec.kind, size)) for shift in shifts)
 
     visit(program.body)
-    *offsets, total = accumulate((sizes[layer] for layer in sorted(sizes)), initial=0)
-    return tuple(offsets), total
+    offsets = []
+    used = {"paged": 0, "recurrent": 0}
+    for layer in sorted(sizes):
+        kind, size = sizes[layer]
+        offsets.append(used[kind])
+        used[kind] += size
+    return tuple(offsets), used["paged"]

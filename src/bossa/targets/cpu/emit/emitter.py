@@ -22,10 +22,12 @@ class Emitter(ABC, Generic[OpT]):
         single: whether it has a section of its own, whose work the workers share in a way of its own, instead of being
             run row after row beside others.
         row_local: whether, in its own section, a row needs that row alone.
+        header: of the kernels, that it calls and no other program needs.
     """
 
     single: ClassVar[bool] = False
     row_local: ClassVar[bool] = False
+    header: ClassVar[str | None] = None
 
     # -- memory ---------------------------------------------------------------------------------------------------
 
@@ -34,7 +36,7 @@ class Emitter(ABC, Generic[OpT]):
         return ()
 
     def state_bytes(self, op: OpT, kv_precision: KvPrecision) -> int:
-        """What its state takes, in a page or in a sequence's slot."""
+        """What its state takes in a page, where it is paged."""
         return 0
 
     def overwrites(self, op: OpT) -> Expr | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bossa.errors import ProgramError
 from bossa.ir.op import RowOp
-from bossa.ops import Attention, Embed, Linear, Map, Reduce, Select
+from bossa.ops import Attention, CausalConv, Embed, Linear, Map, Reduce, Select
 from bossa.targets.cpu.emit.attention import AttentionEmitter
+from bossa.targets.cpu.emit.causal_conv import CausalConvEmitter
 from bossa.targets.cpu.emit.embed import EmbedEmitter
 from bossa.targets.cpu.emit.emitter import AnyEmitter
 from bossa.targets.cpu.emit.linear import LinearEmitter
@@ -15,6 +16,7 @@ from bossa.targets.cpu.emit.select import SelectEmitter
 
 EMITTERS: dict[type[RowOp], AnyEmitter] = {
     Attention: AttentionEmitter(),
+    CausalConv: CausalConvEmitter(),
     Embed: EmbedEmitter(),
     Linear: LinearEmitter(),
     Map: MapEmitter(),

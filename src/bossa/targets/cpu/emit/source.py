@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bossa.errors import ProgramError
-from bossa.ir.program import Loop, weights_of
+from bossa.ir.program import Loop, Program, row_ops, weights_of
 from bossa.ir.text import show
 from bossa.pef.signature import signature
 from bossa.targets.cpu.emit.attention import KV_TYPES
@@ -51,7 +51,7 @@ def generate(plan: Plan) -> str:
                 functions.append(_stretch(stretch, in_loop=loop is not None))
 
     write(plan.sections, None)
-    layers = len(plan.state_offsets)
+    layers = sum(spec.kind == "paged" for spec in plan.state_specs)
     return "\n".join([
         comment(f"{program.name}, compiled by Bossa: vocabulary {program.vocab_size}, {layers} attention layers,"),
         f"// sequences up to {program.max_seq_length} tokens. A step runs packed rows of any number of sequences.",
@@ -66,6 +66,7 @@ def generate(plan: Plan) -> str:
         '#include "pack.h"',
         *(['#include "quantized.h"'] if plan.quantized else []),
         '#include "rows.h"',
+        *(f'#include "{header}"' for header in _headers(program)),
         '#include "team.h"',
         '#include "walk.h"',
         "",
@@ -78,6 +79,7 @@ def generate(plan: Plan) -> str:
         f"using Kv = {KV_TYPES[plan.kv_precision]};  // keys and values as they are stored",
         f"constexpr size_t kPageBytes = {plan.page_bytes};  // of {PAGE} positions, all layers",
         f"constexpr size_t kArenaFloats = {plan.floats_per_row};  // activations of one row",
+        *([f"constexpr size_t kStateBytes = {plan.state_bytes};  // of a sequence's slot"] if plan.state_bytes else []),
         *_quantized_sizes(plan),
         "",
         _used(_PROGRAM, plan),
@@ -86,6 +88,12 @@ def generate(plan: Plan) -> str:
         _DECODE if plan.finds_best else _DECODE_NONE,
         _used(_EXPORTS, plan),
     ])  # fmt: skip
+
+
+def _headers(program: Program) -> list[str]:
+    """Headers of kernels that only some programs need."""
+    headers = (emitter_of(op).header for op in row_ops(program))
+    return sorted({header for header in headers if header is not None})
 
 
 def _quantized_sizes(plan: Plan) -> list[str]:

@@ -37,6 +37,7 @@ struct Decoding {
       asked.positions[i]++;
     }
     step.best += step.rows;
+    step.replays = nullptr;  // the first step has taken them in
     return true;
   }
 
