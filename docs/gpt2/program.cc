@@ -1,18 +1,12 @@
 // gpt2, compiled by Bossa: vocabulary 50257, 12 attention layers,
 // sequences up to 1024 tokens. A step runs packed rows of any number of sequences.
-#include <new>
-#include <stdlib.h>
-
 #include "abi.h"
 #include "attention.h"
-#include "argmax.h"
-#include "decoding.h"
 #include "linear.h"
 #include "math.h"
 #include "pack.h"
+#include "program.h"
 #include "rows.h"
-#include "team.h"
-#include "walk.h"
 
 namespace {
 
@@ -22,84 +16,18 @@ constexpr int kVocabulary = 50257;
 constexpr const char* kSignature = "8e7247d2ceb4a301c1f18e8249a9c58e";  // of the memory layout in the manifest
 using Kv = float;  // keys and values as they are stored
 constexpr size_t kPageBytes = 2359296;  // of 32 positions, all layers
-constexpr size_t kArenaFloats = 4608;  // activations of one row
 
-// What a section needs, for all rows of a step or for some that lie side by side.
-struct Part {
-  int max_rows;
-  const void** slots;      // packed weights, in the order of the manifest
-  const float* constants;  // position tables
-  void* kv;
-  float* arena;            // [kArenaFloats][max_rows], each value's rows together
-  float* partials;         // of attention
-  int* sequence_of;        // [max_rows]
-  Best* bests;             // [workers][max_rows]
-  const bossa_step* step;
-  int first;               // the row of the arena that is the first one of the step
-};
-
-struct Program : Part {
-  Team team;
-  Decoding* decoding;      // steps that follow each other, each from the bests of the one before
-  bool decodes;            // whether another one follows, from these bests
-
-  explicit Program(int threads) : team(threads) {}
-
-  // Whether a step fits; it is then the one that runs.
-  bool takes(const bossa_step* next) {
-    if (next->rows < 1 || next->rows > max_rows || next->logit_count > max_rows) return false;
-    for (int s = 0; s < next->sequences; s++) {
-      for (int t = next->starts[s]; t < next->starts[s + 1]; t++) sequence_of[t] = s;
-    }
-    step = next;
-    return true;
+struct Sizes {
+  static constexpr int slots = 148;
+  static constexpr size_t arena_floats = 4608;  // activations of one row
+  static constexpr bool finds_best = true;
+  static constexpr size_t fused_bytes = 0;
+  static size_t quantized_floats([[maybe_unused]] int rows, [[maybe_unused]] int workers) {
+    return 0;
   }
 };
 
-// Row `t` of the arena value at `offset` with `stride` floats a row.
-inline float* row(Part& p, size_t offset, size_t stride, int t) {
-  return p.arena + offset * (size_t)p.max_rows + stride * (size_t)(p.first + t);
-}
-
-template <class T>
-inline const T* slot(Part& p, int index) {
-  return (const T*)p.slots[index];
-}
-
-inline float* floats(size_t count) {
-  void* memory = nullptr;
-  return posix_memalign(&memory, 64, sizeof(float) * count) == 0 ? (float*)memory : nullptr;
-}
-
-inline const int32_t* block_table(Part& p, int t) {
-  return p.step->block_tables + (size_t)p.sequence_of[t] * (size_t)p.step->max_blocks;
-}
-
-inline Batch batch_of(const bossa_step& s) {
-  return {s.rows, s.sequences, s.max_blocks, s.positions, s.starts, s.block_tables};
-}
-
-// Sections that need nothing of other rows: run with all of them, or block by block.
-template <class Sections>
-inline void run_stretch(Program& p, Worker& w, Sections&& sections) {
-  const int rows = p.step->rows;
-  if (!walks(rows, w.count)) {
-    sections(p, w);
-    return;
-  }
-  walk(w, rows, [&](Worker& alone, Share of) {
-    bossa_step step = *p.step;
-    step.rows = of.end - of.begin;
-    step.tokens += of.begin;
-    step.positions += of.begin;
-    Part block = p;
-    block.step = &step;
-    block.sequence_of += of.begin;
-    block.first = of.begin;
-    sections(block, alone);
-  });
-  w.barrier();
-}
+using Program = LoadedProgram<Sizes>;
 
 // %v1[768] = embed $"lm_head.weight" tokens
 // %v2[768] = embed $"transformer.wpe.weight" !t0
@@ -373,18 +301,16 @@ void linear_11(Part& p, Worker& w) {
   });
 }
 
-constexpr int kSlots = 148;
-
-// One step, on every worker. A barrier follows each section, or each stretch of them.
+// One step, on every worker. A barrier follows each section, or each group of them.
 void run(Worker& w, void* arg) {
   Program& p = *(Program*)arg;
   rows_0(p, w);
   w.barrier();
   for (int i = 0; i < 12; i++) {
-    run_stretch(p, w, [&](Part& part, Worker& worker) { from_rows_2(part, worker, kLoop1[i], i); });
+    p.run_fused(w, [&](Part& part, Worker& worker) { from_rows_2(part, worker, kLoop1[i], i); });
     attention_5(p, w, kLoop1[i], i);
     w.barrier();
-    run_stretch(p, w, [&](Part& part, Worker& worker) { from_linear_6(part, worker, kLoop1[i], i); });
+    p.run_fused(w, [&](Part& part, Worker& worker) { from_linear_6(part, worker, kLoop1[i], i); });
   }
   if (p.step->logit_count == 0) return;
   rows_10(p, w);
@@ -400,80 +326,34 @@ void run(Worker& w, void* arg) {
   }
 }
 
-// Steps of decoding, on every worker; the first one sees what they bring.
-void run_decoding(Worker& w, void* arg) {
-  Program& p = *(Program*)arg;
-  do {
-    run(w, arg);
-    w.barrier();
-    if (w.id == 0) p.decodes = p.decoding->advance();
-    w.barrier();
-  } while (p.decodes);
-}
-
 }  // namespace
-
-extern "C" int32_t bossa_decode(void* program, const bossa_decoding* asked) {
-  Program* p = (Program*)program;
-  Decoding decoding(*asked);
-  if (!p->takes(&decoding.step)) return -1;
-  p->decoding = &decoding;
-  return team_run(&p->team, run_decoding, p) ? decoding.ran : -2;
-}
 
 extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
 
 extern "C" const char* bossa_signature(void) { return kSignature; }
 
-extern "C" int32_t bossa_finds_best(void) { return 1; }
+extern "C" int32_t bossa_finds_best(void) { return Sizes::finds_best; }
 
 extern "C" int32_t bossa_pack(const void* source, int32_t stored, int64_t row_stride, int64_t step_stride, int64_t rows,
                               int64_t K, int32_t format, int64_t first, int64_t panel_step, void* panels) {
   return pack(source, stored, row_stride, step_stride, rows, K, format, first, panel_step, panels);
 }
 
+extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,
+                            void* kv) {
+  return Program::open(threads, max_rows, slots, constants, kv, run);
+}
+
 extern "C" int32_t bossa_pin(void* program, const int32_t* cpus, int32_t count) {
   return ((Program*)program)->team.pin(cpus, count) ? 0 : 1;
 }
 
-extern "C" void bossa_close(void* program) {
-  Program* p = (Program*)program;
-  if (p == nullptr) return;
-  free(p->slots);
-  free(p->arena);
-  free(p->bests);
-  free(p->partials);
-  free(p->sequence_of);
-  p->~Program();
-  free(p);
-}
-
-extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,
-                            void* kv) {
-  void* memory = nullptr;
-  if (posix_memalign(&memory, 64, sizeof(Program)) != 0) return nullptr;
-  Program* p = new (memory) Program(threads);
-  p->max_rows = max_rows;
-  p->first = 0;
-  p->constants = constants;
-  p->kv = kv;
-  p->slots = (const void**)malloc(sizeof(void*) * (kSlots + 1));
-  p->sequence_of = (int*)malloc(sizeof(int) * (size_t)max_rows);
-  p->arena = floats((kArenaFloats + 16) * (size_t)max_rows);
-  p->partials = floats(kPartialFloats);
-  bool placed = p->team.whole && p->slots && p->sequence_of && p->arena && p->partials;
-  p->bests = (Best*)malloc(sizeof(Best) * (size_t)p->team.count * (size_t)max_rows);
-  placed = placed && p->bests;
-  if (!placed) {
-    bossa_close(p);
-    return nullptr;
-  }
-  for (int i = 0; i < kSlots; i++) p->slots[i] = slots[i];
-  return p;
-}
-
 extern "C" int32_t bossa_step_run(void* program, const bossa_step* step) {
-  Program* p = (Program*)program;
-  if (!p->takes(step)) return 1;
-  return team_run(&p->team, run, p) ? 0 : 2;
+  return ((Program*)program)->run_step(step);
 }
+
+extern "C" int32_t bossa_decode(void* program, const bossa_decoding* asked) {
+  return ((Program*)program)->decode(asked);
+}
+
+extern "C" void bossa_close(void* program) { Program::close((Program*)program); }

@@ -11,7 +11,7 @@ from bossa.ir.program import Carried, Loop, Program
 from bossa.ir.slot import Slot, Source
 from bossa.ir.values import Value, View, whole
 from bossa.ops import Attention, Embed, Linear, Map, Select
-from bossa.targets.cpu.layout import FEWEST_WALKED_ROWS
+from bossa.targets.cpu.layout import FEWEST_FUSED_ROWS
 from bossa.targets.cpu.toolchain import KERNELS
 
 V, D, H, LAYERS = 100, 32, 2, 3
@@ -107,15 +107,15 @@ def test_barriers_are_one_a_section_and_fewer_where_nobody_wants_logits():
     assert 1 + LAYERS * 4 <= with_copies <= 2 + LAYERS * 5
 
 
-def test_rows_that_walk_meet_fewer_barriers_and_the_kernels_agree_which_those_are():
-    header = (KERNELS / "walk.h").read_text()
-    assert f"constexpr int kFewestWalkedRows = {FEWEST_WALKED_ROWS};" in header
-    few, many = (model().cost([Span(0, rows)]).barriers for rows in (FEWEST_WALKED_ROWS - 1, FEWEST_WALKED_ROWS))
+def test_fused_rows_meet_fewer_barriers_and_the_kernels_agree_which_those_are():
+    header = (KERNELS / "row_blocks.h").read_text()
+    assert f"constexpr int kFewestFusedRows = {FEWEST_FUSED_ROWS};" in header
+    few, many = (model().cost([Span(0, rows)]).barriers for rows in (FEWEST_FUSED_ROWS - 1, FEWEST_FUSED_ROWS))
     # Of a layer's norm, linear and store the last one alone.
     assert few - many >= LAYERS
     on_two = StepModel.of_program(program(), POSITION * PAGE, PAGE, 2)
-    assert on_two.cost([Span(0, FEWEST_WALKED_ROWS)]).barriers == few
-    assert on_two.cost([Span(0, 2 * FEWEST_WALKED_ROWS)]).barriers == many
+    assert on_two.cost([Span(0, FEWEST_FUSED_ROWS)]).barriers == few
+    assert on_two.cost([Span(0, 2 * FEWEST_FUSED_ROWS)]).barriers == many
 
 
 def test_times_are_of_all_bytes_and_of_each_arithmetic_at_its_own_rate():

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from bossa.ir.cost import OpCost
 from bossa.ir.program import Loop, Op, Program, RowOp, weights_of
 from bossa.ir.slot import Slot
-from bossa.targets.cpu.layout import FEWEST_WALKED_ROWS, Plan
+from bossa.targets.cpu.layout import FEWEST_FUSED_ROWS, Plan
 from bossa.targets.cpu.plan import make_plan
-from bossa.targets.cpu.sections import Repeat, Section, stretches
+from bossa.targets.cpu.sections import Repeat, Section, fusion_groups
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class Barriers:
 
     Attributes:
         before: up to where rows are selected: all of a step whose logits nobody wants.
-        walked: the same where blocks of rows walk through stretches of sections.
+        fused: the same where blocks of rows go through groups of fused sections.
         after: from there on.
     """
 
     before: int = 0
-    walked: int = 0
+    fused: int = 0
     after: int = 0
 
 
@@ -93,7 +93,7 @@ class StepModel:
         program: the row program.
         page_bytes, page_size: of a KV page, all layers together, as the manifest has them.
         barriers: of a step.
-        threads: that share a step, on which it depends whether rows walk.
+        threads: that share a step, on which it depends whether sections are fused.
     """
 
     def __init__(
@@ -153,8 +153,8 @@ class StepModel:
                 kv += op.kept * self.bytes_of_kept * (last + 1 - first)
                 seen = sum(op.sees(position) for position in range(span.start, last + 1))
                 operations["fp32"] = operations.get("fp32", 0) + op.seen_operations * seen
-        walk = rows >= FEWEST_WALKED_ROWS * self.threads
-        barriers = self.barriers.walked if walk else self.barriers.before
+        fuses = rows >= FEWEST_FUSED_ROWS * self.threads
+        barriers = self.barriers.fused if fuses else self.barriers.before
         return Cost(weights, round(kv), operations, barriers + (self.barriers.after if logits else 0))
 
     def prefill(self, length: int, max_rows: int) -> Cost:
@@ -183,27 +183,27 @@ def _unrolled(ops: Iterable[Op], slots: Mapping[str, Slot]) -> Iterator[tuple[Ro
 
 def count_barriers(plan: Plan) -> Barriers:
     """Barriers of a step of this plan's program."""
-    before = walked = after = 0
-    for stretch in stretches(plan.sections, plan.program.output):
-        if any(_is_selected(section) for section in stretch):
+    before = fused = after = 0
+    for group in fusion_groups(plan.sections, plan.program.output):
+        if any(_is_selected(section) for section in group):
             after += 1
         else:
-            before += sum(_barriers(plan, section, walk=False) for section in stretch)
-            walked += max(_barriers(plan, section, walk=True) for section in stretch)
-    return Barriers(before, walked, after)
+            before += sum(_barriers(plan, section, fuses=False) for section in group)
+            fused += max(_barriers(plan, section, fuses=True) for section in group)
+    return Barriers(before, fused, after)
 
 
 def _is_selected(section: Section) -> bool:
     return not isinstance(section, Repeat) and section.selected
 
 
-def _barriers(plan: Plan, section: Section, *, walk: bool) -> int:
-    """One after each section or stretch; in a loop, one more for each carried value that is copied into place."""
+def _barriers(plan: Plan, section: Section, *, fuses: bool) -> int:
+    """One after each section or group; in a loop, one more for each carried value that is copied into place."""
     if not isinstance(section, Repeat):
         return 1
     places = plan.places
     carried = section.loop.carried
     first = sum(places[item.init] != places[item.inner.name] for item in carried)
     again = sum(places[item.step] != places[item.inner.name] for item in carried)
-    inner = len(list(stretches(section.sections, plan.program.output))) if walk else len(section.sections)
+    inner = len(list(fusion_groups(section.sections, plan.program.output))) if fuses else len(section.sections)
     return first + section.loop.count * (again + inner)

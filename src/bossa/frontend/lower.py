@@ -25,7 +25,7 @@ def lower(trace: Trace, *, name: str, max_seq_length: int) -> Program:
     logits = next(node for node in trace.exported.graph.nodes if node.op == "output").args[0][-1]
     vocab_size = int(logits.meta["val"].shape[-1])
     low = Lowering(trace, max_seq_length, parameters, Geometry(constants))
-    output = _walk(low)
+    output = _lower_nodes(low)
     if output.row_shape[-1] != vocab_size or len(output.row_shape) > 2:
         raise CompileError(f"the model's logits have shape {output.row_shape}, its vocabulary {vocab_size}")
     if output.space != "value" or not output.view().identity_of(vocab_size):
@@ -58,7 +58,7 @@ def _inputs(trace: Trace) -> tuple[Parameters, dict[str, torch.Tensor]]:
     return parameters, constants
 
 
-def _walk(low: Lowering) -> Operand:
+def _lower_nodes(low: Lowering) -> Operand:
     """Lower every node; the logits."""
     for node in low.trace.exported.graph.nodes:
         if node.op == "output":

@@ -15,7 +15,7 @@ from bossa.ir.values import Cat, views
 from bossa.ops import CausalConv, Linear, Reduce
 from bossa.passes import Precision, optimize
 from bossa.passes.rewrite import drop_dead
-from bossa.targets.cpu.layout import FEWEST_WALKED_ROWS
+from bossa.targets.cpu.layout import FEWEST_FUSED_ROWS
 from bossa.targets.cpu.toolchain import host_target
 from support.native import Native, build, stored
 from support.programs import joined, random_program, random_weights
@@ -72,25 +72,25 @@ def test_chunks_threads_and_company_do_not_change_a_bit(natives: list[Native]) -
 
 
 def _many_rows(program: Program) -> list[list[int]]:
-    """So many that blocks of them walk through sections, with up to three threads."""
+    """So many that blocks of them go through fused sections, with up to three threads."""
     rng = np.random.default_rng(len(program.body))
     sequences = [rng.integers(0, program.vocab_size, length).tolist() for length in (40, 3, 39, 40, 37, 1, 40, 38, 40)]
-    assert sum(map(len, sequences)) >= 4 * FEWEST_WALKED_ROWS
+    assert sum(map(len, sequences)) >= 4 * FEWEST_FUSED_ROWS
     return sequences
 
 
-def _check_walks(native: Native, weights: dict[str, NDArray[np.float32]], name: str) -> None:
-    """Rows that walk have the bits that each sequence gets in a step of its own, which is too short for it."""
+def _check_fusion(native: Native, weights: dict[str, NDArray[np.float32]], name: str) -> None:
+    """Rows of fused sections have the bits that each sequence gets in a step of its own, which is too short for it."""
     sequences = _many_rows(native.plan.program)
     alone = native.run(weights, sequences, threads=1, chunks=np.diag([len(s) for s in sequences]).tolist())
     for threads in (1, 2, 3):
-        walked = native.run(weights, sequences, threads=threads)
-        np.testing.assert_array_equal(walked, alone, err_msg=f"{name}, {threads} threads")
+        fused = native.run(weights, sequences, threads=threads)
+        np.testing.assert_array_equal(fused, alone, err_msg=f"{name}, {threads} threads")
 
 
-def test_blocks_of_rows_that_walk_have_the_bits_of_each_sequence_alone(natives: list[Native]) -> None:
+def test_blocks_of_rows_in_fused_sections_have_the_bits_of_each_sequence_alone(natives: list[Native]) -> None:
     for seed, original, native in zip(SEEDS, _originals(), natives, strict=True):
-        _check_walks(native, joined(original, native.plan.program, random_weights(original, seed)), f"program {seed}")
+        _check_fusion(native, joined(original, native.plan.program, random_weights(original, seed)), f"program {seed}")
 
 
 QUANTIZED = {
@@ -125,7 +125,7 @@ def test_quantized_programs_match_the_interpreter_and_are_the_same_to_the_bit_ho
         assert error < tolerance, f"program {seed}: {error:.1e}"
         chunked = native.run(weights, sequences, threads=3, chunks=[(0, 3, 10), (1, 0, 22), (0, 4, 1), (0, 0, 2)])
         np.testing.assert_array_equal(together, chunked, err_msg=f"program {seed}")
-        _check_walks(native, weights, f"program {seed}")
+        _check_fusion(native, weights, f"program {seed}")
         if at < len(portable):
             np.testing.assert_array_equal(together, portable[at].run(weights, sequences), err_msg=f"program {seed}")
 

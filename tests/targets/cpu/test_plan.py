@@ -15,7 +15,7 @@ from bossa.passes import optimize
 from bossa.targets.cpu.arena import reads
 from bossa.targets.cpu.emit.source import generate
 from bossa.targets.cpu.plan import make_plan, pack_constants
-from bossa.targets.cpu.sections import Repeat, makes, ops_of, stretches
+from bossa.targets.cpu.sections import Repeat, fusion_groups, makes, ops_of
 from support.programs import random_program
 
 
@@ -61,16 +61,16 @@ def test_a_page_holds_the_keys_and_values_of_every_layer() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
-def test_values_of_a_stretch_share_memory_only_row_by_row(seed: int) -> None:
+def test_values_of_fused_sections_share_memory_only_row_by_row(seed: int) -> None:
     """Its workers are in different sections at the same time."""
     plan = make_plan(optimize(random_program(random.Random(seed))))
     bodies = [plan.sections, *(section.sections for section in plan.sections if isinstance(section, Repeat))]
-    for stretch in (
-        stretch for sections in bodies for stretch in stretches(sections, plan.program.output) if len(stretch) > 1
+    for group in (
+        group for sections in bodies for group in fusion_groups(sections, plan.program.output) if len(group) > 1
     ):
-        ops = [op for section in stretch if not isinstance(section, Repeat) for op in ops_of(section)]
+        ops = [op for section in group if not isinstance(section, Repeat) for op in ops_of(section)]
         names = {name for op in ops for name in reads(op)}
-        names |= {name for section in stretch if not isinstance(section, Repeat) for name in makes(section)}
+        names |= {name for section in group if not isinstance(section, Repeat) for name in makes(section)}
         places = {plan.places[name] for name in names if name in plan.places}
         ends = sorted((place.offset, place.offset + place.stride) for place in places)
         assert all(end <= start for (_, end), (start, _) in pairwise(ends))

@@ -9,7 +9,7 @@ from bossa.ir.program import Carried, Loop, Op, Program, RowOp, outputs
 from bossa.ir.values import Apply, Cat, Expr, Value, views
 from bossa.targets.cpu.emit.kinds import emitter_of
 from bossa.targets.cpu.layout import Place
-from bossa.targets.cpu.sections import Repeat, Section, Store, ops_in_order, ops_of, stretches
+from bossa.targets.cpu.sections import Repeat, Section, Store, fusion_groups, ops_in_order, ops_of
 
 UNIT = 16
 """Floats that a row of a value is rounded up to: one register of lanes."""
@@ -38,7 +38,7 @@ def place_values(program: Program, sections: tuple[Section, ...]) -> tuple[dict[
 
     Values whose lifetimes do not meet share memory: each takes the lowest gap that is free while it lives (first fit,
     in order of birth). A result takes the place of an operand that ends with it and is read element by element. Where
-    workers are in different sections of one stretch, each with rows of its own, values of them share memory only if
+    workers are in different sections of one group, each with rows of its own, values of them share memory only if
     these rows lie in the same places.
 
     Returns:
@@ -73,7 +73,7 @@ class _Lifetimes:
         self.last: dict[str, int] = {}
         self.readers: Counter[tuple[int, str]] = Counter()
         self.inits: dict[str, int] = {}  # what a loop starts from, and where that begins
-        self.stretch: dict[int, int] = {}  # the first section of each section's stretch
+        self.group: dict[int, int] = {}  # the first section of each section's group
         self._number(sections, 0)
 
     def clash(self, one: _Buffer, other: _Buffer) -> bool:
@@ -91,17 +91,17 @@ class _Lifetimes:
         return one.last < self._begin(later.first) and self._begin(one.last) < self._begin(later.first)
 
     def _begin(self, section: int) -> int:
-        """The first section of the stretch that a section is in."""
-        return self.stretch.get(section, section)
+        """The first section of the group that a section is in."""
+        return self.group.get(section, section)
 
     def _number(self, sections: tuple[Section, ...], at: int) -> int:
-        for stretch in stretches(sections, self.output):
+        for group in fusion_groups(sections, self.output):
             begin = at
-            for section in stretch:
+            for section in group:
                 if isinstance(section, Repeat):
                     at = self._loop(section, at)
                     continue
-                self.stretch[at] = begin
+                self.group[at] = begin
                 for op in ops_of(section):
                     for name in reads(op):
                         self.last[name] = at

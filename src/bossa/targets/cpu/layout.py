@@ -16,8 +16,8 @@ from bossa.targets.cpu.sections import Section, describe
 PAGE = 32
 """Positions of one KV page; `kPage` of the kernels."""
 
-FEWEST_WALKED_ROWS = 64
-"""Rows of a step for each worker from which on blocks of them walk; `kFewestWalkedRows` of the kernels."""
+FEWEST_FUSED_ROWS = 64
+"""Rows of a step for each worker from which on blocks of them go through fused sections; `kFewestFusedRows`."""
 
 
 DRAFTS = 8

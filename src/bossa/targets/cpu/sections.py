@@ -59,7 +59,7 @@ class Repeat:
 Section = Rows | Single | Repeat
 
 
-def stretches(sections: Iterable[Section], output: str) -> Iterator[tuple[Section, ...]]:
+def fusion_groups(sections: Iterable[Section], output: str) -> Iterator[tuple[Section, ...]]:
     """The sections of a program or of a loop, those together that one worker may take a block of rows through.
 
     These follow each other, and each row of theirs needs that row alone. The one that makes the `output`, which is the

@@ -1,5 +1,5 @@
 // Causal attention over paged K and V, with a softmax that goes block by block. What a row gets depends on its own
-// query and on the stored K and V alone: blocks and spans of absolute positions are walked in order, and positions that
+// query and on the stored K and V alone: blocks and spans of absolute positions are gone through in order, and positions that
 // a row may not see take no part, not even as zeros.
 #pragma once
 
@@ -41,8 +41,8 @@ inline void attend_span(const AttentionShape& shape, QueryTile& tile, void* kv, 
     tile.span.total[i] = 1.0f;
   }
   const int oldest = oldest_position(shape, tile.positions[0]), newest = tile.positions[tile.rows - 1];
-  for (int start = span * kSpan; start < (span + 1) * kSpan && start <= newest; start += kBlock) {
-    if (start + kBlock > oldest) attend_block<W>(shape, tile, kv, start);
+  for (int start = span * kSpan; start < (span + 1) * kSpan && start <= newest; start += kScoreBlock) {
+    if (start + kScoreBlock > oldest) attend_block<W>(shape, tile, kv, start);
   }
 }
 

@@ -113,7 +113,7 @@ inline void load_queries_in_tiles(const AttentionShape& shape, QueryTile& tile, 
   }
 }
 
-constexpr int kKeyPanels = kBlock / kLanes;  // of positions
+constexpr int kKeyPanels = kScoreBlock / kLanes;  // of positions
 constexpr int kTilePanels = 4;               // of positions whose weights are split into digits together
 constexpr int kValuePanels = 4;              // of features that are multiplied one after the other
 constexpr int kNextPanel = 2 * kQuerySums;
@@ -125,7 +125,7 @@ struct AmxQueries {
   int start, begin, end;
   int first_page, end_page;
   alignas(64) int32_t scores[kKeyPanels][kNextPanel];
-  alignas(64) uint8_t weights[2 * kQueryRows * kBlock];
+  alignas(64) uint8_t weights[2 * kQueryRows * kScoreBlock];
   alignas(64) float base[kLanes], decay[kLanes], inverse[kLanes];
 
   __mmask16 mask() const { return (__mmask16)(first_lanes(end - start) & ~first_lanes(begin - start)); }
@@ -274,7 +274,7 @@ inline void weigh_in_tiles(const AttentionShape& shape, QueryTile& tile, const A
     const int past = v + kValuePanels < panels ? v + kValuePanels : panels;
     for (int p = v; p < past; p += 2) {
       const bool two = p + 1 < past;
-      const int8_t* values = tile.values + p * kBlock * kLanes;
+      const int8_t* values = tile.values + p * kScoreBlock * kLanes;
       clear_tiles<2>();
       for (int j = begin; j < end; j++) {
         const uint8_t* digits = of.weights + 2 * tile_bytes * j;
@@ -284,7 +284,7 @@ inline void weigh_in_tiles(const AttentionShape& shape, QueryTile& tile, const A
         _tile_loadd(5, digits + tile_bytes, steps);
         _tile_dpbusd(1, 5, 6);
         if (two) {
-          _tile_loadd(7, values + (kBlock + j * steps) * kLanes, 64);
+          _tile_loadd(7, values + (kScoreBlock + j * steps) * kLanes, 64);
           _tile_dpbusd(2, 4, 7);
           _tile_dpbusd(3, 5, 7);
         }
@@ -312,7 +312,7 @@ inline void attend_block_in_tiles(const AttentionShape& shape, QueryTile& tile, 
     memcpy(tile.value_scales + page * kPage, from.value_scales, sizeof(float) * kPage);
     for (int v = 0; v < tile.v_floats / kLanes; v++) {
       constexpr int kBytes = kPage * kLanes;
-      memcpy(tile.values + (v * kBlockPages + page) * kBytes, from.values + (size_t)v * kBytes, kBytes);
+      memcpy(tile.values + (v * kScoreBlockPages + page) * kBytes, from.values + (size_t)v * kBytes, kBytes);
     }
   }
   stored_before_tiles(tile.values);
@@ -323,7 +323,7 @@ inline void attend_block_in_tiles(const AttentionShape& shape, QueryTile& tile, 
     of.first_page = tile.first[of.begin] / kPage;
     of.end_page = ceil_div(tile.last[of.end - 1], kPage);
     score_in_tiles(shape, tile, pages, of);
-    if (tile.last[of.begin] == kBlock && tile.first[of.end - 1] == 0) {
+    if (tile.last[of.begin] == kScoreBlock && tile.first[of.end - 1] == 0) {
       logits_of<true>(shape, tile, start, of);
       weights_of<true>(tile, of);
     } else {

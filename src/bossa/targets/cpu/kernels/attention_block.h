@@ -1,14 +1,14 @@
 // A block of attention: queries against the keys and values of 128 positions, with the softmax's running sums.
 #pragma once
 
-#include "ahead.h"
+#include "page_prefetch.h"
 #include "amx.h"
 #include "math.h"
 
 namespace bossa {
 namespace detail {
 
-// Queries (a row and a head are one) that walk the blocks together, and the floats of their q and outputs.
+// Queries (a row and a head are one) that go through the blocks together, and the floats of their q and outputs.
 constexpr int kMaxQueries = 48;
 constexpr int kQueryFloats = 32768;
 
@@ -32,22 +32,22 @@ struct QueryTile {
   const int32_t* positions;  // [rows]
   const int32_t* block_table;
   float* q;   // [queries][dim], scaled; of int8 keys words instead, see attention_int8.h
-  Sums span;  // of the span that is walked
+  Sums span;  // of the span that is being summed up
   Sums all;   // of the spans before it
-  Ahead ahead;
-  alignas(64) float scores[kMaxQueries * kBlock];
+  PagePrefetch prefetch;
+  alignas(64) float scores[kMaxQueries * kScoreBlock];
   alignas(64) float base[kMaxQueries];   // what the current block's scores are reduced by
   alignas(64) float decay[kMaxQueries];  // 2^(old top - new top)
   int first[kMaxQueries], last[kMaxQueries];  // positions of the block that a query sees: first .. last - 1
-  // Of int8 keys and values: what a level of a query stands for, and of its weights; these, [queries][kBlock]; and the
+  // Of int8 keys and values: what a level of a query stands for, and of its weights; these, [queries][kScoreBlock]; and the
   // digits of queries that go by tiles.
   float q_step[kMaxQueries], w_step[kMaxQueries];
-  alignas(64) int16_t weight_words[kMaxQueries * kBlock];
+  alignas(64) int16_t weight_words[kMaxQueries * kScoreBlock];
 #if defined(BOSSA_AMX)
   bool tiled;
   alignas(64) uint8_t q_digits[2 * kMaxQueries * kMostAmxDim];
-  alignas(64) int8_t values[kMostAmxDim * kBlock];  // of a block, panel after panel; and all scales
-  alignas(64) float key_scales[kBlock], value_scales[kBlock];
+  alignas(64) int8_t values[kMostAmxDim * kScoreBlock];  // of a block, panel after panel; and all scales
+  alignas(64) float key_scales[kScoreBlock], value_scales[kScoreBlock];
 #endif
   alignas(64) float tops[2 * kMaxQueries], totals[2 * kMaxQueries];
   alignas(64) float floats[kQueryFloats];
@@ -86,18 +86,18 @@ inline void in_tiles(int first, int last, F&& f) {
 
 // scores[0..MR) = q . keys, for NP panels of positions.
 template <int MR, int NP, class W>
-inline void score_tile(const float* q, int dim, const W* keys, float* scores, Ahead& ahead) {
+inline void score_tile(const float* q, int dim, const W* keys, float* scores, PagePrefetch& prefetch) {
   f16 acc[MR][NP];
 #pragma GCC unroll 16
   for (int r = 0; r < MR; r++) {
 #pragma GCC unroll 16
     for (int p = 0; p < NP; p++) acc[r][p] = splat(0.0f);
   }
-  fetching_tile(acc, q, (size_t)dim, keys, (size_t)dim * kLanes, dim, ahead);
+  fetching_tile(acc, q, (size_t)dim, keys, (size_t)dim * kLanes, dim, prefetch);
 #pragma GCC unroll 16
   for (int r = 0; r < MR; r++) {
 #pragma GCC unroll 16
-    for (int p = 0; p < NP; p++) store(scores + r * kBlock + p * kLanes, acc[r][p]);
+    for (int p = 0; p < NP; p++) store(scores + r * kScoreBlock + p * kLanes, acc[r][p]);
   }
 }
 
@@ -117,7 +117,7 @@ inline void score_block(const AttentionShape& shape, QueryTile& tile, int first,
           if (position >= tile.last[i + H - 1] || position + NP * kLanes <= tile.first[i]) continue;
           score_tile<H, NP>(tile.q + (size_t)i * (size_t)shape.dim, shape.dim,
                             pages[page].keys + (size_t)p * (size_t)shape.dim * kLanes,
-                            tile.scores + i * kBlock + position, tile.ahead);
+                            tile.scores + i * kScoreBlock + position, tile.prefetch);
         }
       });
     }
@@ -193,7 +193,7 @@ template <int MR, int NP, class W>
 inline void weigh_tile(QueryTile& tile, int i, size_t v, const HeadPage<W>* pages) {
   f16 acc[MR][NP];
   float* output = tile.span.output + (size_t)i * (size_t)tile.v_floats + v * kLanes;
-  const float* scores = tile.scores + i * kBlock;
+  const float* scores = tile.scores + i * kScoreBlock;
 #pragma GCC unroll 16
   for (int r = 0; r < MR; r++) {
 #pragma GCC unroll 16
@@ -208,7 +208,7 @@ inline void weigh_tile(QueryTile& tile, int i, size_t v, const HeadPage<W>* page
     const W* values = pages[page].values + v * kPage * kLanes + slot * kLanes;
     if (position >= begin && position < end) {
       const int steps = (end < (page + 1) * kPage ? end : (page + 1) * kPage) - position;
-      fetching_tile(acc, scores + position, kBlock, values, kPage * kLanes, steps, tile.ahead);
+      fetching_tile(acc, scores + position, kScoreBlock, values, kPage * kLanes, steps, tile.prefetch);
       position += steps;
       continue;
     }
@@ -218,7 +218,7 @@ inline void weigh_tile(QueryTile& tile, int i, size_t v, const HeadPage<W>* page
 #pragma GCC unroll 16
     for (int r = 0; r < MR; r++) {
       if (position < tile.first[i + r] || position >= tile.last[i + r]) continue;
-      const f16 weight = splat(scores[r * kBlock + position]);
+      const f16 weight = splat(scores[r * kScoreBlock + position]);
 #pragma GCC unroll 16
       for (int p = 0; p < NP; p++) acc[r][p] = fma(weight, lanes[p], acc[r][p]);
     }
@@ -254,25 +254,25 @@ inline void weigh_block(QueryTile& tile, int first, int last, const HeadPage<W>*
 // Sets out to fetch the pages that are read after the block at `start`, of which positions first .. last - 1 are seen, if
 // the queries are few: those of the next block, or of the next head's first.
 template <class W>
-inline void look_ahead(const AttentionShape& shape, QueryTile& tile, void* kv, int start, int first, int last,
+inline void start_prefetch(const AttentionShape& shape, QueryTile& tile, void* kv, int start, int first, int last,
                        int queries) {
-  Ahead& ahead = tile.ahead;
-  ahead = Ahead();
+  PagePrefetch& prefetch = tile.prefetch;
+  prefetch = PagePrefetch();
   if (sizeof(W) == sizeof(float) || queries > kTileRows) return;
   const int end = tile.positions[tile.rows - 1] / kPage + 1;
-  int next = start / kPage + kBlockPages, head = tile.kv_head;
+  int next = start / kPage + kScoreBlockPages, head = tile.kv_head;
   if (next >= end) {
     if (tile.next_head < 0) return;
     head = tile.next_head;
-    next = oldest_position(shape, tile.positions[0]) / kBlock * kBlockPages;
+    next = oldest_position(shape, tile.positions[0]) / kScoreBlock * kScoreBlockPages;
   }
-  for (; ahead.count < kBlockPages && next + ahead.count < end; ahead.count++) {
-    ahead.pages[ahead.count] = (const uint8_t*)head_page<W>(shape, kv, tile.block_table[next + ahead.count], head).keys;
+  for (; prefetch.count < kScoreBlockPages && next + prefetch.count < end; prefetch.count++) {
+    prefetch.pages[prefetch.count] = (const uint8_t*)head_page<W>(shape, kv, tile.block_table[next + prefetch.count], head).keys;
   }
-  ahead.bytes = HeadLayout<W>(shape.dim, shape.v_dim).bytes;
+  prefetch.bytes = HeadLayout<W>(shape.dim, shape.v_dim).bytes;
   const int pages = (last - 1) / kPage - first / kPage + 1;
   const int times = (pages * shape.dim + last - first) / kFetchSteps + 1;
-  ahead.lines = (int)(ahead.bytes / 64) * ahead.count / times + 1;
+  prefetch.lines = (int)(prefetch.bytes / 64) * prefetch.count / times + 1;
 }
 
 inline void quantize_weights(QueryTile& tile, int i, float most, int begin, int end);
@@ -283,13 +283,13 @@ inline void attend_block_in_tiles(const AttentionShape& shape, QueryTile& tile, 
 template <class W>
 inline void attend_block(const AttentionShape& shape, QueryTile& tile, void* kv, int start) {
   // Positions ascend: the first rows may not have reached this block, the last may have left it behind.
-  int first = tile.rows * tile.heads, last = 0, oldest = kBlock, newest = 0;
+  int first = tile.rows * tile.heads, last = 0, oldest = kScoreBlock, newest = 0;
   for (int row = 0; row < tile.rows; row++) {
     const int begin = oldest_position(shape, tile.positions[row]) - start, end = tile.positions[row] + 1 - start;
-    if (begin >= kBlock || end <= 0) continue;
+    if (begin >= kScoreBlock || end <= 0) continue;
     for (int i = row * tile.heads; i < (row + 1) * tile.heads; i++) {
       tile.first[i] = begin > 0 ? begin : 0;
-      tile.last[i] = end < kBlock ? end : kBlock;
+      tile.last[i] = end < kScoreBlock ? end : kScoreBlock;
     }
     if (first > row * tile.heads) first = row * tile.heads;
     last = (row + 1) * tile.heads;
@@ -298,7 +298,7 @@ inline void attend_block(const AttentionShape& shape, QueryTile& tile, void* kv,
   oldest = tile.first[first];
   newest = tile.last[last - 1];
   const int first_page = oldest / kPage, end_page = (newest + kPage - 1) / kPage;
-  HeadPage<W> pages[kBlockPages];
+  HeadPage<W> pages[kScoreBlockPages];
   for (int page = first_page; page < end_page; page++) {
     pages[page] = head_page<W>(shape, kv, tile.block_table[start / kPage + page], tile.kv_head);
   }
@@ -308,18 +308,18 @@ inline void attend_block(const AttentionShape& shape, QueryTile& tile, void* kv,
     if (tile.tiled) return attend_block_in_tiles(shape, tile, start, first, last, first_page, end_page, pages);
   }
 #endif
-  look_ahead<W>(shape, tile, kv, start, oldest, newest, last - first);
+  start_prefetch<W>(shape, tile, kv, start, oldest, newest, last - first);
   score_block(shape, tile, first, last, first_page, end_page, pages);
   for (int i = first; i < last; i++) {
     const float* bias = bias_of(shape, tile, i, start);
-    tile.base[i] = raise_top(tile, i, logits(shape, tile.scores + i * kBlock, tile.first[i], tile.last[i], pages, bias));
+    tile.base[i] = raise_top(tile, i, logits(shape, tile.scores + i * kScoreBlock, tile.first[i], tile.last[i], pages, bias));
   }
   for (int i = first; i < last; i += kLanes) {
     store_n(tile.decay + i, exp2_nonpositive(load_n(tile.decay + i, last - i)), last - i);
   }
   for (int i = first; i < last; i++) {
     float most;
-    const float total = weights(tile.scores + i * kBlock, tile.base[i], tile.first[i], tile.last[i], pages, &most);
+    const float total = weights(tile.scores + i * kScoreBlock, tile.base[i], tile.first[i], tile.last[i], pages, &most);
     if constexpr (kScaled<W>) quantize_weights(tile, i, most, oldest, newest);
     tile.span.total[i] = __builtin_fmaf(tile.span.total[i], tile.decay[i], total);
   }

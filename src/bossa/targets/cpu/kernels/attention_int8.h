@@ -45,9 +45,9 @@ inline void quantize_query(const AttentionShape& shape, QueryTile& tile, int i, 
 // sums[r][p] += words[r] . quads[p] over `quads` quads, for NP panels `panel` bytes apart.
 template <int MR, int NP>
 inline __attribute__((always_inline)) void add_quads(Products (&sums)[MR][NP], const int16_t* words, size_t stride,
-                                                     const int8_t* quads, size_t panel, int count, Ahead& ahead) {
+                                                     const int8_t* quads, size_t panel, int count, PagePrefetch& prefetch) {
   for (int q = 0; q < count; q++) {
-    if (q % 2 == 0) ahead.fetch();
+    if (q % 2 == 0) prefetch.fetch();
 #pragma GCC unroll 4
     for (int p = 0; p < NP; p++) {
       Pairs first, second;
@@ -79,12 +79,12 @@ inline void score_words(const AttentionShape& shape, QueryTile& tile, int i, con
   Products sums[MR][NP];
   clear(sums);
   add_quads(sums, query_words(tile) + (size_t)i * stored, stored, keys, stored * kLanes, (int)stored / kQuad,
-            tile.ahead);
+            tile.prefetch);
 #pragma GCC unroll 16
   for (int r = 0; r < MR; r++) {
 #pragma GCC unroll 4
     for (int p = 0; p < NP; p++) {
-      store(tile.scores + (i + r) * kBlock + position + p * kLanes, to_float(sums[r][p]) * splat(tile.q_step[i + r]));
+      store(tile.scores + (i + r) * kScoreBlock + position + p * kLanes, to_float(sums[r][p]) * splat(tile.q_step[i + r]));
     }
   }
 }
@@ -119,10 +119,10 @@ inline float weights_inverse(QueryTile& tile, int i, float most) {
 inline void quantize_weights(QueryTile& tile, int i, float most, int begin, int end) {
   const f16 inverse = splat(weights_inverse(tile, i, most));
   const int first = tile.first[i] / kLanes * kLanes, last = tile.last[i];
-  int16_t* words = tile.weight_words + i * kBlock;
+  int16_t* words = tile.weight_words + i * kScoreBlock;
   for (int p = begin / kPage * kPage; p < end; p += kLanes) {
     const bool seen = p >= first && p < last;
-    store_words(words + p, seen ? load(tile.scores + i * kBlock + p) * inverse : splat(0.0f));
+    store_words(words + p, seen ? load(tile.scores + i * kScoreBlock + p) * inverse : splat(0.0f));
   }
 }
 
@@ -131,12 +131,12 @@ template <int MR, int NP>
 inline void weigh_words(QueryTile& tile, int i, int v, int begin, int end, const HeadPage<int8_t>* pages) {
   Products sums[MR][NP];
   clear(sums);
-  const int16_t* words = tile.weight_words + i * kBlock;
+  const int16_t* words = tile.weight_words + i * kScoreBlock;
   for (int position = begin / kQuad * kQuad; position < end;) {
     const int page = position / kPage, slot = position % kPage;
     const int past = end < (page + 1) * kPage ? end : (page + 1) * kPage, quads = (past - position + kQuad - 1) / kQuad;
-    add_quads(sums, words + position, kBlock, pages[page].values + (size_t)v * kPage * kLanes + slot * kLanes,
-              kPage * kLanes, quads, tile.ahead);
+    add_quads(sums, words + position, kScoreBlock, pages[page].values + (size_t)v * kPage * kLanes + slot * kLanes,
+              kPage * kLanes, quads, tile.prefetch);
     position += quads * kQuad;
   }
 #pragma GCC unroll 16

@@ -5,7 +5,7 @@
 #include "formats.h"
 #include "linear.h"
 #include "team.h"
-#include "walk.h"
+#include "row_blocks.h"
 
 namespace bossa {
 
@@ -14,16 +14,16 @@ constexpr int kOwnRows = 8;
 constexpr int kMostTogether = 2 * kAmxRows;  // in tiles
 constexpr int kOwnRoom = kFewestAmxRows < INT32_MAX ? kMostTogether : kOwnRows;
 
-// Rows that a worker has to itself in a walk, and what is read past the last one, of which nothing is used.
-constexpr int kWalkedRoom = kWalkedRows + kMostTogether;
-static_assert(kFewestWalkedRows / 2 > kOwnRows);  // blocks are at least half as large
+// Rows that a worker has to itself where sections are fused, and what is read past the last one, of which nothing is used.
+constexpr int kFusedRoom = kFusedRows + kMostTogether;
+static_assert(kFewestFusedRows / 2 > kOwnRows);  // blocks are at least half as large
 
 // Rows of quantized activations that a team needs memory for: those of a step, each worker's own, and what is read past
-// the last row; or of a walk.
+// the last row; or of fused sections.
 constexpr int quantized_rows(int max_rows, int workers) {
   const int together = max_rows + kMostTogether + kOwnRoom * workers;
-  const int walked = walks(max_rows, workers) ? kWalkedRoom * workers : 0;
-  return together > walked ? together : walked;
+  const int fused = fuses_rows(max_rows, workers) ? kFusedRoom * workers : 0;
+  return together > fused ? together : fused;
 }
 
 namespace detail {
