@@ -81,21 +81,6 @@ def broadcast(x: Operand, shape: Dims) -> Operand | None:
     return Operand(x.space, x.name, shape, tuple(strides), x.offset)
 
 
-def broadcast_shapes(shapes: list[Dims]) -> Dims | None:
-    """The common shape, T included; None where they do not fit."""
-    rank = max(len(shape) for shape in shapes)
-    padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
-    out: list[Dim] = []
-    for extents in zip(*padded, strict=True):
-        wide = {extent for extent in extents if extent != 1}
-        if len(wide) > 1:
-            return None
-        out.append(wide.pop() if wide else 1)
-    if out.count(None) > 1:
-        return None
-    return tuple(out)
-
-
 def reshape(x: Operand, shape: Dims) -> Operand | None:
     """`x` under another shape without moving anything; None where that takes a copy, or T would not stay an axis."""
     if None in x.shape:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bossa.samba.pages import Pages, nameless
+from bossa.samba.copy_on_write import Pages, nameless
 
 
 class KeptLogits:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bossa.errors import SambaError
-from bossa.samba.pages import divide
+from bossa.samba.copy_on_write import divide
 from bossa.samba.sections import replicas
 from bossa.samba.sections.optimizers import SectionOptimizer
 from bossa.samba.sections.trace import device_layout, plain

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bossa.samba.pages import divide
+from bossa.samba.copy_on_write import divide
 from bossa.samba.sections.device import Device
 
 needs_files_in_memory = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the system has none")
