@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from bossa.runtime import program as loaded
 from bossa.runtime.program import Program
 from bossa.runtime.states import SequenceStates
 from bossa.targets.cpu.loader import ABI, ABI_WITHOUT_STATE, Decoding, DecodingWithoutState, Step, StepWithoutState
+from bossa.targets.cpu.toolchain import find_compiler
 from bossa.weights.bind import bind_blob
 
 MANIFEST: dict[str, Any] = {
@@ -137,6 +140,57 @@ def test_steps_of_decoding_are_given_as_the_librarys_interface_has_them(monkeypa
     with program:
         assert program.decode_greedy(*ints([3], [0], [[0]]), 3, []).tolist() == [[1], [2], [3]]
     assert library.seen == [kind]
+
+
+EARLIER = """
+#include <stdint.h>
+struct step {
+  int32_t rows, sequences, max_blocks, logit_count;
+  const void* pointers[5];
+  float* logits;
+  int32_t* best;
+};
+struct decoding {
+  struct step step;
+  int32_t *tokens, *positions, *best;
+  const int32_t* ends;
+  int32_t end_count, most_steps;
+  int64_t nanoseconds;
+};
+#define EXPORT extern "C" __attribute__((visibility("default")))
+EXPORT int32_t bossa_abi() { return 4; }
+EXPORT const char* bossa_signature() { return SIGNATURE; }
+EXPORT int32_t bossa_finds_best() { return 1; }
+EXPORT void bossa_pack() {}
+EXPORT void* bossa_open(int32_t, int32_t, const void*, const float*, void* kv) { return kv; }
+EXPORT int32_t bossa_pin(void*, const int32_t*, int32_t) { return 0; }
+EXPORT int32_t bossa_step_run(void*, const struct step* step) { return step->best[0] = step->rows, 0; }
+EXPORT int32_t bossa_decode(void*, const struct decoding* d) {
+  for (int i = 0; i < d->most_steps; i++) d->best[i] = d->tokens[0] + d->end_count + i;
+  return d->most_steps;
+}
+EXPORT void bossa_close(void*) {}
+"""
+
+
+def test_a_program_of_the_earlier_interface_runs(tmp_path: Path):
+    (tmp_path / "x.cc").write_text(EARLIER)
+    manifest = MANIFEST | {"targets": ["portable"]}
+    name = signature(manifest)
+    command = [
+        *find_compiler(),
+        "-shared",
+        "-fPIC",
+        f'-DSIGNATURE="{name}"',
+        tmp_path / "x.cc",
+        "-o",
+        tmp_path / "x.so",
+    ]
+    subprocess.run(command, check=True)
+    members = {**MEMBERS, "program.portable.so": (tmp_path / "x.so").read_bytes(), "constants.bin": b""}
+    with Program(Pef.build(manifest, members), bind_blob([], memoryview(bytearray())), threads=1, pages=1) as program:
+        assert program.step_greedy(*ROW).tolist() == [1]
+        assert program.decode_greedy(*ints([3], [0], [[0]]), 3, [7, 8]).tolist() == [[5], [6], [7]]
 
 
 def test_interfaces_differ_behind_the_members_that_they_share():

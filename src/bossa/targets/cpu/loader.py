@@ -150,7 +150,7 @@ def _declare(library: Library) -> None:
     library.bossa_step_run.restype = ctypes.c_int32
     library.bossa_step_run.argtypes = [ctypes.c_void_p, ctypes.POINTER(Step)]
     library.bossa_decode.restype = ctypes.c_int32
-    library.bossa_decode.argtypes = [ctypes.c_void_p, ctypes.POINTER(Decoding)]
+    library.bossa_decode.argtypes = [ctypes.c_void_p, ctypes.c_void_p]  # `decoding`, of either interface
     library.bossa_close.restype = None
     library.bossa_close.argtypes = [ctypes.c_void_p]
 
