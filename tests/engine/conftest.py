@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bossa.errors import RuntimeFailure
 
@@ -37,16 +38,51 @@ def logits_of(tokens: Sequence[int], habit: float = 0.0) -> np.ndarray:
     return attend(list(accumulate(tokens, remember, initial=1))[1:], tokens[-1], habit)
 
 
-def greedy(
-    prompt: Sequence[int], max_new_tokens: int, max_seq_length: int, eos: Sequence[int] = (EOS,), habit=0.0
-) -> list[int]:
-    """What greedy decoding of ``logits_of`` gives."""
-    tokens = list(prompt)
-    while len(tokens) < min(len(prompt) + max_new_tokens, max_seq_length):
-        tokens.append(int(np.argmax(logits_of(tokens, habit))))
-        if tokens[-1] in eos:
-            break
-    return tokens[len(prompt) :]
+LANES = ((1021, 7, 4093), (1999, 3, 4091), (757, 5, 4079))
+"""A factor, an addend and a modulus for each number of recurrent state, of which float32 holds every product."""
+
+
+def move(lanes: NDArray[np.float32], token: int) -> NDArray[np.float32]:
+    """The recurrent state [3] after one token more."""
+    factor, addend, modulus = np.array(LANES, np.float32).T
+    return (lanes * factor + np.float32(token) + addend) % modulus
+
+
+def recall(lanes: NDArray[np.float32], token: int, habit: float = 0.0) -> np.ndarray:
+    """Logits [V] after a token, from recurrent state that it has moved."""
+    one, two, three = lanes.astype(np.int64).tolist()
+    row = np.array([(one * (v + 3) + two * (2 * v + 1) + three) % 1009 / 101 for v in range(VOCABULARY)], np.float32)
+    row[(token * 5 + 2) % 7] += habit
+    return row
+
+
+def recalled(tokens: Sequence[int], habit: float = 0.0) -> np.ndarray:
+    """``logits_of`` of a program that keeps recurrent state alone."""
+    lanes = np.zeros(3, np.float32)
+    for token in tokens:
+        lanes = move(lanes, token)
+    return recall(lanes, tokens[-1], habit)
+
+
+def both(tokens: Sequence[int], habit: float = 0.0) -> np.ndarray:
+    """``logits_of`` of a program that keeps both."""
+    return (logits_of(tokens, 2 * habit) + recalled(tokens)) / 2
+
+
+def greedy_of(logits: Callable[[Sequence[int], float], np.ndarray]) -> Callable[..., list[int]]:
+    """Greedy decoding of logits that follow from all tokens so far."""
+
+    def greedy(
+        prompt: Sequence[int], max_new_tokens: int, max_seq_length: int, eos: Sequence[int] = (EOS,), habit=0.0
+    ) -> list[int]:
+        tokens = list(prompt)
+        while len(tokens) < min(len(prompt) + max_new_tokens, max_seq_length):
+            tokens.append(int(np.argmax(logits(tokens, habit))))
+            if tokens[-1] in eos:
+                break
+        return tokens[len(prompt) :]
+
+    return greedy
 
 
 class FakeProgram:
@@ -64,7 +100,10 @@ class FakeProgram:
         max_rows: int = 16,
         before_step: Callable[[int], None] | None = None,
         habit: float = 0.0,
+        state_slots: int = 0,
     ) -> None:
+        self.page_bytes = 8 * page_size
+        self.state_bytes = self.state_drafts = self.state_slots = 0
         self.pages, self.page_size = pages, page_size
         self.max_seq_length, self.max_rows = max_seq_length, max_rows
         self.vocab_size = VOCABULARY
@@ -125,6 +164,10 @@ class FakeProgram:
         """What the first positions of a sequence left behind."""
         return self.memory[table[: -(-count // self.page_size)]].reshape(-1)[:count].tolist()
 
+    def spoil(self) -> None:
+        """Destroy everything that was kept."""
+        self.memory[:] = 123_456
+
     def close(self) -> None:
         assert not self.closed
         self.closed = True
@@ -137,23 +180,113 @@ class AheadProgram(FakeProgram):
         super().__init__(*arguments, **keywords)
         self.decodings: list[int] = []  # the most steps that each call might run
 
-    def decode_greedy(self, tokens, positions, block_tables, most_steps, ends):  # type: ignore[no-untyped-def]
+    def decode_greedy(self, tokens, positions, block_tables, most_steps, ends, *states):  # type: ignore[no-untyped-def]
         """Up to a step that ends something; every third time fewer, as if time were over."""
         rows = np.arange(len(tokens) + 1, dtype=np.int32)
         self.decodings.append(most_steps)
         found = []
         while len(found) < (most_steps if len(self.decodings) % 3 else (most_steps + 1) // 2):
             try:
-                best = self.step_greedy(tokens, positions, rows, block_tables, rows[:-1])
+                best = self.step_greedy(tokens, positions, rows, block_tables, rows[:-1], *states)
             except RuntimeFailure:
-                if not found:
+                if not found or states:
                     raise
                 break
             found.append(best)
             if any(token in ends for token in best):
                 break
             tokens, positions = best, positions + np.int32(1)
+            states = [state._replace(replays=0 * state.replays) for state in states]
         return np.array(found)
+
+
+class Recurrent:
+    """A program that keeps recurrent state, in its slots and nowhere else, as compiled programs do to the letter.
+
+    A slot has the state, how many tokens it has seen, and the guesses that it keeps. Whatever the interface forbids is
+    asserted: to go on from a state that has seen other tokens than those before the first row, to replay more than is
+    kept, to let two sequences have a slot.
+    """
+
+    paged: bool  # whether it has pages beside
+
+    def __init__(self, *arguments, habit: float = 0.0, state_slots: int = 8, **keywords):  # type: ignore[no-untyped-def]
+        super().__init__(*arguments, habit=2 * habit, **keywords)
+        self.recall_habit = 0.0 if self.paged else habit
+        self.page_bytes *= self.paged
+        self.state_bytes, self.state_drafts, self.state_slots = 64, 5, state_slots
+        self.states = np.full((state_slots, 16), np.nan, np.float32)
+        self.during_step: Callable[[int], None] | None = None  # called when a part of the state has been moved
+        self.copies: list[tuple[int, int]] = []
+        self.replayed = 0
+
+    def step(self, tokens, positions, starts, block_tables, logit_rows, states):  # type: ignore[no-untyped-def]
+        for array in states:
+            assert array.dtype == np.int32
+            assert array.shape == (len(block_tables),)
+        assert len(set(states.slots.tolist())) == len(states.slots)
+        assert 0 <= states.slots.min() <= states.slots.max() < self.state_slots
+        number = len(self.steps)
+        logits = super().step(tokens, positions, starts, block_tables, logit_rows)
+        place = {int(row): place for place, row in enumerate(logit_rows)}
+        for start, end, slot, replays, drafts in zip(starts[:-1], starts[1:], *states, strict=True):
+            kept = self.states[slot]
+            lanes = self._start(kept, int(positions[start]), int(replays))
+            assert 0 <= drafts <= self.state_drafts
+            assert drafts < end - start
+            for row in range(start, end):
+                if row == end - drafts:
+                    self._commit(kept, lanes, int(positions[row]))
+                lanes = move(lanes, int(tokens[row]))
+                if row in place:
+                    recalls = recall(lanes, int(tokens[row]), self.recall_habit)
+                    logits[place[row]] = (logits[place[row]] + recalls) / 2 if self.paged else recalls
+            if not drafts:
+                self._commit(kept, lanes, int(positions[end - 1]) + 1)
+            kept[4] = drafts
+            kept[5 : 5 + drafts] = tokens[end - drafts : end]
+            if self.during_step is not None:
+                self.during_step(number)
+        return logits
+
+    def _start(self, kept: NDArray[np.float32], position: int, replays: int) -> NDArray[np.float32]:
+        if position == 0:
+            return np.zeros(3, np.float32)
+        assert 0 <= replays <= kept[4]
+        assert kept[3] + replays == position
+        self.replayed += replays
+        lanes = kept[:3]
+        for token in kept[5 : 5 + replays]:
+            lanes = move(lanes, int(token))
+        return lanes
+
+    def _commit(self, kept: NDArray[np.float32], lanes: NDArray[np.float32], seen: int) -> None:
+        kept[:3], kept[3] = lanes, seen
+
+    def copy_state(self, source: int, target: int) -> None:
+        assert source != target
+        self.copies.append((source, target))
+        self.states[target] = self.states[source]
+
+    def spoil(self) -> None:
+        super().spoil()  # type: ignore[misc]
+        self.states[:] = np.nan
+
+
+class RecurrentProgram(Recurrent, FakeProgram):
+    paged = False
+
+
+class RecurrentAheadProgram(Recurrent, AheadProgram):
+    paged = False
+
+
+class HybridProgram(Recurrent, FakeProgram):
+    paged = True
+
+
+class HybridAheadProgram(Recurrent, AheadProgram):
+    paged = True
 
 
 class FakeTokenizer:
@@ -185,15 +318,42 @@ class FakeDetokenizer:
         return text[given:]
 
 
-@pytest.fixture(scope="session")
-def fake() -> SimpleNamespace:
+KINDS = {
+    "pages": (FakeProgram, AheadProgram, logits_of),
+    "state": (RecurrentProgram, RecurrentAheadProgram, recalled),
+    "both": (HybridProgram, HybridAheadProgram, both),
+}
+"""Programs by what they keep of a sequence."""
+
+
+def kind_of(name: str) -> SimpleNamespace:
+    program, ahead, logits = KINDS[name]
     return SimpleNamespace(
-        Program=FakeProgram,
-        AheadProgram=AheadProgram,
+        name=name,
+        Program=program,
+        AheadProgram=ahead,
         Tokenizer=FakeTokenizer,
         Detokenizer=FakeDetokenizer,
-        greedy=greedy,
-        logits_of=logits_of,
+        greedy=greedy_of(logits),
+        logits_of=logits,
         EOS=EOS,
         VOCABULARY=VOCABULARY,
     )
+
+
+@pytest.fixture(scope="session")
+def fake() -> SimpleNamespace:
+    """A program that keeps pages alone."""
+    return kind_of("pages")
+
+
+@pytest.fixture(scope="session", params=list(KINDS))
+def each(request: pytest.FixtureRequest) -> SimpleNamespace:
+    """A program of each kind in turn."""
+    return kind_of(request.param)
+
+
+@pytest.fixture(scope="session", params=["state", "both"])
+def recurrent(request: pytest.FixtureRequest) -> SimpleNamespace:
+    """A program that keeps recurrent state, with pages beside it and without."""
+    return kind_of(request.param)

@@ -12,27 +12,27 @@ from bossa.errors import RuntimeFailure
 PROMPTS = [[1, 2, 4], [5], [6, 7, 8, 9, 1]]
 
 
-def run(fake, params, prompts=PROMPTS, stream=False, **shape):
-    program = fake.AheadProgram(**shape)
-    engine = Engine(program, fake.Tokenizer(), batch_size=4, detokenizer=fake.Detokenizer)
+def run(each, params, prompts=PROMPTS, stream=False, **shape):
+    program = each.AheadProgram(**shape)
+    engine = Engine(program, each.Tokenizer(), batch_size=4, detokenizer=each.Detokenizer)
     requests = [Request(i, prompt, params) for i, prompt in enumerate(prompts)]
     for request in requests:
         request.stream = stream
     return program, sorted(engine.generate(requests), key=lambda completion: completion.index)
 
 
-def test_decoding_runs_ahead_and_gives_the_same_tokens(fake):
-    program, completions = run(fake, SamplingParams(max_new_tokens=20, ignore_eos=True))
+def test_decoding_runs_ahead_and_gives_the_same_tokens(each):
+    program, completions = run(each, SamplingParams(max_new_tokens=20, ignore_eos=True), page_size=32)
     for prompt, completion in zip(PROMPTS, completions, strict=True):
-        assert completion.token_ids == fake.greedy(prompt, 20, 40, eos=())
+        assert completion.token_ids == each.greedy(prompt, 20, 40, eos=())
     assert max(program.decodings) == MOST_STEPS
     assert len(program.decodings) <= 5
 
 
-def test_no_further_step_runs_after_the_end_of_a_completion(fake):
-    program, completions = run(fake, SamplingParams(max_new_tokens=30, eos_token_ids=(fake.EOS,)))
+def test_no_further_step_runs_after_the_end_of_a_completion(each):
+    program, completions = run(each, SamplingParams(max_new_tokens=30, eos_token_ids=(each.EOS,)))
     for prompt, completion in zip(PROMPTS, completions, strict=True):
-        assert completion.token_ids == fake.greedy(prompt, 30, 40)
+        assert completion.token_ids == each.greedy(prompt, 30, 40)
     lone = len(program.steps) - sum(len(steps) > 1 for steps in program.steps)
     assert lone <= max(len(completion.token_ids) for completion in completions)
     assert len(program.steps) <= 1 + max(len(completion.token_ids) for completion in completions)
@@ -48,37 +48,46 @@ def test_no_further_step_runs_after_the_end_of_a_completion(fake):
         SamplingParams(8, stop=("zz",)),
     ],
 )
-def test_what_needs_more_than_the_likeliest_tokens_takes_one_step_at_a_time(fake, params):
-    assert run(fake, params)[0].decodings == []
+def test_what_needs_more_than_the_likeliest_tokens_takes_one_step_at_a_time(each, params):
+    assert run(each, params)[0].decodings == []
 
 
-def test_streams_take_one_step_at_a_time(fake):
-    assert run(fake, SamplingParams(8), stream=True)[0].decodings == []
+def test_streams_take_one_step_at_a_time(each):
+    assert run(each, SamplingParams(8), stream=True)[0].decodings == []
 
 
-def test_pages_are_taken_ahead_only_where_nobody_lacks_them(fake):
+def test_pages_are_taken_ahead_only_where_nobody_lacks_them(each):
     """Ten pages of four positions: three sequences of up to 12 tokens fit, with nothing to spare."""
-    program, completions = run(fake, SamplingParams(7, ignore_eos=True), pages=10)
+    program, completions = run(each, SamplingParams(7, ignore_eos=True), pages=10)
     for prompt, completion in zip(PROMPTS, completions, strict=True):
-        assert completion.token_ids == fake.greedy(prompt, 7, 40, eos=())
+        assert completion.token_ids == each.greedy(prompt, 7, 40, eos=())
     assert program.decodings
 
 
-def test_steps_end_before_one_whose_logits_are_not_finite(fake):
-    """The tokens before it are kept; then the step runs alone, and says which request cannot go on."""
+def test_steps_end_before_one_whose_logits_are_not_finite(each):
+    """The tokens before it are kept, or made again; then the step runs alone, and says which request cannot go on."""
 
-    class Broken(fake.AheadProgram):
+    class Broken(each.AheadProgram):
         def step(self, tokens, positions, *others):
             logits = super().step(tokens, positions, *others)
-            logits[np.asarray(positions)[others[-1]] >= 6] = np.nan
+            logits[np.asarray(positions)[others[2]] >= 6] = np.nan
             return logits
 
     program = Broken()
     engine = Engine(program, batch_size=1)
     request = Request(0, [1, 2, 4], SamplingParams(20, ignore_eos=True))
     engine.submit(request)
-    engine.step()
-    engine.step()
-    with pytest.raises(RuntimeFailure):
-        engine.step()
-    assert request.output_ids == fake.greedy([1, 2, 4], 4, 40, eos=())
+    failed: list[Request] = []
+    while not failed:
+        engine.step(failed)
+    assert isinstance(request.error, RuntimeFailure)
+    assert program.decodings
+    assert request.output_ids == each.greedy([1, 2, 4], 4, 40, eos=())
+
+
+def test_with_recurrent_state_steps_end_where_a_snapshot_is_wanted(recurrent):
+    """At the ends of pages of each, here 16 positions, so that the next turn can start at the last."""
+    program, completions = run(recurrent, SamplingParams(20, ignore_eos=True), PROMPTS[:1], page_size=16)
+    assert completions[0].token_ids == recurrent.greedy(PROMPTS[0], 20, 40, eos=())
+    assert program.decodings[0] == 16 - len(PROMPTS[0])
+    assert len(program.copies) == 1

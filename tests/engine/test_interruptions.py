@@ -20,42 +20,44 @@ class Odd(Exception):
 
 
 @pytest.fixture
-def model(fake):
+def model(each):
     return LanguageModel(
-        fake.Program(before_step=lambda step: time.sleep(0.0005)),
-        fake.Tokenizer(),
+        each.Program(before_step=lambda step: time.sleep(0.0005)),
+        each.Tokenizer(),
         batch_size=3,
-        detokenizer=fake.Detokenizer,
+        detokenizer=each.Detokenizer,
     )
 
 
-def _is_well(fake, model):
+def _is_well(each, model):
     scheduler = model.engine._scheduler
     assert scheduler.pool.free_count == model.engine.program.pages
+    if scheduler.states is not None:
+        assert scheduler.states.free_count == model.engine.program.state_slots
     assert not scheduler.unfinished
-    assert model.generate([[1, 2]], max_new_tokens=3)[0].token_ids == fake.greedy([1, 2], 3, 40, eos=())
+    assert model.generate([[1, 2]], max_new_tokens=3)[0].token_ids == each.greedy([1, 2], 3, 40, eos=())
 
 
 @pytest.mark.parametrize("error", [Odd, KeyboardInterrupt, SystemExit, RequestError, StopIteration])
-def test_what_a_callback_raises_ends_the_call_and_nothing_else(fake, model, error):
+def test_what_a_callback_raises_ends_the_call_and_nothing_else(each, model, error):
     def complain(completion):
         raise error("so")
 
     with pytest.raises(error, match="so"):
         model.generate([[i] for i in range(9)], max_new_tokens=6, on_completion=complain)
-    _is_well(fake, model)
+    _is_well(each, model)
 
 
-def test_a_callback_may_use_the_model(fake, model):
+def test_a_callback_may_use_the_model(each, model):
     inner = []
     outer = model.generate(
         [[1], [2]], max_new_tokens=3, on_completion=lambda c: inner.append(model.generate([[5]], max_new_tokens=2))
     )
     assert len(outer) == len(inner) == 2
-    _is_well(fake, model)
+    _is_well(each, model)
 
 
-def test_a_callback_may_close_the_model(fake, model):
+def test_a_callback_may_close_the_model(each, model):
     with pytest.raises(RequestError, match="the model is closed"):
         model.generate([[i] for i in range(9)], max_new_tokens=6, on_completion=lambda _: model.close())
     assert model.engine.program.closed
@@ -63,7 +65,7 @@ def test_a_callback_may_close_the_model(fake, model):
 
 @pytest.mark.parametrize("pieces", [0, 1, 4])
 @pytest.mark.parametrize("error", [None, Odd, KeyboardInterrupt])
-def test_a_stream_that_is_dropped_or_thrown_into_gives_its_pages_back(fake, model, pieces, error):
+def test_a_stream_that_is_dropped_or_thrown_into_gives_its_pages_back(each, model, pieces, error):
     stream = model.stream("hello", max_new_tokens=30)
     for _ in range(pieces):
         next(stream)
@@ -72,10 +74,10 @@ def test_a_stream_that_is_dropped_or_thrown_into_gives_its_pages_back(fake, mode
     else:
         with pytest.raises(error):
             stream.throw(error)
-    _is_well(fake, model)
+    _is_well(each, model)
 
 
-def test_prompts_that_raise_while_they_are_read_leave_nothing(fake, model):
+def test_prompts_that_raise_while_they_are_read_leave_nothing(each, model):
     def prompts():
         yield [1]
         raise Odd
@@ -84,17 +86,17 @@ def test_prompts_that_raise_while_they_are_read_leave_nothing(fake, model):
         model.generate(prompts())
     with pytest.raises(Odd):
         list(model.run(request for prompt in prompts() for request in model.requests(prompt, 0, model.params())))
-    _is_well(fake, model)
+    _is_well(each, model)
 
 
-def test_a_tokenizer_that_fails_on_one_text_fails_that_request_alone(fake, model):
-    class Sometimes(fake.Detokenizer):
+def test_a_tokenizer_that_fails_on_one_text_fails_that_request_alone(each, model):
+    class Sometimes(each.Detokenizer):
         def add(self, token_id):
             if self.tokenizer.decode(self.ids).startswith("b"):
                 raise TokenizerError("this text cannot be followed")
             return super().add(token_id)
 
-    model = LanguageModel(fake.Program(), fake.Tokenizer(), batch_size=3, detokenizer=Sometimes)
+    model = LanguageModel(each.Program(), each.Tokenizer(), batch_size=3, detokenizer=Sometimes)
     results: dict[str, object] = {}
 
     def work(name, prompt):
@@ -110,10 +112,10 @@ def test_a_tokenizer_that_fails_on_one_text_fails_that_request_alone(fake, model
         thread.join(timeout=PATIENCE)
     assert results == {
         "b": "this text cannot be followed",
-        "c": [fake.greedy([2, 2], 9, 40, eos=())] * 4,
-        "d": [fake.greedy([3, 2], 9, 40, eos=())] * 4,
+        "c": [each.greedy([2, 2], 9, 40, eos=())] * 4,
+        "d": [each.greedy([3, 2], 9, 40, eos=())] * 4,
     }
-    _is_well(fake, model)
+    _is_well(each, model)
 
 
 def test_closing_while_others_generate_ends_them_in_one_line(model):
@@ -144,7 +146,7 @@ def test_closing_while_others_generate_ends_them_in_one_line(model):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timers that signal")
-def test_a_signal_whose_handler_raises_ends_the_call(fake, model):
+def test_a_signal_whose_handler_raises_ends_the_call(each, model):
     def complain(*_):
         raise Odd
 
@@ -158,7 +160,7 @@ def test_a_signal_whose_handler_raises_ends_the_call(fake, model):
         for _ in range(5):
             with pytest.raises(Odd):
                 generate_until_the_alarm()
-            _is_well(fake, model)
+            _is_well(each, model)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -44,7 +44,7 @@ def test_positions_are_rounded_up_to_pages():
 def test_a_named_page_is_lent_to_all_who_ask_and_kept_when_the_last_gives_it_back():
     pool = PagePool(3, 4)
     [page] = pool.alloc(1)
-    assert pool.name(page, b"a") == page
+    assert pool.register(page, b"a") == page
     assert pool.find([b"a", b"b"]) == 1
     assert pool.share([b"a"]) == [page]
     pool.free([page])
@@ -59,8 +59,8 @@ def test_a_named_page_is_lent_to_all_who_ask_and_kept_when_the_last_gives_it_bac
 def test_a_second_page_of_a_name_gives_way_to_the_first():
     pool = PagePool(2, 4)
     first, second = pool.alloc(2)
-    pool.name(first, b"a")
-    assert pool.name(second, b"a") == first
+    pool.register(first, b"a")
+    assert pool.register(second, b"a") == first
     assert pool.free_count == 1
     pool.free([first])
     pool.free([first])
@@ -71,7 +71,7 @@ def test_blank_pages_are_lent_first_and_then_the_longest_unused():
     pool = PagePool(4, 4)
     a, b, c = pool.alloc(3)
     for page, name in ((a, b"a"), (b, b"b"), (c, b"c")):
-        pool.name(page, name)
+        pool.register(page, name)
     pool.free([a, b])  # b stands behind a, so it goes first
     pool.free([c])
     assert pool.alloc(1) == [3]
@@ -83,7 +83,7 @@ def test_blank_pages_are_lent_first_and_then_the_longest_unused():
 def named(pool: PagePool, name: bytes) -> int:
     """A page with a name, lent and given back."""
     [page] = pool.alloc(1)
-    pool.name(page, name)
+    pool.register(page, name)
     pool.free([page])
     return page
 
@@ -145,7 +145,7 @@ def test_what_is_found_by_name_was_given_that_name_and_no_page_is_lost(moves, co
         elif move == 1 and lent:
             page, name = lent.pop(what % len(lent)), bytes([what])
             if page not in holds:
-                page = pool.name(page, name)
+                page = pool.register(page, name)
                 assert holds.setdefault(page, name) == name
             lent.append(page)
         elif move == 2 and lent:
@@ -159,7 +159,7 @@ def test_what_is_found_by_name_was_given_that_name_and_no_page_is_lost(moves, co
 
 def test_a_reset_forgets_every_name():
     pool = PagePool(2, 4)
-    pool.name(pool.alloc(1)[0], b"a")
+    pool.register(pool.alloc(1)[0], b"a")
     pool.reset()
     assert pool.find([b"a"]) == 0
     assert pool.free_count == 2

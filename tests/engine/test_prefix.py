@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bossa.engine import Engine, Request, SamplingParams
-from bossa.engine.prefix import extend_names
+from bossa.engine.prefix import extend_hashes
 from bossa.engine.scoring import logits, score
 
 HEAD = [5, 1, 9, 9, 2, 7, 7, 7, 3, 20, 11, 12]  # three pages of the fake program
@@ -29,14 +29,14 @@ def rows(program):
 
 def test_names_are_those_of_all_tokens_up_to_the_end_of_a_page():
     names: list[bytes] = []
-    extend_names(names, [1, 2, 3], 2)
+    extend_hashes(names, [1, 2, 3], 2)
     assert len(names) == 1
-    extend_names(names, [1, 2, 3, 4, 5], 2)
+    extend_hashes(names, [1, 2, 3, 4, 5], 2)
     whole: list[bytes] = []
-    extend_names(whole, [1, 2, 3, 4], 2)
+    extend_hashes(whole, [1, 2, 3, 4], 2)
     assert names == whole
     other: list[bytes] = []
-    extend_names(other, [1, 1, 3, 4], 2)
+    extend_hashes(other, [1, 1, 3, 4], 2)
     assert not set(other) & set(names)
 
 
@@ -130,7 +130,7 @@ def test_pages_that_a_waiting_request_will_share_stay_the_longest(fake):
 
 def _kept(engine, tokens):
     names: list[bytes] = []
-    extend_names(names, tokens[:-1], 4)
+    extend_hashes(names, tokens[:-1], 4)
     return engine._scheduler.pool.find(names)
 
 

@@ -61,6 +61,7 @@ class Shape:
     batch_size: int
     habit: float  # how well the next token can be guessed
     ahead: bool  # whether steps of decoding run one after the other
+    slots: int  # of recurrent state
 
     @property
     def pages(self) -> int:
@@ -75,6 +76,7 @@ shapes = st.builds(
     batch_size=st.integers(1, 5),
     habit=st.sampled_from([0.0, 6.0, 11.0, 11.0]),
     ahead=st.booleans(),
+    slots=st.integers(1, 12),
 )
 
 
@@ -84,7 +86,7 @@ def requests_of(job: Job, place: int) -> list[Request]:
 
 def engine_of(fake, shape):
     make = fake.AheadProgram if shape.ahead else fake.Program
-    program = make(shape.pages, 4, shape.length, shape.max_rows, habit=shape.habit)
+    program = make(shape.pages, 4, shape.length, shape.max_rows, habit=shape.habit, state_slots=shape.slots)
     return Engine(program, fake.Tokenizer(), batch_size=shape.batch_size, detokenizer=fake.Detokenizer)
 
 
@@ -113,6 +115,9 @@ def run_schedule(fake, some_jobs, shape):
         held = {page for request in scheduler.running for page in request.blocks}
         assert len(held) + scheduler.pool.free_count == shape.pages
         assert len(scheduler.running) <= shape.batch_size
+        if scheduler.states is not None:
+            assert len({request.slot for request in scheduler.running}) == len(scheduler.running)
+            assert len(scheduler.running) + scheduler.states.free_count == shape.slots
     assert scheduler.pool.free_count == shape.pages
     assert not scheduler.running
     assert not scheduler.waiting
@@ -121,10 +126,10 @@ def run_schedule(fake, some_jobs, shape):
 
 @settings(max_examples=150, deadline=None)
 @given(some_jobs=st.lists(jobs(stops=True), min_size=1, max_size=8), shape=shapes)
-def test_every_completion_is_the_one_that_its_request_gets_alone(fake, some_jobs, shape):
-    engine, requests = run_schedule(fake, some_jobs, shape)
+def test_every_completion_is_the_one_that_its_request_gets_alone(each, some_jobs, shape):
+    engine, requests = run_schedule(each, some_jobs, shape)
     for request in requests:
-        expected = alone(fake, request, shape)
+        expected = alone(each, request, shape)
         if request.state is State.ABORTED:
             assert request.output_ids == expected.token_ids[: len(request.output_ids)]
         else:
@@ -134,17 +139,21 @@ def test_every_completion_is_the_one_that_its_request_gets_alone(fake, some_jobs
 
 
 @settings(max_examples=60, deadline=None)
-@given(some_jobs=st.lists(jobs(), min_size=1, max_size=4), shape=shapes, cut=st.integers(0, 12))
-def test_a_step_that_is_cut_off_changes_no_completion(fake, some_jobs, shape, cut):
+@given(some_jobs=st.lists(jobs(), min_size=1, max_size=4), shape=shapes, cut=st.integers(0, 12), halfway=st.booleans())
+def test_a_step_that_is_cut_off_changes_no_completion(each, some_jobs, shape, cut, halfway):
     def interrupt(step):
         if step == cut:
-            engine.program.before_step = None
-            engine.program.memory[:] = 77  # and nothing that was written before may be read again
+            engine.program.before_step = engine.program.during_step = None
+            if not halfway:
+                engine.program.spoil()  # and nothing that was written before may be read again
             raise KeyboardInterrupt
 
-    engine = engine_of(fake, shape)
+    engine = engine_of(each, shape)
     requests = [r for place, job in enumerate(some_jobs) for r in requests_of(job, place)]
-    engine.program.before_step = interrupt
+    if halfway and each.name != "pages":
+        engine.program.during_step = interrupt  # when a part of the recurrent state has been moved
+    else:
+        engine.program.before_step = interrupt
     for request in requests:
         engine.submit(request)
     while engine._scheduler.unfinished:
@@ -153,15 +162,15 @@ def test_a_step_that_is_cut_off_changes_no_completion(fake, some_jobs, shape, cu
         except KeyboardInterrupt:
             continue
     for request in requests:
-        assert request.completion(0) == alone(fake, request, shape)
+        assert request.completion(0) == alone(each, request, shape)
 
 
 @settings(max_examples=60, deadline=None)
 @given(some_jobs=st.lists(jobs(), min_size=2, max_size=4), shape=shapes)
-def test_logits_are_those_of_their_tokens_whatever_ran_before(fake, some_jobs, shape):
-    engine, _ = run_schedule(fake, some_jobs[1:], shape)
+def test_logits_are_those_of_their_tokens_whatever_ran_before(each, some_jobs, shape):
+    engine, _ = run_schedule(each, some_jobs[1:], shape)
     tokens = some_jobs[0].prompt
     found = logits(engine, tokens)
     assert [list(row) for row in found] == [
-        list(fake.logits_of(tokens[: t + 1], shape.habit)) for t in range(len(tokens))
+        list(each.logits_of(tokens[: t + 1], shape.habit)) for t in range(len(tokens))
     ]

@@ -7,7 +7,7 @@ import pytest
 from bossa.engine import Engine, Request, SamplingParams
 from bossa.engine.speculation import Drafter, worth
 
-HABIT = 11.0  # more than any other difference between two logits of the fake program
+HABIT = 11.0  # more than any other difference between two logits of the each program
 
 
 def test_what_followed_the_longest_match_is_guessed():
@@ -65,43 +65,43 @@ def test_a_guess_must_be_surer_the_more_sequences_share_a_step():
     assert lengths[0] > lengths[-1]
 
 
-def run(fake, speculate, prompts=([1, 2, 5],), new=30, habit=HABIT, **shape):
-    program = fake.Program(habit=habit, **shape)
+def run(each, speculate, prompts=([1, 2, 5],), new=30, habit=HABIT, **shape):
+    program = each.Program(habit=habit, **shape)
     engine = Engine(program, batch_size=len(prompts))
     requests = [Request(i, prompt, SamplingParams(new, speculate=speculate)) for i, prompt in enumerate(prompts)]
     return program, {c.index: c.token_ids for c in engine.generate(requests)}
 
 
-def test_what_can_be_guessed_takes_fewer_steps(fake):
-    plain, expected = run(fake, 0)
-    program, found = run(fake, 8)
+def test_what_can_be_guessed_takes_fewer_steps(each):
+    plain, expected = run(each, 0)
+    program, found = run(each, 8)
     assert found == expected
     assert len(plain.steps) == 30
     assert len(program.steps) <= 14
 
 
-def test_what_cannot_be_guessed_takes_hardly_more_rows(fake):
-    plain, expected = run(fake, 0, new=300, habit=0.0, max_seq_length=400, pages=100)
-    program, found = run(fake, 8, new=300, habit=0.0, max_seq_length=400, pages=100)
+def test_what_cannot_be_guessed_takes_hardly_more_rows(each):
+    plain, expected = run(each, 0, new=300, habit=0.0, max_seq_length=400, pages=100)
+    program, found = run(each, 8, new=300, habit=0.0, max_seq_length=400, pages=100)
     assert found == expected
     assert sum(map(sum, program.steps)) < 1.2 * sum(map(sum, plain.steps))  # a row is about an eighth of a step
 
 
-def test_guesses_are_checked_by_the_likeliest_tokens_alone_where_these_are_enough(fake):
-    program, _ = run(fake, 8)
+def test_guesses_are_checked_by_the_likeliest_tokens_alone_where_these_are_enough(each):
+    program, _ = run(each, 8)
     assert program.greedy_steps == len(program.steps)
 
 
 @pytest.mark.parametrize("new", [1, 2, 3, 9])
-def test_no_row_is_run_for_a_token_that_could_not_be_taken(fake, new):
-    program, found = run(fake, 8, prompts=([0, 2, 5, 6, 4, 1, 0, 2, 5],), new=new)
+def test_no_row_is_run_for_a_token_that_could_not_be_taken(each, new):
+    program, found = run(each, 8, prompts=([0, 2, 5, 6, 4, 1, 0, 2, 5],), new=new)
     assert len(found[0]) == new
     assert sum(map(sum, program.steps)) <= 9 + new - 1 + sum(len(step) for step in program.steps)
     assert max(map(sum, program.steps[1:]), default=0) <= new - 1
 
 
-def test_prompts_go_before_guesses(fake):
-    program = fake.Program(habit=HABIT, max_rows=6)
+def test_prompts_go_before_guesses(each):
+    program = each.Program(habit=HABIT, max_rows=6)
     engine = Engine(program, batch_size=2)
     first = Request(0, [0, 2, 5, 6, 4, 1], SamplingParams(30, speculate=8))
     engine.submit(first)
@@ -115,12 +115,12 @@ def test_prompts_go_before_guesses(fake):
     assert program.steps[before:] == [[1, 5]] * 3
 
 
-def test_nobody_is_preempted_for_the_sake_of_a_guess(fake):
-    program = fake.Program(pages=10, habit=HABIT)
+def test_nobody_is_preempted_for_the_sake_of_a_guess(each):
+    program = each.Program(pages=10, habit=HABIT)
     engine = Engine(program, batch_size=2)
     taken = []
     engine._scheduler._preempt = taken.append
     requests = [Request(i, [0, 2, 5, 6, 4, 1, 0, 2, 5], SamplingParams(11, speculate=8)) for i in range(2)]
     for completion in engine.generate(requests):
-        assert completion.token_ids == fake.greedy([0, 2, 5, 6, 4, 1, 0, 2, 5], 11, 40, eos=(), habit=HABIT)
+        assert completion.token_ids == each.greedy([0, 2, 5, 6, 4, 1, 0, 2, 5], 11, 40, eos=(), habit=HABIT)
     assert not taken

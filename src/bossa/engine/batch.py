@@ -9,12 +9,14 @@ import numpy as np
 
 from bossa.engine.program import Ints
 from bossa.engine.request import Request
+from bossa.runtime.states import SequenceStates
 
 
 class Chunk(NamedTuple):
     """Positions ``start`` to ``start + rows - 1`` of a request; the last ``logits`` of them give logits.
 
-    The last ``len(drafts)`` rows are of tokens that the request does not have yet, and may never have.
+    The last ``len(drafts)`` rows are of tokens that the request does not have yet. The last ``guesses`` of them are of
+    such as it may never have, and recurrent state is not moved by these.
     """
 
     request: Request
@@ -22,6 +24,7 @@ class Chunk(NamedTuple):
     rows: int
     logits: int
     drafts: Sequence[int] = ()
+    guesses: int = 0
 
 
 class Batch(NamedTuple):
@@ -42,7 +45,7 @@ def pack(chunks: Sequence[Chunk]) -> Batch:
     logit_rows: list[int] = []
     tables: list[bytes] = []
     width = 4 * max([len(chunk.request.blocks) for chunk in chunks])
-    for request, start, rows, logits, drafts in chunks:
+    for request, start, rows, logits, drafts, _ in chunks:
         if rows == 1:
             tokens.append(request.tokens[start])
             positions.append(start)
@@ -63,4 +66,13 @@ def pack(chunks: Sequence[Chunk]) -> Batch:
         np.array(starts, np.int32),
         np.frombuffer(b"".join(tables), np.int32).reshape(len(chunks), -1),
         np.array(logit_rows, np.int32),
+    )
+
+
+def pack_states(chunks: Sequence[Chunk]) -> SequenceStates:
+    """The recurrent state of the chunks' sequences, for a program that keeps any."""
+    return SequenceStates(
+        np.array([chunk.request.slot for chunk in chunks], np.int32),
+        np.array([chunk.request.replays for chunk in chunks], np.int32),
+        np.array([chunk.guesses for chunk in chunks], np.int32),
     )

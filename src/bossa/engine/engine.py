@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any
 
 from bossa.checks.arguments import whole
-from bossa.engine.batch import Chunk, pack
+from bossa.engine.batch import Chunk, pack, pack_states
 from bossa.engine.limits import Limits
 from bossa.engine.outcome import Outcome, grow, replay
 from bossa.engine.pages import PagePool
 from bossa.engine.program import Detokenizer, MakeDetokenizer, Program, Tokenizer
 from bossa.engine.request import Completion, Observer, Request, State
 from bossa.engine.scheduler import Scheduler
+from bossa.engine.states import StatePool
 from bossa.engine.stopping import Stopper
 from bossa.errors import BossaError, RequestError, RuntimeFailure
 from bossa.host.process import Process
@@ -72,9 +73,15 @@ class Engine:
         self._limits = Limits(
             program.vocab_size, self.max_seq_length, program.pages * program.page_size, tokenizer is not None
         )
-        self._scheduler = Scheduler(
-            PagePool(program.pages, program.page_size), min(max_rows or program.max_rows, program.max_rows), batch_size
-        )
+        pool, states = PagePool(program.pages, program.page_size), None
+        if program.state_bytes:
+            states = StatePool(program.state_slots, program.copy_state)
+            if not program.page_bytes:  # there is no memory to be spared
+                pool.cold_pages = pool.pages
+        rows = min(max_rows or program.max_rows, program.max_rows)
+        self._scheduler = Scheduler(pool, rows, batch_size, states, program.state_drafts)
+        self._keeps_state = states is not None
+        self._needs_logits = False  # to find which request has some that are no numbers, after a step that moved states
         self._decodes_ahead = hasattr(program, "decode_greedy")
         self._changed = threading.Condition()  # guards all below and the scheduler; told of every step's end
         self._driver: int | None = None  # the thread that runs a step now
@@ -259,10 +266,13 @@ class Engine:
                 self._driver = me
                 self._settled = False
                 chunks = self._scheduler.schedule()
-                steps = self._scheduler.steps_ahead(chunks) if self._decodes_ahead else 1
+                ahead = self._decodes_ahead and not self._needs_logits
+                steps = self._scheduler.steps_ahead(chunks) if ahead else 1
             if not chunks:
                 raise RuntimeFailure("the scheduler found nothing to run: a request was lost")
             ran, outcome = self._run_ahead(chunks, steps) if steps > 1 else (chunks, self._run(chunks))
+            if outcome is None:
+                return False  # as if it had been cut off
             with self._changed:
                 self._take(ran, outcome, finished)
                 self._settled = True
@@ -295,24 +305,34 @@ class Engine:
                 self._scheduler.remove(request, State.FINISHED)
         self._settled = True
 
-    def _run(self, chunks: Sequence[Chunk]) -> Outcome:
+    def _run(self, chunks: Sequence[Chunk]) -> Outcome | None:
+        """Run a step. None where its logits are no numbers and it cannot be run again, since it has moved states."""
         batch = pack(chunks)
+        states = (pack_states(chunks),) if self._keeps_state else ()
         greedy = getattr(self.program, "step_greedy", None)
-        if greedy is not None and all(chunk.request.best_only for chunk in chunks if chunk.logits):
+        best_only = all(chunk.request.best_only for chunk in chunks if chunk.logits)
+        if greedy is not None and best_only and not self._needs_logits:
             with suppress(RuntimeFailure):  # the same step with its logits then says of which request
-                return Outcome(best=greedy(*batch).tolist())
-        return Outcome(logits=self.program.step(*batch))
+                return Outcome(best=greedy(*batch, *states).tolist())
+            if self._keeps_state:
+                self._needs_logits = True
+                return None
+        return Outcome(logits=self.program.step(*batch, *states))
 
-    def _run_ahead(self, chunks: Sequence[Chunk], steps: int) -> tuple[Sequence[Chunk], Outcome]:
+    def _run_ahead(self, chunks: Sequence[Chunk], steps: int) -> tuple[Sequence[Chunk], Outcome | None]:
         """Run steps of decoding one after the other: the chunks that they come to, and what these bring.
 
         What each step but the last finds is a draft for the next one, which cannot fail.
         """
         tokens, positions, _, block_tables, _ = pack(chunks)
+        states = (pack_states(chunks),) if self._keeps_state else ()
         ends = {token for chunk in chunks if chunk.request.stopper for token in chunk.request.stopper.end_tokens}
         try:
-            found = self.program.decode_greedy(tokens, positions, block_tables, steps, sorted(ends)).T.tolist()
+            found = self.program.decode_greedy(tokens, positions, block_tables, steps, sorted(ends), *states).T.tolist()
         except RuntimeFailure:
+            if self._keeps_state:
+                self._needs_logits = True
+                return chunks, None
             return chunks, self._run(chunks)  # which says of which request
         ran = [
             Chunk(chunk.request, chunk.start, len(best), len(best), best[:-1])
@@ -326,6 +346,7 @@ class Engine:
         for chunk in chunks:
             request = chunk.request
             first, row = row, row + chunk.logits
+            moved = chunk.start + chunk.rows - chunk.guesses
             if request.state is not State.RUNNING:
                 continue  # aborted during the step
             try:
@@ -333,14 +354,14 @@ class Engine:
                     if chunk.logits:
                         assert outcome.logits is not None
                         request.observer.receive(chunk.start + chunk.rows - chunk.logits, outcome.logits[first:row])
-                    self._scheduler.advance(request, chunk.start + chunk.rows)
+                    self._scheduler.advance(request, moved, moved)
                     done = not request.pending
                 elif chunk.logits:
                     grow(request, chunk.drafts, outcome, first)
-                    self._scheduler.advance(request, len(request.tokens) - 1)
+                    self._scheduler.advance(request, len(request.tokens) - 1, moved)
                     done = request.finish_reason is not None
                 else:
-                    self._scheduler.advance(request, chunk.start + chunk.rows)
+                    self._scheduler.advance(request, moved, moved)
                     done = False
             except BossaError as error:
                 self._fail(request, error)
@@ -353,6 +374,7 @@ class Engine:
     def _fail(self, request: Request, error: BossaError) -> None:
         """Take out a request that cannot go on, and keep the reason for those who wait for it."""
         request.error = error
+        self._needs_logits = False
         self._scheduler.remove(request, State.ABORTED)
 
     def _stopper(self, request: Request) -> Stopper:

@@ -13,9 +13,9 @@ prompts of a thousand tokens."""
 class PagePool:
     """Lends page ids 0 to ``pages - 1``. The order in which it lends them follows from the calls alone.
 
-    A page whose contents have a name (see ``prefix.py``) is found by it, lent to as many as ask, and kept when the last
-    of them gives it back. A kept page is free: it is lent for something new once no blank one is left, the one longest
-    unused first, and forgotten with that.
+    A page whose contents have a block hash (see ``prefix.py``) is found by it, lent to as many as ask, and kept when
+    the last of them gives it back. A kept page is free: it is lent for something new once no blank one is left, the one
+    longest unused first, and forgotten with that.
 
     A page that was never lent has no memory behind it yet, and getting that takes as long as a good deal of computing.
     So of the kept ones that nobody has asked for again only ``cold_pages`` are spared for as long as there are others;
@@ -32,13 +32,13 @@ class PagePool:
     def reset(self) -> None:
         """Take every page back, and forget what they hold."""
         self._blank = list(range(self._fresh - 1, -1, -1))  # lent before, and hold nothing
-        self._kept: OrderedDict[int, None] = OrderedDict()  # named and lent to nobody, the longest unused first
-        self._cold: OrderedDict[int, None] = OrderedDict()  # those of them that nobody has asked for by name
+        self._kept: OrderedDict[int, None] = OrderedDict()  # hashed and lent to nobody, the longest unused first
+        self._cold: OrderedDict[int, None] = OrderedDict()  # those of them that nobody has asked for by hash
         self._asked: set[int] = set()  # pages that somebody has
-        self._missed: OrderedDict[bytes, None] = OrderedDict()  # names that were forgotten though there was new memory
+        self._missed: OrderedDict[bytes, None] = OrderedDict()  # hashes that were forgotten though there was new memory
         self._holders: dict[int, int] = {}  # of each page that is lent
         self._page_of: dict[bytes, int] = {}
-        self._name_of: dict[int, bytes] = {}
+        self._hash_of: dict[int, bytes] = {}
 
     @property
     def free_count(self) -> int:
@@ -67,55 +67,55 @@ class PagePool:
                 self._holders[page] = holders
                 continue
             del self._holders[page]
-            if page in self._name_of:
+            if page in self._hash_of:
                 self._kept[page] = None
                 if page not in self._asked:
                     self._cold[page] = None
             else:
                 self._blank.append(page)
 
-    def find(self, names: Iterable[bytes]) -> int:
-        """How many of these names, from the first on without a gap, are those of pages.
+    def find(self, hashes: Iterable[bytes]) -> int:
+        """How many of these block hashes, from the first on without a gap, are those of pages.
 
-        Where the next name was forgotten to spare new memory, more are kept from now on.
+        Where the next one was forgotten to spare new memory, more are kept from now on.
         """
         count = 0
-        for name in names:
-            if name not in self._page_of:
-                if name in self._missed:
-                    del self._missed[name]
+        for block_hash in hashes:
+            if block_hash not in self._page_of:
+                if block_hash in self._missed:
+                    del self._missed[block_hash]
                     self.cold_pages = min(2 * self.cold_pages, self.pages)
                 break
             count += 1
         return count
 
-    def share(self, names: Iterable[bytes]) -> list[int]:
-        """Lend the pages of these names to one more holder, to read. KeyError when there is none of a name."""
-        ids = [self._page_of[name] for name in names]
+    def share(self, hashes: Iterable[bytes]) -> list[int]:
+        """Lend the pages of these hashes to one more holder, to read. KeyError when there is none of a hash."""
+        ids = [self._page_of[block_hash] for block_hash in hashes]
         for page in ids:
             self._kept.pop(page, None)
             self._asked_for(page)
             self._holders[page] = self._holders.get(page, 0) + 1
         return ids
 
-    def touch(self, names: Iterable[bytes]) -> None:
-        """Keep the pages of these names for longer than others, as if they had just been given back."""
-        for page in [self._page_of[name] for name in names][::-1]:
+    def touch(self, hashes: Iterable[bytes]) -> None:
+        """Keep the pages of these hashes for longer than others, as if they had just been given back."""
+        for page in [self._page_of[block_hash] for block_hash in hashes][::-1]:
             if page in self._kept:
                 self._kept.move_to_end(page)
                 self._asked_for(page)
 
-    def name(self, page: int, name: bytes) -> int:
+    def register(self, page: int, block_hash: bytes) -> int:
         """Say what a lent page holds, from now on unchanged. Returns the page to use for it from now on.
 
-        Where another page has that name, its holder gets that one, and the page itself is given back.
+        Where another page has that hash, its holder gets that one, and the page itself is given back.
         """
-        known = self._page_of.setdefault(name, page)
+        known = self._page_of.setdefault(block_hash, page)
         if known != page:
-            self.share([name])
+            self.share([block_hash])
             self.free([page])
         else:
-            self._name_of[page] = name
+            self._hash_of[page] = block_hash
         return known
 
     def _asked_for(self, page: int) -> None:
@@ -130,7 +130,7 @@ class PagePool:
             return self._forget(next(iter(self._kept)))
         if self._cold and len(self._cold) >= self.cold_pages:
             page = next(iter(self._cold))
-            self._missed[self._name_of[page]] = None
+            self._missed[self._hash_of[page]] = None
             if len(self._missed) > self.pages:
                 self._missed.popitem(last=False)
             return self._forget(page)
@@ -141,5 +141,5 @@ class PagePool:
         del self._kept[page]
         self._cold.pop(page, None)
         self._asked.discard(page)
-        del self._page_of[self._name_of.pop(page)]
+        del self._page_of[self._hash_of.pop(page)]
         return page

@@ -1,4 +1,4 @@
-"""Names for the contents of KV pages, so that prompts with a common beginning find each other's."""
+"""Block hashes: what stands for the contents of KV pages, so that prompts with a common beginning find each other's."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 
-def extend_names(names: list[bytes], tokens: Sequence[int], page_size: int) -> None:
-    """Append to ``names`` those of the full pages of ``tokens`` that it does not have yet.
+def extend_hashes(hashes: list[bytes], tokens: Sequence[int], page_size: int) -> None:
+    """Append to ``hashes`` those of the full pages of ``tokens`` that it does not have yet.
 
-    The keys and values of a page follow from its tokens and all before them. Its name is the hash of its tokens and
-    of the name of the page before: 256 bits of BLAKE2b, so that two contents of one name cannot be had even on purpose.
+    The keys and values of a page follow from its tokens and all before them, as recurrent state at its end does. So the
+    hash is of its tokens and of the hash of the page before: 256 bits of BLAKE2b, so that two contents of one hash
+    cannot be had even on purpose.
     """
-    for first in range(len(names) * page_size, len(tokens) - page_size + 1, page_size):
-        before = names[-1] if names else b""
+    for first in range(len(hashes) * page_size, len(tokens) - page_size + 1, page_size):
+        before = hashes[-1] if hashes else b""
         page = array("i", tokens[first : first + page_size])
-        names.append(blake2b(before + page.tobytes(), digest_size=32).digest())
+        hashes.append(blake2b(before + page.tobytes(), digest_size=32).digest())

@@ -54,8 +54,14 @@ class Request:
         tokens: the prompt and what was generated so far.
         blocks: the KV pages that it holds, in the order of positions.
         computed: positions whose keys and values are in those pages.
-        names: of the full pages of its tokens, as far as they were needed; see ``prefix.py``.
-        named: pages that have their names in the pool.
+        block_hashes: of the full pages of its tokens, as far as they were needed; see ``prefix.py``.
+        hashed_blocks: pages that the pool knows by their hashes.
+        slot: that of its recurrent state while it runs, where the program keeps any; else -1.
+        replays: guesses of its last step that held, by which the state in the slot has yet to be moved.
+        aim: the position after which the next snapshot of the state is wanted; see ``snapshots.py``.
+        snapshot_at: the position after which it was last taken, or from which the request started.
+        branch: blocks of which others had pages when it started.
+        turn: the hash of the last snapshot within its output.
         limit: tokens that it may come to have.
         best_only: whether the likeliest token is all that it wants of a row's logits.
         drafter: guesses at its next tokens, where that is wanted.
@@ -74,8 +80,14 @@ class Request:
     tokens: list[int] = field(init=False)
     blocks: array[int] = field(default_factory=lambda: array("i"), init=False)
     computed: int = field(default=0, init=False)
-    names: list[bytes] = field(default_factory=list, init=False)
-    named: int = field(default=0, init=False)
+    block_hashes: list[bytes] = field(default_factory=list, init=False)
+    hashed_blocks: int = field(default=0, init=False)
+    slot: int = field(default=-1, init=False)
+    replays: int = field(default=0, init=False)
+    aim: int = field(default=0, init=False)
+    snapshot_at: int = field(default=0, init=False)
+    branch: int = field(default=0, init=False)
+    turn: bytes | None = field(default=None, init=False)
     limit: int = field(default=0, init=False)
     best_only: bool = field(init=False)
     drafter: Drafter | None = field(default=None, init=False)
