@@ -82,6 +82,16 @@ def test_the_summary_has_the_facts_sections_slots_arena_and_kv_sizes(bossa, pef)
         assert expected in lines
 
 
+def test_the_summary_has_the_recurrent_state_of_a_program_that_keeps_any(bossa, pef, tmp_path):
+    assert "recurrent" not in bossa("inspect", pef).out
+    with Pef.open(pef) as opened:
+        members = {name: opened.member(name) for name in opened.names() if name != "manifest.json"}
+        manifest = opened.manifest.to_json() | {"state_bytes": 64_000, "state_drafts": 8}
+    Pef.build(manifest, members).save(tmp_path / "state.pef")
+    lines = [" ".join(line.split()) for line in bossa("inspect", tmp_path / "state.pef").out.splitlines()]
+    assert "recurrent state, a sequence 64.0 KB" in lines
+
+
 def test_the_source_is_printed_as_it_is(bossa, pef):
     assert bossa("inspect", pef, "--source").out == "int main() {}\n"
 

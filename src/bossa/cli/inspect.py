@@ -107,6 +107,7 @@ def _sizes(manifest: Manifest) -> str:
             (f"KV, a page of {manifest.page_size} positions", size(manifest.page_bytes)),
             ("KV, a sequence of full length", size(sequence)),
             (f"KV, {manifest.batch_size} of them", size(sequence * manifest.batch_size)),
+            *([("recurrent state, a sequence", size(manifest.state_bytes))] if manifest.state_bytes else []),
         ],
         indent=2,
     )

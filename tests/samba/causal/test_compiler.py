@@ -11,6 +11,7 @@ import torch
 from bossa import samba
 from bossa.cli.app import main
 from bossa.errors import PefError, SambaError
+from bossa.pef import Pef
 from bossa.pef.module import ModulePef
 from bossa.samba import causal
 from bossa.samba.logging import set_log_level
@@ -61,6 +62,28 @@ def test_a_model_whose_forward_does_something_else_keeps_its_sections_alone(
     outputs = samba.utils.trace_graph(model, examples_of(model), pef=pef)
     found = samba.session.run(inputs_of(model, ids, mask), outputs, {"p": 0.0}, ["fwd"])[0]
     torch.testing.assert_close(samba.to_torch(found), eager(model, ids, mask), rtol=1e-4, atol=1e-5)
+
+
+def test_a_program_that_keeps_recurrent_state_leaves_the_sections_alone(
+    patched_pef: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Such state cannot be cut back to where a call begins to differ from the one before."""
+
+    def with_state(*_: Any, **__: Any) -> Pef:
+        members = {name: native.member(name) for name in native.names() if name != "manifest.json"}
+        return Pef.build(native.manifest.to_json() | {"state_bytes": 64, "state_drafts": 0}, members)
+
+    model = samba.from_torch_model_(patched_gpt2())
+    inputs = examples_of(model)
+    set_log_level("info")
+    try:
+        with ModulePef.open(patched_pef) as sections:
+            native = sections.native()
+            monkeypatch.setattr("bossa.compiler.compile_module", with_state)
+            assert causal.with_native(sections, model, inputs, names_of(inputs)) is sections
+    finally:
+        set_log_level("warning")
+    assert "has the traced sections alone: it keeps recurrent state" in capsys.readouterr().err
 
 
 @pytest.mark.slow
