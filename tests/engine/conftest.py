@@ -38,14 +38,13 @@ def logits_of(tokens: Sequence[int], habit: float = 0.0) -> np.ndarray:
     return attend(list(accumulate(tokens, remember, initial=1))[1:], tokens[-1], habit)
 
 
-LANES = ((1021, 7, 4093), (1999, 3, 4091), (757, 5, 4079))
-"""A factor, an addend and a modulus for each number of recurrent state, of which float32 holds every product."""
+FACTOR, ADDEND, MODULUS = np.array([(1021, 1999, 757), (7, 3, 5), (4093, 4091, 4079)], np.float32)
+"""For each number of recurrent state. Every product is one that float32 holds."""
 
 
 def move(lanes: NDArray[np.float32], token: int) -> NDArray[np.float32]:
     """The recurrent state [3] after one token more."""
-    factor, addend, modulus = np.array(LANES, np.float32).T
-    return (lanes * factor + np.float32(token) + addend) % modulus
+    return (lanes * FACTOR + np.float32(token) + ADDEND) % MODULUS
 
 
 def recall(lanes: NDArray[np.float32], token: int, habit: float = 0.0) -> np.ndarray:

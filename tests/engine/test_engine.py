@@ -243,20 +243,20 @@ def test_ctrl_c_in_a_step_frees_the_pages_and_leaves_the_engine_usable(fake, int
     assert completion.token_ids == fake.greedy([7, 8], 8, 40, eos=())
 
 
-def test_ctrl_c_at_any_line_of_the_engine_loses_no_token_of_the_others(fake):
+def test_ctrl_c_at_any_line_of_the_engine_loses_no_token_of_the_others(each):
     """An exception at each line that a step runs through, one run for each."""
     prompts = [[1, 2, 3], [4] * 9, [5]]
-    expected = [fake.greedy(prompt, 5, 40, eos=()) for prompt in prompts]
-    count = len(_lines_run(fake, prompts, None)[1])
+    expected = [each.greedy(prompt, 5, 40, eos=()) for prompt in prompts]
+    count = len(_lines_run(each, prompts, None)[1])
     assert count > 100
     for line in range(0, count, 7):
-        requests, lines = _lines_run(fake, prompts, line)
+        requests, lines = _lines_run(each, prompts, line)
         assert [request.output_ids for request in requests] == expected, lines[-1]
 
 
-def _lines_run(fake, prompts, interrupt_at):
+def _lines_run(each, prompts, interrupt_at):
     """Run the prompts by steps, with a KeyboardInterrupt at one line of the engine's code."""
-    engine = Engine(fake.Program(pages=12, max_rows=6), fake.Tokenizer(), batch_size=2, detokenizer=fake.Detokenizer)
+    engine = Engine(each.Program(pages=12, max_rows=6), each.Tokenizer(), batch_size=2, detokenizer=each.Detokenizer)
     requests = [Request(i, prompt, SamplingParams(5, stop=("zzz",))) for i, prompt in enumerate(prompts)]
     for request in requests:
         engine.submit(request)

@@ -124,7 +124,7 @@ def run_schedule(fake, some_jobs, shape):
     return engine, requests
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(some_jobs=st.lists(jobs(stops=True), min_size=1, max_size=8), shape=shapes)
 def test_every_completion_is_the_one_that_its_request_gets_alone(each, some_jobs, shape):
     engine, requests = run_schedule(each, some_jobs, shape)
@@ -138,7 +138,7 @@ def test_every_completion_is_the_one_that_its_request_gets_alone(each, some_jobs
     assert max(map(sum, engine.program.steps), default=0) <= shape.max_rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(some_jobs=st.lists(jobs(), min_size=1, max_size=4), shape=shapes, cut=st.integers(0, 12), halfway=st.booleans())
 def test_a_step_that_is_cut_off_changes_no_completion(each, some_jobs, shape, cut, halfway):
     def interrupt(step):
@@ -165,7 +165,7 @@ def test_a_step_that_is_cut_off_changes_no_completion(each, some_jobs, shape, cu
         assert request.completion(0) == alone(each, request, shape)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(some_jobs=st.lists(jobs(), min_size=2, max_size=4), shape=shapes)
 def test_logits_are_those_of_their_tokens_whatever_ran_before(each, some_jobs, shape):
     engine, _ = run_schedule(each, some_jobs[1:], shape)
