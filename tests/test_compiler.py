@@ -16,7 +16,7 @@ from bossa.errors import BossaError
         *({"batch_size": value} for value in ("2", 1.0, True, 0, -1, None, 2**31, 10**12, 10**5000, -(10**5000))),
         *({"max_seq_length": value} for value in ("128", 64.0, True)),
         *({"targets": value} for value in ("pdp11", 3, [3], ["x86-64-v3", ""])),
-        *({"precision": value} for value in ("fp64", None, [])),
+        *({"precision": value} for value in ("fp64", "int4-a16", None, [])),
         *({"bundle": 1}, {"trust_remote_code": "yes"}, {"name": 3}, {"name": ""}, {"cache_dir": 3}, {"progress": 3}),
     ],
 )

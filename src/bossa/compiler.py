@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bossa.checks.arguments import boolean, described, path, refuse, text, texts, whole
 from bossa.errors import CompileError, ModelError
-from bossa.formats.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
+from bossa.formats.precision import KV_PRECISIONS, KvPrecision, Precision, why_not
 from bossa.frontend.exclusive import alone
 from bossa.generation_config import not_followed
 from bossa.ir.names import is_title
@@ -63,7 +63,9 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
             an object, as a dictionary, or as that of a model, whose weights are not looked at.
         config_name: an architecture from a config alone: a directory, a JSON file or a name on the hub. It wins over
             the config of `model`, which then gives the tokenizer.
-        precision: of the weights, ``fp32``, ``bf16``, ``int8``, ``int4``, ``int4-a16`` or ``int4-a8``.
+        precision: of the weights: ``fp32`` for the model's own logits; ``int8`` for its quality in a quarter of the
+            memory, and faster; ``int4`` for half of that memory, and one sequence faster still, where some quality may
+            go; ``int4-a8`` for the fastest prompts and batches, where more quality may go.
         kv_precision: of the keys and values that a sequence keeps, ``fp32``, ``bf16`` or ``int8``.
         max_seq_length: the longest sequence in tokens; None or -1 for the model's own maximum or 32,768, whichever is
             less: a warning says so.
@@ -85,8 +87,8 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     Warns:
         UserWarning: what the model asks for is not followed: its generation defaults, its length or its tokenizer.
     """
-    if precision not in PRECISIONS:
-        raise CompileError(f"precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}")
+    if (line := why_not(precision)) is not None:
+        raise CompileError(line)
     if kv_precision not in KV_PRECISIONS:
         raise CompileError(f"kv_precision {kv_precision!r} is not known: choose from {', '.join(KV_PRECISIONS)}")
     _check_batch(batch_size)

@@ -82,7 +82,7 @@ def test_a_window_limits_what_is_read_and_computed():
 @pytest.mark.parametrize(
     ("dtype", "kind"),
     [
-        ("bf16", "fp32"),
+        ("fp32", "fp32"),
         ("int8", "int16"),
         ("int6", "int8"),
         ("int4", "int8"),

@@ -37,6 +37,7 @@ def test_help_is_printed_and_is_no_error(bossa, arguments):
         (["compile", "gpt2", "--precisoin", "fp32"], "Did you mean"),
         (["compile"], "no model is given"),
         (["compile", "gpt2", "--precision", "int3"], "'int3' is not one of"),
+        (["compile", "gpt2", "--precision", "bf16"], "precision 'bf16' is no longer there: choose int8, or fp32"),
         (["compile", "gpt2", "--kv-precision", "int4"], "'int4' is not one of"),
         (["compile", "gpt2", "--max_seq_length", "0"], "'0' is not a number of tokens"),
         (["compile", "gpt2", "-b", "1000000000000"], "is not in the range 1<=x<=2147483647"),

@@ -35,7 +35,7 @@ def test_the_seeds_arguments_go_to_the_compiler(bossa, compiling, tmp_path):
             "--pef-name",
             "gpt",
             "--precision",
-            "bf16",
+            "int8",
             "--kv-precision",
             "int8",
             "--bundle",
@@ -46,7 +46,7 @@ def test_the_seeds_arguments_go_to_the_compiler(bossa, compiling, tmp_path):
     assert compiling.model == "gpt2"
     assert compiling.options == {
         "config_name": "small.json",
-        "precision": "bf16",
+        "precision": "int8",
         "kv_precision": "int8",
         "max_seq_length": 1024,
         "batch_size": 4,

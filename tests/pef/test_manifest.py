@@ -144,12 +144,13 @@ def test_a_missing_field_is_named(valid: dict[str, Any], key: str):
     [
         {"layout": "tiles"},
         {"dtype": "int3"},
+        {"dtype": "bf16"},
         {"shape": [47, 8]},
         {"shape": [48]},
         {"shape": [24, 16]},
         {"sources": []},
         {"interleave": 1},
-        {"layout": "flat", "dtype": "bf16"},
+        {"layout": "flat", "dtype": "int8"},
         {"layout": "rows", "dtype": "int4"},
         {"layout": "rows", "dtype": "int6"},
         {"sources": [{"names": [], "shape": [48, 8], "transpose": False}], "interleave": False},
@@ -189,3 +190,12 @@ def test_any_value_anywhere_is_taken_or_refused_with_one_line(data: st.DataObjec
     except PefError as error:
         refusal = str(error)
     assert "\n" not in refusal
+
+
+@pytest.mark.parametrize(("precision", "instead"), [("bf16", "int8, or fp32"), ("int4-a16", "int4, or int4-a8")])
+def test_a_precision_that_is_gone_is_named_with_what_to_take_instead(
+    valid: dict[str, Any], precision: str, instead: str
+):
+    valid["precision"] = precision
+    with pytest.raises(PefError, match=rf"precision '{precision}', .*: compile the model again, with {instead}$"):
+        Manifest.from_json(valid)

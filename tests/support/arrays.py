@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from bossa.weights import WeightSource
+from bossa.formats.registry import FORMATS
+from bossa.weights import Slot, WeightSource
 
 
 class Arrays(WeightSource):
@@ -38,3 +40,20 @@ class Arrays(WeightSource):
 
     def describe(self) -> str:
         return "memory"
+
+
+def to_bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The nearest bfloat16 of each number, ties to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
+    rounded[np.isnan(values)] = 0x7FC0
+    return rounded
+
+
+def dequantize(slot: Slot, data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The numbers that a packed slot stands for, in its shape; rows in the packed order."""
+    stored = FORMATS[slot.dtype]
+    if slot.layout == "panels":
+        n, k = slot.shape
+        return stored.get(data, k, n)
+    return stored.get_table(data, slot.shape[0] if slot.shape else 1).reshape(slot.shape)

@@ -6,24 +6,21 @@ import ctypes
 import re
 import subprocess
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.formats.precision import QUANTIZED
+from bossa.formats.registry import FORMATS
 from bossa.ir.program import Program
-from bossa.ir.slot import Source
 from bossa.targets.cpu.emit.source import generate
 from bossa.targets.cpu.layout import PAGE, Plan
 from bossa.targets.cpu.loader import Step
 from bossa.targets.cpu.plan import make_plan, pack_constants
 from bossa.targets.cpu.toolchain import FLAGS, KERNELS, TARGETS, find_compiler
 from bossa.weights.bind import blob_layout
-from bossa.weights.pack import Tensor, pack, to_bf16
-from bossa.weights.unpack import dequantize
+from support.arrays import dequantize
 
 
 class Native:
@@ -137,22 +134,12 @@ def _pack(program: Program, weights: dict[str, NDArray[np.float32]]) -> bytes:
     blob = np.zeros(total, np.uint8)
     for slot, offset in zip(slots, offsets, strict=True):
         array: NDArray[Any] = np.asarray(weights[slot.name], np.float32).reshape(slot.shape)
-        if slot.dtype in QUANTIZED:
-            source = Source((slot.name,), slot.shape)
-            tensor = Tensor(source, array, "F32", slot.name, "memory")
-            for piece in pack(
-                replace(slot, sources=(source,), interleave=False), [tensor], blob[offset:][: slot.nbytes]
-            ):
-                piece()
-            continue
+        part, kind = blob[offset : offset + slot.nbytes], FORMATS[slot.dtype]
         if slot.layout == "panels":
-            n, k = slot.shape
-            padded = np.zeros((-(-n // 16) * 16, k), np.float32)
-            padded[:n] = array
-            array = padded.reshape(-1, 16, k).transpose(0, 2, 1)
-        stored = to_bf16(np.ascontiguousarray(array)) if slot.dtype == "bf16" else np.ascontiguousarray(array)
-        data = np.frombuffer(stored.tobytes(), np.uint8)
-        blob[offset : offset + len(data)] = data
+            kind.put(array, part, 0)
+        else:
+            height = slot.shape[0] if slot.shape else 1
+            kind.put_table(array.reshape(height, -1), part, height, 0)
     return blob.tobytes()
 
 

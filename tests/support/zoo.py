@@ -154,11 +154,8 @@ MORE = _models(
 MODELS = ASKED | ROPES | MORE
 
 
-def build(config: PretrainedConfig, *, seed: int = 0, bf16: bool = False) -> torch.nn.Module:
-    """The model in fp32 with eager attention, with weights far enough from zero that each changes the logits.
-
-    With `bf16`, matrices are rounded to bfloat16 (and kept in fp32), as a bf16 program stores them.
-    """
+def build(config: PretrainedConfig, *, seed: int = 0) -> torch.nn.Module:
+    """The model in fp32 with eager attention, with weights far enough from zero that each changes the logits."""
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
     generator = torch.Generator().manual_seed(seed)
@@ -166,7 +163,7 @@ def build(config: PretrainedConfig, *, seed: int = 0, bf16: bool = False) -> tor
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             value = noise * 0.08 if parameter.dim() > 1 else 0.5 + noise * 0.1
-            parameter.copy_(value.to(torch.bfloat16).float() if bf16 and parameter.dim() > 1 else value)
+            parameter.copy_(value)
     return model
 
 

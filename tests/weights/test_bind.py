@@ -19,7 +19,7 @@ from bossa.weights import Slot, Source, WeightCache, bind, bind_blob, blob_layou
 SLOTS = [
     Slot("bias", "flat", (3,), "fp32", (Source(("b",), (3,)),)),
     Slot("fc", "panels", (20, 5), "fp32", (Source(("w",), (20, 5)),)),
-    Slot("wte", "rows", (7, 5), "bf16", (Source(("e", "head"), (7, 5)),)),
+    Slot("wte", "rows", (7, 5), "int8", (Source(("e", "head"), (7, 5)),)),
 ]
 
 
@@ -95,7 +95,7 @@ HUGE = 1 << 60
         (Slot("fc", "panels", (100,), "fp32", (Source(("w",), (20, 5)),)), "slot 'fc' has the shape"),
         (Slot("fc", "panels", (-20, 5), "fp32", (Source(("w",), (-20, 5)),)), "slot 'fc' has the shape"),
         (Slot("fc", "panels", (5, 20), "fp32", (Source(("w",), (20, 5)),)), "slot 'fc' has the shape"),
-        (Slot("fc", "rows", (HUGE, 5), "bf16", (Source(("w",), (20, 5)),)), "slot 'fc' has the shape"),
+        (Slot("fc", "rows", (HUGE, 5), "int8", (Source(("w",), (20, 5)),)), "slot 'fc' has the shape"),
         (Slot("fc", "flat", (HUGE,), "fp32", (Source(("b",), (3,)),)), "slot 'fc' has the shape"),
         (Slot("fc", "panels", (HUGE, 5), "fp32", (Source(("w",), (HUGE, 5)),)), "of another shape: w"),
         (Slot("fc", "panels", (HUGE, 5), "fp32", (Source(("none",), (HUGE, 5)),)), "are missing"),
@@ -141,7 +141,7 @@ def test_another_checkpoint_or_program_is_another_entry(checkpoint: Any, arrays:
     if change == "identity":
         source = checkpoint(arrays, "2")
     elif change == "dtype":
-        slots[1] = Slot("fc", "panels", (20, 5), "bf16", SLOTS[1].sources)
+        slots[1] = Slot("fc", "panels", (20, 5), "int8", SLOTS[1].sources)
     else:
         slots[0] = Slot("bias", "flat", (3,), "fp32", (Source(("b", "other"), (3,)),))
     assert not bind(slots, source, cache=kept).cached

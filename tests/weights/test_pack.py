@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from bossa.errors import WeightsError
 from bossa.weights import Slot, Source, bind
 from bossa.weights import pack as packing
-from bossa.weights.pack import to_bf16
-from support.arrays import Arrays
+from support.arrays import Arrays, to_bf16
 
 
 def joined(slot: Slot, tensors: list[NDArray[Any]]) -> NDArray[Any]:
@@ -34,32 +33,17 @@ def panels(matrix: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def nearest_bf16(value: np.float32) -> int:
-    """The bfloat16 nearest to a number by trying both neighbours, ties to the even one."""
-    bits = int(np.float32(value).view(np.uint32))
-    low = bits >> 16
-    exact, below, above = (
-        np.float64(np.uint32(b).view(np.float32)) for b in (bits, low << 16, min(low + 1, 0xFFFF) << 16)
-    )
-    if not np.isfinite(above):
-        above = np.copysign(2.0**128, exact)
-    if abs(exact - below) != abs(above - exact):
-        return low if abs(exact - below) < abs(above - exact) else low + 1
-    return low + (low & 1)
-
-
 @given(
     heights=st.lists(st.integers(1, 50), min_size=1, max_size=4),
     k=st.integers(1, 20),
     transpose=st.booleans(),
-    stored=st.sampled_from(["fp32", "bf16"]),
     kind=st.sampled_from(["F32", "F16", "BF16", "F64"]),
     interleave=st.booleans(),
     chunk=st.sampled_from([1, 100, 1 << 18]),
 )
 @settings(max_examples=120, deadline=None)
 def test_panels_hold_every_number_in_its_place(
-    heights: list[int], k: int, transpose: bool, stored: Any, kind: str, interleave: bool, chunk: int
+    heights: list[int], k: int, transpose: bool, kind: str, interleave: bool, chunk: int
 ):
     if interleave:
         heights = [heights[0] * 16] * len(heights)
@@ -68,13 +52,11 @@ def test_panels_hold_every_number_in_its_place(
     values = [widened(stored_as(value, kind)) for value in values]
     arrays = [stored_as(value.T if transpose else value, kind) for value in values]
     sources = tuple(Source((f"t{i}",), array.shape, transpose) for i, array in enumerate(arrays))
-    slot = Slot("s", "panels", (sum(heights), k), stored, sources, interleave)
+    slot = Slot("s", "panels", (sum(heights), k), "fp32", sources, interleave)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "CHUNK", chunk)
         bound = bind([slot], Arrays({f"t{i}": array for i, array in enumerate(arrays)}), threads=2)
-    matrix = joined(slot, values)
-    wanted = panels(matrix if stored == "fp32" else to_bf16(matrix))
-    np.testing.assert_array_equal(bound.view("s"), wanted, strict=True)
+    np.testing.assert_array_equal(bound.view("s"), panels(joined(slot, values)), strict=True)
 
 
 def stored_as(values: NDArray[np.float32], kind: str) -> NDArray[Any]:
@@ -89,33 +71,19 @@ def widened(stored: NDArray[Any]) -> NDArray[np.float32]:
     return stored.astype(np.float32)
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=50))
-@settings(max_examples=200, deadline=None)
-def test_rounding_to_bf16_is_to_nearest_and_ties_to_even(values: list[float]):
-    array = np.array(values, np.float32)
-    assert to_bf16(array).tolist() == [nearest_bf16(value) for value in array]
-
-
-def test_ties_and_special_numbers_round_as_ieee_says():
-    bits = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0x7F800000, 0xFF800000, 0x7F800001, 0x80000000], np.uint32)
-    wanted = [0x3F80, 0x3F82, 0x3F81, 0x7F80, 0xFF80, 0x7FC0, 0x8000]
-    assert to_bf16(bits.view(np.float32)).tolist() == wanted
-
-
-@pytest.mark.parametrize("stored", ["fp32", "bf16"])
-def test_rows_and_flat_keep_their_order(stored: Any, checkpoint: Any):
+def test_rows_and_flat_keep_their_order(checkpoint: Any):
     first = np.arange(35, dtype=np.float32).reshape(5, 7)
     second = -np.arange(21, dtype=np.float32).reshape(3, 7)
     bias, scale = np.arange(32, dtype=np.float32), np.float32(3).reshape(())
     slots = [
-        Slot("rows", "rows", (8, 7), stored, (Source(("a",), (5, 7)), Source(("b",), (7, 3), True))),
+        Slot("rows", "rows", (8, 7), "fp32", (Source(("a",), (5, 7)), Source(("b",), (7, 3), True))),
         Slot("bias", "flat", (64,), "fp32", (Source(("c",), (32,)), Source(("d",), (32,))), True),
         Slot("plain", "flat", (8, 7), "fp32", (Source(("a",), (5, 7)), Source(("b",), (7, 3), True))),
         Slot("scalar", "flat", (), "fp32", (Source(("e",), ()),)),
     ]
     bound = bind(slots, checkpoint({"a": first, "b": second.T.copy(), "c": bias, "d": -bias, "e": scale}))
     table = np.concatenate([first, second])
-    np.testing.assert_array_equal(bound.view("rows"), table if stored == "fp32" else to_bf16(table), strict=True)
+    np.testing.assert_array_equal(bound.view("rows"), table, strict=True)
     np.testing.assert_array_equal(bound.view("plain"), table)
     wanted = np.concatenate([bias[:16], -bias[:16], bias[16:], -bias[16:]])
     np.testing.assert_array_equal(bound.view("bias"), wanted)
@@ -123,12 +91,11 @@ def test_rows_and_flat_keep_their_order(stored: Any, checkpoint: Any):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("stored", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", ["F32", "BF16", "F16"])
-def test_a_number_that_is_none_is_refused_by_the_tensor_s_name(bad: float, stored: Any, kind: str, checkpoint: Any):
+def test_a_number_that_is_none_is_refused_by_the_tensor_s_name(bad: float, kind: str, checkpoint: Any):
     values = np.ones((40, 6), np.float32)
     values[37, 2] = bad
-    slot = Slot("s", "panels", (40, 6), stored, (Source(("h.0.w",), (40, 6)),))
+    slot = Slot("s", "panels", (40, 6), "fp32", (Source(("h.0.w",), (40, 6)),))
     with pytest.raises(WeightsError, match=r"tensor 'h\.0\.w' has NaN or infinite numbers"):
         bind([slot], checkpoint({"h.0.w": stored_as(values, kind)}))
 
@@ -137,13 +104,6 @@ def test_large_numbers_whose_sum_overflows_are_not_taken_for_infinity(checkpoint
     values = np.full((16, 4), 3e38, np.float32)
     slot = Slot("s", "panels", (16, 4), "fp32", (Source(("w",), (16, 4)),))
     assert bind([slot], checkpoint({"w": values})).view("s").max() == np.float32(3e38)
-
-
-def test_a_number_too_large_for_bf16_is_refused(checkpoint: Any):
-    values = np.full((16, 4), np.finfo(np.float32).max, np.float32)
-    slot = Slot("s", "panels", (16, 4), "bf16", (Source(("w",), (16, 4)),))
-    with pytest.raises(WeightsError, match="'w' has a number that is too large for bf16: compile with fp32"):
-        bind([slot], checkpoint({"w": values}))
 
 
 def test_integers_are_not_weights(checkpoint: Any):

@@ -58,7 +58,7 @@ def limit_rows(limits: Limits) -> Sequence[tuple[str, ...]]:
     return [
         (f"read, {limits.threads} threads", f"{limits.read_bytes_per_s / 1e9:.1f} GB/s", limits.pattern),
         ("read, 1 thread", f"{limits.read_bytes_per_s_one / 1e9:.1f} GB/s", limits.pattern_one),
-        ("multiply-add, fp32", f"{rate['fp32'] / 1e9:.0f} GFLOP/s", "for fp32 and bf16 weights, and attention"),
+        ("multiply-add, fp32", f"{rate['fp32'] / 1e9:.0f} GFLOP/s", "for fp32 weights, and attention"),
         ("multiply-add, int16", f"{rate['int16'] / 1e9:.0f} GOP/s", "for int8 weights"),
         ("multiply-add, int8", f"{rate['int8'] / 1e9:.0f} GOP/s", "for int4 weights"),
         ("barrier", f"{limits.barrier_s * 1e6:.2f} µs", "all threads awake"),

@@ -13,15 +13,29 @@ from bossa.cli import options
 from bossa.cli.progress import Stages
 from bossa.cli.text import show
 from bossa.errors import CompileError, PefError
-from bossa.formats.precision import KV_PRECISIONS, PRECISIONS
+from bossa.formats.precision import GONE, KV_PRECISIONS, PRECISIONS, why_not
 from bossa.host import streams
 from bossa.host.signals import interrupting
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from bossa.formats.precision import KvPrecision, Precision
 
 WANTED = "give the folder with --output-folder; a name has at most 200 bytes and no control characters"
 OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
+
+
+class PrecisionChoice(click.Choice[str]):
+    """One of ``PRECISIONS``; a word that once was one is told what to take instead."""
+
+    def __init__(self) -> None:
+        super().__init__(list(PRECISIONS))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in GONE:
+            self.fail(str(why_not(value)), param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command("compile", short_help="Compile a model into a program file.")
@@ -48,11 +62,10 @@ OPTIONAL_PACKAGES = ("torch", "transformers", "gguf", "accelerate")
 )
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=PrecisionChoice(),
     default="fp32",
     show_default=True,
-    help="How weights are stored: int8 keeps the quality; int4 is smaller, and the fastest for one sequence; int4-a8"
-    " has the highest throughput, and loses the most quality.",
+    help=f"How weights are stored: {'; '.join(f'{word} {when}' for word, when in PRECISIONS.items())}.",
 )
 @click.option(
     "--kv-precision",

@@ -1,1 +1,1 @@
-"""How numbers are stored: a file for each way."""
+"""How weights are stored: a file for each way. ``registry`` finds them, and ``format`` says what each gives."""

@@ -1,30 +1,30 @@
-"""The words for how numbers are stored: what a program is compiled for, and what its weights and its cache may be."""
+"""The words for how a program's weights, and its keys and values, are stored."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-Precision = Literal["fp32", "bf16", "int8", "int4", "int4-a16", "int4-a8"]
+Precision = Literal["fp32", "int8", "int4", "int4-a8"]
 KvPrecision = Literal["fp32", "bf16", "int8"]
-DType = Literal["fp32", "bf16", "int8", "int6", "int4", "int6-a16", "int4-a16", "int6-a8", "int4-a8"]
-Arithmetic = Literal["fp32", "int16", "int8"]
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4", "int4-a16", "int4-a8")
-"""What a program may be compiled for; some of its weights may be stored otherwise."""
+PRECISIONS: dict[Precision, str] = {
+    "fp32": "for the model's own logits",
+    "int8": "for its quality in a quarter of the memory, and faster",
+    "int4": "for half of that memory, and one sequence faster still, where some quality may go",
+    "int4-a8": "for the fastest prompts and batches, where more quality may go",
+}
+"""What a program may be compiled for, and when to take it; some of its weights are stored otherwise."""
 KV_PRECISIONS: tuple[KvPrecision, ...] = ("fp32", "bf16", "int8")
 """How keys and values may be stored."""
-DTYPES: tuple[DType, ...] = ("fp32", "bf16", "int8", "int6", "int4", "int6-a16", "int4-a16", "int6-a8", "int4-a8")
-"""How a weight may be stored."""
-QUANTIZED: tuple[DType, ...] = ("int8", "int6", "int4", "int6-a16", "int4-a16", "int6-a8", "int4-a8")
-"""Formats of fewer than 16 bits, whose products are integers."""
-GROUP_BITS: dict[DType, int] = {"int6": 6, "int4": 4}
-"""Bits of a weight in the formats of groups with scales of their own, whose activations are bytes."""
-LADDER_BITS: dict[DType, int] = {"int6-a16": 6, "int4-a16": 4, "int6-a8": 6, "int4-a8": 4}
-"""Bits of a weight in the formats whose numbers are rungs between bytes, whose activations have a scale a row."""
-PANELS_ALONE: tuple[DType, ...] = (*GROUP_BITS, *LADDER_BITS)
-"""Formats that matrices in panels alone are stored in."""
-ARITHMETIC: dict[DType, Arithmetic] = {
-    **{"fp32": "fp32", "bf16": "fp32", "int8": "int16", "int6": "int8", "int4": "int8"},
-    **{"int6-a16": "int16", "int4-a16": "int16", "int6-a8": "int8", "int4-a8": "int8"},
-}
-"""What the products of a linear are made of: activations of 16 bits, or of 8."""
+
+GONE: dict[str, str] = {"bf16": "int8, or fp32", "int4-a16": "int4, or int4-a8"}
+"""What programs were once compiled for, and what to take instead."""
+
+
+def why_not(precision: object) -> str | None:
+    """What is wrong with a precision, in a line; None where nothing is."""
+    if isinstance(precision, str) and precision in PRECISIONS:
+        return None
+    if isinstance(precision, str) and precision in GONE:
+        return f"precision {precision!r} is no longer there: choose {GONE[precision]}"
+    return f"precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}"

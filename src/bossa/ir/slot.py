@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
-from bossa.formats.geometry import PANEL, panel_bytes, table_scale_bytes
-from bossa.formats.precision import DType
-
-Layout = Literal["panels", "rows", "flat"]
+from bossa.formats.format import Layout
+from bossa.formats.geometry import PANEL
+from bossa.formats.registry import FORMATS
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Slot:
         layout: ``panels`` for the matrix ``[N, K]`` of a linear, packed in panels of 16 outputs and padded with
             zeros; ``rows`` for a row-major table ``[V, D]``; ``flat`` for the tensor as it is, in fp32.
         shape: ``(N, K)``, ``(V, D)``, or the tensor's own shape.
-        dtype: how it is stored; ``flat`` is always fp32, and ``rows`` have no fewer than 8 bits.
+        dtype: the name of the format that it is stored in, which has the layout; ``flat`` is always fp32.
         sources: the tensors, joined along N in this order (``flat``: joined along the first axis).
         interleave: join by panels of 16 rows in turn (first panel of each source, then the second of each) instead
             of one source after the other; all sources then have the same shape, with N a multiple of 16.
@@ -52,19 +51,19 @@ class Slot:
     name: str
     layout: Layout
     shape: tuple[int, ...]
-    dtype: DType
+    dtype: str
     sources: tuple[Source, ...]
     interleave: bool = False
 
     @property
     def nbytes(self) -> int:
         """Bytes of the packed slot, without alignment."""
+        stored = FORMATS[self.dtype]
         if self.layout == "panels":
             n, k = self.shape
-            return -(-n // PANEL) * panel_bytes(self.dtype, k)
-        if self.dtype == "int8":
-            return table_scale_bytes(self.shape[0]) + prod(self.shape)
-        return prod(self.shape) * (4 if self.dtype == "fp32" else 2)
+            return -(-n // PANEL) * stored.panel_bytes(k)
+        height, *width = self.shape or (1,)
+        return stored.table_bytes(height, prod(width))
 
     def to_json(self) -> dict[str, Any]:
         return {

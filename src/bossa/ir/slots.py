@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bossa.formats.precision import DTYPES
+from bossa.formats.format import LAYOUTS
+from bossa.formats.registry import FORMATS
 from bossa.ir.slot import Slot
 
-_LAYOUTS = ("panels", "rows", "flat")
 _KEYS = {"name", "layout", "shape", "dtype", "sources", "interleave"}
 _SOURCE_KEYS = {"names", "shape", "transpose"}
 
@@ -19,8 +19,8 @@ def read_slot(data: Any) -> Slot | None:
         isinstance(data, Mapping)
         and data.keys() == _KEYS
         and isinstance(data["name"], str)
-        and data["layout"] in _LAYOUTS
-        and data["dtype"] in DTYPES
+        and data["layout"] in LAYOUTS
+        and data["dtype"] in FORMATS
         and _is_shape(data["shape"])
         and isinstance(data["interleave"], bool)
         and isinstance(data["sources"], list)

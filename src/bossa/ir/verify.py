@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bossa.formats.precision import PANELS_ALONE
+from bossa.formats.registry import FORMATS
 from bossa.ir import limits
 from bossa.ir.program import Loop, Op, Program, StatefulOp, outputs, tables_of
 from bossa.ir.scope import Scope
@@ -33,9 +33,7 @@ def verify(program: Program) -> None:
         scope.place = f"slot {name}"
         scope.need(name == slot.name, f"it is listed as {name} and named {slot.name}")
         scope.need(slot.layout == "flat" or len(slot.shape) == 2, f"layout {slot.layout} of shape {list(slot.shape)}")
-        known = slot.layout == "panels" or slot.dtype == "fp32"
-        known = known or (slot.layout == "rows" and slot.dtype not in PANELS_ALONE)
-        scope.need(known, f"layout {slot.layout} in {slot.dtype}")
+        scope.need(slot.layout in FORMATS[slot.dtype].layouts, f"layout {slot.layout} in {slot.dtype}")
     for op in program.body:
         _op(scope, program, op)
     scope.place = "the program"

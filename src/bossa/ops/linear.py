@@ -8,7 +8,7 @@ from math import prod
 from typing import ClassVar, Self
 
 from bossa.formats.geometry import PANEL
-from bossa.formats.precision import ARITHMETIC
+from bossa.formats.registry import FORMATS
 from bossa.ir.bounds import Bounds
 from bossa.ir.cost import OpCost
 from bossa.ir.line import Line
@@ -125,4 +125,4 @@ class Linear(RowOp):
     def cost(self, slot: Callable[[str], Slot]) -> OpCost:
         held = slot(self.weight)
         operations = 2 * prod(held.shape) * prod(self.x.shape[:-1])
-        return OpCost(step_bytes=held.nbytes, operations=operations, arithmetic=ARITHMETIC[held.dtype])
+        return OpCost(step_bytes=held.nbytes, operations=operations, arithmetic=FORMATS[held.dtype].arithmetic)

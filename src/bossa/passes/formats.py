@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bossa.formats.precision import DType, Precision
+from bossa.formats.precision import Precision
 from bossa.ir.program import Program
 from bossa.ir.slot import Slot
 from bossa.ops import Embed, Linear
 from bossa.passes.rewrite import straight_ops
 
-_HEAD: dict[Precision, DType] = {"int4": "int6", "int4-a16": "int6-a16", "int4-a8": "int6-a8"}
+_HEAD: dict[Precision, str] = {"int4": "int6", "int4-a8": "int6-a8"}
 """What the linear that makes the logits is stored as where that is not the precision itself: its errors are those of
 the logits, and a tied embedding is read from it."""
-_TABLE: dict[Precision, DType] = {"int4": "int8", "int4-a16": "int8", "int4-a8": "int8"}
+_TABLE: dict[Precision, str] = {"int4": "int8", "int4-a8": "int8"}
 """The same for a table of token embeddings, of which a step reads few rows."""
 
 
@@ -31,7 +31,7 @@ def choose_formats(program: Program, precision: Precision) -> Program:
         elif isinstance(op, Linear) and op.out.name == program.output:
             heads.add(op.weight)
 
-    def stored(slot: Slot) -> DType:
+    def stored(slot: Slot) -> str:
         if slot.layout == "panels":
             return _HEAD.get(precision, precision) if slot.name in heads else precision
         if slot.layout == "rows" and slot.name in tokens:

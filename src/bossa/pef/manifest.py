@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from bossa.errors import PefError
-from bossa.formats.precision import KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
+from bossa.formats.precision import GONE, KV_PRECISIONS, PRECISIONS, KvPrecision, Precision
 from bossa.ir.state import ALIGNMENT
 from bossa.pef.checks import Fields, parse
 from bossa.pef.slots import read_slots
@@ -76,7 +76,7 @@ class Manifest:
         name: what the PEF was called when it was compiled.
         architecture: the model's class in transformers.
         model_type: the model type in its config.
-        precision: of the packed weights, ``fp32``, ``bf16``, ``int8``, ``int4``, ``int4-a16`` or ``int4-a8``.
+        precision: of the packed weights, one of ``PRECISIONS``.
         max_seq_length: the most positions that a sequence may have.
         batch_size: the most sequences at once.
         vocab_size: number of logits in a row.
@@ -140,6 +140,11 @@ class Manifest:
                 " it, by samba.utils.trace_graph and samba.session.run"
             )
         precision = read.text("precision")
+        if precision in GONE:
+            raise PefError(
+                f"{where}: was compiled with the precision {precision!r}, which is no longer there: compile the model"
+                f" again, with {GONE[precision]}"
+            )
         if precision not in PRECISIONS:
             read.refuse("precision", "one of " + ", ".join(PRECISIONS))
         kv_precision = read.text("kv_precision")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from bossa.formats.precision import DTYPES, PANELS_ALONE
+from bossa.formats.format import LAYOUTS
+from bossa.formats.registry import FORMATS
 from bossa.pef.checks import Fields
 
-LAYOUTS = ("panels", "rows", "flat")
 _KNOWN = ("name", "layout", "shape", "dtype", "sources", "interleave")
 _KNOWN_OF_SOURCES = ("names", "shape", "transpose")
 
@@ -37,7 +37,7 @@ def _check_slot(slot: Fields) -> None:
     """Checks that a slot is one that packing can follow: its shape is what its sources make."""
     slot.additions(_KNOWN)
     layout = slot.choice("layout", LAYOUTS)
-    dtype = slot.choice("dtype", DTYPES)
+    dtype = slot.choice("dtype", tuple(FORMATS))
     shape = slot.shape("shape")
     interleave = slot.boolean("interleave")
     shapes = []
@@ -56,10 +56,9 @@ def _check_slot(slot: Fields) -> None:
         slot.refuse("sources", "a list of at least one tensor")
     if layout != "flat" and (len(shape) != 2 or any(len(own) != 2 for own in shapes)):
         slot.refuse("shape", "that of a matrix made of matrices")
-    if layout == "flat" and dtype != "fp32":
-        slot.refuse("dtype", "fp32, since the layout is flat")
-    if layout == "rows" and dtype in PANELS_ALONE:
-        slot.refuse("dtype", "fp32, bf16 or int8, since the layout is rows")
+    if layout not in FORMATS[dtype].layouts:
+        able = [name for name, stored in FORMATS.items() if layout in stored.layouts]
+        slot.refuse("dtype", f"{' or '.join(able)}, since the layout is {layout}")
     if interleave and (len(set(shapes)) != 1 or not shapes[0] or shapes[0][0] % 16):
         slot.refuse("interleave", "false, since its sources cannot be joined by panels of 16 rows")
     if prod(shape) != sum(prod(own) for own in shapes) or (

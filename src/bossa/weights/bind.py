@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
 from bossa.formats.geometry import ALIGNMENT, PANEL
-from bossa.formats.precision import QUANTIZED
+from bossa.formats.registry import FORMATS
 from bossa.host.resources import cores
 from bossa.ir.slot import Slot
 from bossa.weights.cache import WeightCache, anonymous
@@ -78,17 +78,17 @@ class BoundWeights:
         return [base + offset for offset in self._offsets]
 
     def view(self, name: str) -> NDArray[Any]:
-        """One slot as it is packed: ``panels`` as ``[ceil(N/16), K, 16]``, others in their shape; bf16 as uint16.
+        """One slot as it is packed: ``panels`` as ``[ceil(N/16), K, 16]``, others in their shape.
 
-        Slots of fewer bits come as their bytes, for ``dequantize``.
+        Quantized slots come as their bytes.
         """
         number = self._numbers[name]
         slot = self.slots[number]
         start = self._offsets[number]
         packed = self._held()[start : start + slot.nbytes]
-        if slot.dtype in QUANTIZED:
+        if FORMATS[slot.dtype].quantized:
             return packed
-        flat = packed.view(np.float32 if slot.dtype == "fp32" else np.uint16)
+        flat = packed.view(np.float32)
         if slot.layout == "panels":
             return flat.reshape(-(-slot.shape[0] // 16), slot.shape[1], 16)
         return flat.reshape(slot.shape)

@@ -49,7 +49,7 @@ class ProgramReader:
 
     def seeds(self) -> list[bytes]:
         made = [random_program(random.Random(seed), layers=1 + seed % 4) for seed in range(8)]
-        precisions = ("fp32", "fp32", "bf16", "int8", "int4", "int4-a8", "fp32", "fp32")
+        precisions = ("fp32", "fp32", "int8", "int8", "int4", "int4-a8", "fp32", "fp32")
         programs = [optimize(program, precision) for program, precision in zip(made, precisions, strict=True)]
         return [print_program(program).encode() for program in programs]
 

@@ -93,10 +93,7 @@ def test_blocks_of_rows_in_fused_sections_have_the_bits_of_each_sequence_alone(n
         _check_fusion(native, joined(original, native.plan.program, random_weights(original, seed)), f"program {seed}")
 
 
-QUANTIZED = {
-    **{"int8": (2e-3, range(0, 24, 3)), "int4": (5e-2, range(1, 24, 3))},
-    **{"int4-a16": (2e-3, range(2, 24, 4)), "int4-a8": (5e-2, range(3, 24, 5))},
-}
+QUANTIZED = {"int8": (2e-3, range(0, 24, 3)), "int4": (5e-2, range(1, 24, 3)), "int4-a8": (5e-2, range(3, 24, 4))}
 """Of 1 or the largest logit: what rounding the activations to 16 and to 8 bits does to programs whose linears have few
 inputs, and the seeds of the programs."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from bossa.errors import CompileError, SambaError
-from bossa.formats.precision import PRECISIONS, Precision
+from bossa.formats.precision import Precision, why_not
 from bossa.pef.module import CausalPlan, ModulePef
 from bossa.samba.causal.executor import NativeExecutor, constants_of
 from bossa.samba.causal.inputs import Roles, check_shapes, roles_of
@@ -42,12 +42,12 @@ def with_native(
     Raises:
         SambaError: there is no such precision.
     """
-    if precision not in PRECISIONS:
-        raise SambaError(f"config_dict: precision {precision!r} is not known: choose from {', '.join(PRECISIONS)}")
+    if (line := why_not(precision)) is not None:
+        raise SambaError(f"config_dict: {line}")
     if not _is_causal(model):
         return pef
     try:
-        return _compiled(pef, model, inputs, names, precision)
+        return _compiled(pef, model, inputs, names, cast("Precision", precision))
     except Exception as error:  # whatever stands against it, the sections do what the program would
         reason = str(error).partition("\n")[0] or type(error).__name__
         samba_logger.info(f"{pef.manifest.name}: the file has the traced sections alone: {reason}")

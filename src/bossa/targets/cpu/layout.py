@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bossa.formats.precision import GROUP_BITS, DType, KvPrecision
+from bossa.formats.geometry import round_up
+from bossa.formats.precision import KvPrecision
+from bossa.formats.registry import FORMATS
 from bossa.ir.op import StatefulOp
 from bossa.ir.program import Loop, Op, Program
 from bossa.ir.state import StateSpec, StateTotals, totals
@@ -22,11 +24,6 @@ FEWEST_FUSED_ROWS = 64
 
 DRAFTS = 8
 """Guesses of speculation whose inputs a slot of recurrent state has room for."""
-
-
-def round_up(n: int, multiple: int) -> int:
-    """The least multiple that is not less."""
-    return -(-n // multiple) * multiple
 
 
 @dataclass(frozen=True)
@@ -59,12 +56,12 @@ class Plan:
     state_offsets: tuple[int, ...]
     page_bytes: int
     constants: dict[str, int]
-    quantized: tuple[tuple[DType, int], ...]
+    quantized: tuple[tuple[str, int], ...]
 
     @property
     def quantized_bytes_per_row(self) -> int:
         """Room for one row of activations as integers, whichever linear it is for."""
-        return max((_quantized_row(dtype, k) for dtype, k in self.quantized), default=0)
+        return max((FORMATS[dtype].activation_bytes(k) for dtype, k in self.quantized), default=0)
 
     @property
     def finds_best(self) -> bool:
@@ -120,13 +117,6 @@ class Plan:
     def describe(self) -> list[dict[str, str]]:
         """The sections as the manifest lists them."""
         return list(describe(self.sections))
-
-
-def _quantized_row(dtype: DType, k: int) -> int:
-    """`row_bytes` of the kernels' formats: bytes with the sums and scales of blocks of 128; or words and a scale."""
-    if dtype in GROUP_BITS:
-        return round_up(-(-k // 128) * 144, 64) + 64
-    return round_up(k, 64) * 2 + 64
 
 
 def _specs(op: Op) -> Iterator[StateSpec]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bossa.formats.precision import QUANTIZED, DType, KvPrecision
+from bossa.formats.geometry import round_up
+from bossa.formats.precision import KvPrecision
+from bossa.formats.registry import FORMATS
 from bossa.ir.op import StatefulOp
 from bossa.ir.program import Loop, Op, Program, row_ops
 from bossa.targets.cpu.arena import place_values
 from bossa.targets.cpu.cut import cut
 from bossa.targets.cpu.emit.kinds import emitter_of
-from bossa.targets.cpu.layout import DRAFTS, Plan, round_up
+from bossa.targets.cpu.layout import DRAFTS, Plan
 
 
 def make_plan(program: Program, kv_precision: KvPrecision = "fp32") -> Plan:
@@ -38,12 +40,12 @@ def pack_constants(program: Program) -> bytes:
     return b"".join(chunks)
 
 
-def _quantized(program: Program) -> tuple[tuple[DType, int], ...]:
+def _quantized(program: Program) -> tuple[tuple[str, int], ...]:
     """The quantized linears' formats and K, without repeats."""
     kinds = {
         (slot.dtype, slot.shape[1])
         for slot in program.slots.values()
-        if slot.dtype in QUANTIZED and slot.layout == "panels"
+        if FORMATS[slot.dtype].quantized and slot.layout == "panels"
     }
     return tuple(sorted(kinds))
 

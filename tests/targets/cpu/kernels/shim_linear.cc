@@ -9,8 +9,8 @@ struct Call {
   int rows;
   const float* x;
   size_t ldx;
-  const void* panels;
-  int is_bf16, N, K, group;
+  const float* panels;
+  int N, K, group;
   float* y;
   int* calls;  // [rows][ceil(N / 16)] times that each panel of a row was delivered
 };
@@ -25,11 +25,7 @@ void run(Worker& worker, void* arg) {
       store_n(call.y + (size_t)row * call.N + col + i, load(sums + i), call.N - col - i);
     }
   };
-  if (call.is_bf16) {
-    linear(worker, call.rows, call.x, call.ldx, (const bf16*)call.panels, call.N, call.K, call.group, epilogue);
-  } else {
-    linear(worker, call.rows, call.x, call.ldx, (const float*)call.panels, call.N, call.K, call.group, epilogue);
-  }
+  linear(worker, call.rows, call.x, call.ldx, call.panels, call.N, call.K, call.group, epilogue);
 }
 
 }  // namespace
@@ -41,9 +37,9 @@ extern "C" int linear_units(int rows, int panels, int group, int workers, int* l
   return plan.units * plan.row_blocks;
 }
 
-extern "C" void run_linear(int threads, int rows, const float* x, size_t ldx, const void* panels, int is_bf16, int N,
-                           int K, int group, float* y, int* calls) {
-  Call call{rows, x, ldx, panels, is_bf16, N, K, group, y, calls};
+extern "C" void run_linear(int threads, int rows, const float* x, size_t ldx, const float* panels, int N, int K,
+                           int group, float* y, int* calls) {
+  Call call{rows, x, ldx, panels, N, K, group, y, calls};
   Team team(threads);
   team_run(&team, run, &call);
 }

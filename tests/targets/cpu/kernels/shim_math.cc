@@ -75,9 +75,5 @@ void gather(const float* x, int stride, float* y, int n) { store(y, load_strided
 void scatter(float* y, int stride, const float* x, int n) { store_strided(y, stride, load_n(x, n), n); }
 
 void rows_f32(const float* table, int D, int token, float* out) { embed_rows(table, D, token, out); }
-void rows_bf16(const uint16_t* table, int D, int token, float* out) { embed_rows((const bf16*)table, D, token, out); }
 void panels_f32(const float* panels, int K, int token, float* out) { embed_panels(panels, K, token, out); }
-void panels_bf16(const uint16_t* panels, int K, int token, float* out) {
-  embed_panels((const bf16*)panels, K, token, out);
-}
 }

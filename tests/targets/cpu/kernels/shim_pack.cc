@@ -1,7 +1,11 @@
-// The packer as a compiled program exports it.
+// The packer of a program that has all formats, and what they say of themselves.
+#include "all_formats.h"
 #include "pack.h"
 
-extern "C" int32_t bossa_pack(const void* source, int32_t stored, int64_t row_stride, int64_t step_stride, int64_t rows,
-                              int64_t K, int32_t format, int64_t first, int64_t panel_step, void* panels) {
-  return bossa::pack(source, stored, row_stride, step_stride, rows, K, format, first, panel_step, panels);
+using namespace bossa;
+
+extern "C" const char* bossa_pack(const void* source, const char* stored, int64_t row_stride, int64_t k_stride,
+                                  int64_t rows, int64_t K, const char* format, int64_t first, int64_t panel_step,
+                                  void* panels) {
+  return pack<ALL_FORMATS>(source, stored, row_stride, k_stride, rows, K, format, first, panel_step, panels);
 }

@@ -1,7 +1,5 @@
 // Quantized linears on a team of their own, and the weights that they read.
-#include <type_traits>
-
-#include "pack.h"
+#include "all_formats.h"
 #include "quantized.h"
 #include "rows.h"
 
@@ -43,43 +41,38 @@ void linear_of(int threads, Call call) {
   free(call.scratch);
 }
 
-// Calls `with` with a null pointer to the format of a number of DTYPES.
-template <class With>
-auto with_format(int dtype, With&& with) {
-  switch (dtype) {
-    case kPackInt8:
-      return with((const Int8*)nullptr);
-    case kPackInt6:
-      return with((const Int6*)nullptr);
-    case kPackInt4:
-      return with((const Int4*)nullptr);
-    case kPackInt6A16:
-      return with((const Int6A16*)nullptr);
-    case kPackInt4A16:
-      return with((const Int4A16*)nullptr);
-    case kPackInt6A8:
-      return with((const Int6A8*)nullptr);
-    default:
-      return with((const Int4A8*)nullptr);
-  }
+// Calls `with` with a null pointer to the format of a name.
+template <class... Formats, class With>
+void with_format(const char* name, With&& with) {
+  (void)((strcmp(name, Packing<Formats>::kName) == 0 && (with((const Formats*)nullptr), true)) || ...);
 }
+
+template <class Format>
+Format of(const Format*);
 
 }  // namespace
 
-extern "C" void run_quantized(int dtype, int threads, int rows, const float* x, size_t ldx, const void* weights, int N,
+extern "C" void run_quantized(const char* name, int threads, int rows, const float* x, size_t ldx, const void* weights, int N,
                               int K, int group, float* y, int* calls) {
   const Call call{rows, x, ldx, weights, N, K, group, rows + 3, nullptr, y, calls};
-  with_format(dtype, [&](auto* format) {
-    linear_of<std::remove_const_t<std::remove_pointer_t<decltype(format)>>>(threads, call);
-  });
+  with_format<QUANTIZED_FORMATS>(name, [&](auto* format) { linear_of<decltype(of(format))>(threads, call); });
 }
 
-extern "C" size_t panel_bytes(int dtype, int K) {
-  return with_format(dtype, [&](auto* format) { return format->panel_bytes(K); });
+// Bytes of a panel, and of a row of activations; 0 where there is no such format.
+extern "C" size_t panel_bytes(const char* name, int K) {
+  size_t bytes = 0;
+  with_format<ALL_FORMATS>(name, [&](auto* format) { bytes = Packing<decltype(of(format))>::panel_bytes(K); });
+  return bytes;
 }
 
-extern "C" void embed(int dtype, const void* weights, int K, int token, float* out) {
-  with_format(dtype, [&](auto* format) { embed_panels((decltype(format))weights, K, token, out); });
+extern "C" size_t row_bytes(const char* name, int K) {
+  size_t bytes = 0;
+  with_format<QUANTIZED_FORMATS>(name, [&](auto* format) { bytes = format->row_bytes(K); });
+  return bytes;
+}
+
+extern "C" void embed(const char* name, const void* weights, int K, int token, float* out) {
+  with_format<ALL_FORMATS>(name, [&](auto* format) { embed_panels((decltype(format))weights, K, token, out); });
 }
 
 extern "C" void embed_row(const void* table, int V, int D, int token, float* out) {

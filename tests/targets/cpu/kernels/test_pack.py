@@ -1,4 +1,4 @@
-"""The native packer against the NumPy that defines it, bit for bit."""
+"""The native packer against the NumPy that defines it, bit for bit; and what both say of each format."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bossa.errors import WeightsError
-from bossa.formats.precision import DTYPES, QUANTIZED
+from bossa.formats.registry import FORMATS
 from bossa.targets.cpu.packing import LibraryPacker
 from bossa.weights import Slot, Source, bind
 from bossa.weights import pack as packing
-from bossa.weights.pack import to_bf16
 from bossa.weights.packer import Packer
-from bossa.weights.unpack import dequantize
-from support.arrays import Arrays
+from support.arrays import Arrays, dequantize, to_bf16
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
+QUANTIZED = [name for name in FORMATS if FORMATS[name].quantized]
 relaxed = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -52,7 +51,7 @@ def numbers(rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.floa
 @relaxed
 @given(
     heights=st.lists(st.integers(1, 70), min_size=1, max_size=3), k=st.integers(1, 140),
-    kind=st.sampled_from(["F32", "BF16", "F16"]), dtype=st.sampled_from(DTYPES), transpose=st.booleans(),
+    kind=st.sampled_from(["F32", "BF16", "F16"]), dtype=st.sampled_from(list(FORMATS)), transpose=st.booleans(),
     interleave=st.booleans(), chunk=st.sampled_from([1, 1 << 18]), seed=st.integers(0, 999),
 )  # fmt: skip
 def test_every_build_packs_the_bits_of_numpy(
@@ -83,7 +82,7 @@ def test_every_half_precision_number_is_widened(packers: list[Packer]) -> None:
         np.testing.assert_array_equal(bits, halves.astype(np.float32).view(np.uint32))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("kind", ["F32", "BF16", "F16"])
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
 def test_a_number_that_is_none_is_refused_by_the_tensor_s_name(
@@ -99,7 +98,7 @@ def test_a_number_that_is_none_is_refused_by_the_tensor_s_name(
                 bind([slot], Arrays({"h.0.w": array}), packer=packer)
 
 
-@pytest.mark.parametrize("dtype", ["bf16", *QUANTIZED])
+@pytest.mark.parametrize("dtype", QUANTIZED)
 def test_a_number_too_large_is_refused_by_the_tensor_s_name(packers: list[Packer], dtype: Any) -> None:
     values = np.ones((20, 5), np.float32)
     values[18, 4] = -np.finfo(np.float32).max
@@ -116,21 +115,44 @@ def test_what_a_packer_does_not_read_goes_through_numpy(packers: list[Packer]) -
     assert bytes(bind([slot], Arrays({"w": values}), packer=packers[-1]).blob) == wanted
 
 
-@pytest.mark.parametrize("dtype", QUANTIZED)
+@pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("k", [1, 33, 64, 133])
 def test_the_kernels_read_the_numbers_that_were_packed(on_every_build: Libraries, dtype: Any, k: int) -> None:
     values = np.random.default_rng(k).standard_normal((37, k)).astype(np.float32)
     slot = Slot("s", "panels", (37, k), dtype, (Source(("w",), (37, k)),))
     with bind([slot], Arrays({"w": values})) as bound:
-        wanted = dequantize(slot, bound.view("s"))
+        wanted = dequantize(slot, np.frombuffer(bound.blob, np.uint8)[: slot.nbytes])
         for library in on_every_build("quantized"):
             for token in (0, 15, 16, 36):
                 out = np.empty(k, np.float32)
                 library.embed(
-                    DTYPES.index(dtype),
+                    ctypes.c_char_p(dtype.encode()),
                     ctypes.c_void_p(bound.addresses()[0]),
                     k,
                     token,
                     ctypes.c_void_p(out.ctypes.data),
                 )
                 np.testing.assert_array_equal(out, wanted[token])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_has_a_counterpart_in_c(on_every_build: Libraries, name: str) -> None:
+    """Its panels are as large there, and a row of activations takes no more than there is room for."""
+    stored = FORMATS[name]
+    for library in on_every_build("quantized"):
+        library.panel_bytes.restype = library.row_bytes.restype = ctypes.c_size_t
+        for k in (1, 31, 32, 33, 64, 100, 128, 129, 767, 768, 4096):
+            assert library.panel_bytes(name.encode(), k) == stored.panel_bytes(k)
+            assert bool(library.row_bytes(name.encode(), k)) == stored.quantized
+            assert library.row_bytes(name.encode(), k) <= stored.activation_bytes(k)
+
+
+def test_what_a_program_does_not_pack_is_packed_by_numpy(packers: list[Packer]) -> None:
+    class OfOthers(Packer):
+        def pack(self, rows: Any, stored: str, dtype: str, *place: Any) -> Any:
+            return packers[0].pack(rows, stored, "another", *place)
+
+    values = np.random.default_rng(0).standard_normal((20, 9)).astype(np.float32)
+    slot = Slot("s", "panels", (20, 9), "int8", (Source(("w",), (20, 9)),))
+    wanted = bytes(bind([slot], Arrays({"w": values})).blob)
+    assert bytes(bind([slot], Arrays({"w": values}), packer=OfOthers()).blob) == wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bossa.formats.geometry import PANEL
+from bossa.formats.geometry import PANEL, round_up
 from bossa.formats.precision import KvPrecision
 from bossa.ir.values import View
 from bossa.ops import Attention
@@ -10,7 +10,7 @@ from bossa.targets.cpu.emit.emitter import Emitter
 from bossa.targets.cpu.emit.expressions import number
 from bossa.targets.cpu.emit.names import Names
 from bossa.targets.cpu.emit.rows import RowWriter
-from bossa.targets.cpu.layout import PAGE, round_up
+from bossa.targets.cpu.layout import PAGE
 
 KV_BYTES: dict[KvPrecision, int] = {"fp32": 4, "bf16": 2, "int8": 1}
 """Bytes of a stored key or value, by precision."""

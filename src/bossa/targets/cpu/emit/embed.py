@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bossa.formats.precision import QUANTIZED
+from bossa.formats.registry import FORMATS
 from bossa.ops import Embed
 from bossa.targets.cpu.emit.emitter import Emitter
 from bossa.targets.cpu.emit.rows import RowWriter
@@ -19,5 +19,5 @@ class EmbedEmitter(Emitter[Embed]):
         slot = names.slot(op.weight)
         index = "p.step->tokens[t]" if op.index == "tokens" else f"*({names.table(op.index, 't', 'int32_t')})"
         gather = "embed_panels" if slot.layout == "panels" else "embed_rows"
-        height = f"{slot.shape[0]}, " if slot.layout == "rows" and slot.dtype in QUANTIZED else ""
+        height = f"{slot.shape[0]}, " if slot.layout == "rows" and FORMATS[slot.dtype].quantized else ""
         writer.lines.append(f"    {gather}({writer.weight(op.weight)}, {height}{slot.shape[1]}, {index}, {out});")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from bossa.formats.geometry import PANEL
-from bossa.formats.precision import QUANTIZED
+from bossa.formats.registry import FORMATS
 from bossa.ir.values import Apply, Expr, View, map_views, views
 from bossa.ops import Linear
 from bossa.targets.cpu.emit.emitter import Emitter
@@ -54,7 +54,7 @@ class LinearEmitter(Emitter[Linear]):
         out_offset = f" + g * {width}" if groups > 1 else ""
         lines.append(f"{pad}const float* x = row(p, {place.offset}, {place.stride}, 0){offset}{group_offset};")
         operands = f"(w, {names.rows}, x, {place.stride}, {names.weight(op.weight)}, {n}, {k}, {op.parts},"
-        if slot.dtype in QUANTIZED:
+        if FORMATS[slot.dtype].quantized:
             lines.append(f"{pad}quantized_linear{operands} p.quantized, p.max_rows,")
         else:
             lines.append(f"{pad}linear{operands}")

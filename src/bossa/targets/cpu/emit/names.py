@@ -7,16 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 
+from bossa.formats.registry import FORMATS
 from bossa.ir.op import StatefulOp
 from bossa.ir.program import Loop, Op, Program, outputs, weights_of
 from bossa.ir.slot import Slot
 from bossa.ir.values import View
 from bossa.targets.cpu.layout import Plan
 
-TYPES = {
-    **{"fp32": "float", "bf16": "bf16", "int8": "Int8", "int6": "Int6", "int4": "Int4"},
-    **{"int6-a16": "Int6A16", "int4-a16": "Int4A16", "int6-a8": "Int6A8", "int4-a8": "Int4A8"},
-}
 
 
 def comment(text: str) -> str:
@@ -152,7 +149,7 @@ class Names:
         """The packed weight, as a typed pointer."""
         number = self.weights.number(name)
         place = str(number) if self.loop is None else f"slots[{number}]"
-        return f"slot<{TYPES[self.slot(name).dtype]}>(p, {place})"
+        return f"slot<{FORMATS[self.slot(name).dtype].cpp}>(p, {place})"
 
     def row(self, name: str, t: str) -> str:
         """Row `t` of a value that outlives its section."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bossa.formats.registry import FORMATS
 from bossa.ir.program import weights_of
 from bossa.targets.cpu.emit.kinds import emitter_of
-from bossa.targets.cpu.emit.names import TYPES, Names
+from bossa.targets.cpu.emit.names import Names
 from bossa.targets.cpu.emit.rows import RowWriter
 from bossa.targets.cpu.sections import Rows, Store
 
@@ -27,7 +28,7 @@ def write_rows(names: Names, section: Rows) -> list[str]:
             read = emitter.row_views(op)
         values += [view.name for view in read if view.space == "value" and view.name not in defined]
     for weight in weights:
-        kind = TYPES[names.slot(weight).dtype]
+        kind = FORMATS[names.slot(weight).dtype].cpp
         writer.lines.append(f"  const {kind}* {writer.weight(weight)} = {names.weight(weight)};")
     writer.lines.append(f"  const Share share = share_of(w, {names.rows});")
     writer.lines.append("  for (int t = share.begin; t < share.end; t++) {")

@@ -8,7 +8,7 @@ from bossa.ir.values import Value, View
 from bossa.targets.cpu.emit.expressions import ExprWriter
 from bossa.targets.cpu.emit.loops import Box
 from bossa.targets.cpu.emit.names import Names, address
-from bossa.targets.cpu.layout import round_up
+from bossa.formats.geometry import round_up
 
 Finish = Callable[[str, str, str | None, int], list[str]]
 """(value, where, how many lanes if not all, stride) to the statements that use 16 lanes of an expression."""

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bossa.errors import ProgramError
+from bossa.formats.registry import FORMATS
 from bossa.ir.program import Loop, Program, row_ops, weights_of
 from bossa.ir.text import show
 from bossa.pef.signature import signature
 from bossa.targets.cpu.emit.attention import KV_TYPES
 from bossa.targets.cpu.emit.kinds import emitter_of
-from bossa.targets.cpu.emit.names import TYPES, Identifiers, Names, Weights, comment
+from bossa.targets.cpu.emit.names import Identifiers, Names, Weights, comment
 from bossa.targets.cpu.emit.row_section import write_rows
 from bossa.targets.cpu.layout import PAGE, Plan
 from bossa.targets.cpu.sections import Repeat, Rows, Section, Single, Store, fusion_groups, ops_of
@@ -57,6 +58,7 @@ def generate(plan: Plan) -> str:
         f"// sequences up to {program.max_seq_length} tokens. A step runs packed rows of any number of sequences.",
         '#include "abi.h"',
         '#include "attention.h"',
+        *dict.fromkeys(f'#include "{FORMATS[name].header}"' for name in _stored(plan)),
         '#include "linear.h"',
         '#include "math.h"',
         '#include "pack.h"',
@@ -79,7 +81,7 @@ def generate(plan: Plan) -> str:
         _run(plan),
         "}  // namespace",
         "",
-        _EXPORTS,
+        _EXPORTS.replace("PACKED", ", ".join(FORMATS[name].cpp for name in _stored(plan, "panels"))),
     ])  # fmt: skip
 
 
@@ -99,7 +101,7 @@ def _sizes(plan: Plan) -> list[str]:
             if quantized
             else []
         ),
-        *(f"static_assert({TYPES[dtype]}::row_bytes({k}) <= kQuantizedBytes);" for dtype, k in plan.quantized),
+        *(f"static_assert({FORMATS[dtype].cpp}::row_bytes({k}) <= kQuantizedBytes);" for dtype, k in plan.quantized),
         "",
         "struct Sizes {",
         f"  static constexpr int slots = {len(plan.program.slots)};",
@@ -116,15 +118,23 @@ def _sizes(plan: Plan) -> list[str]:
     ]
 
 
+def _stored(plan: Plan, *layouts: str) -> list[str]:
+    """The formats of the program's weights, or of those that have one of these layouts."""
+    slots = plan.program.slots.values()
+    stored = {slot.dtype for slot in slots if not layouts or slot.layout in layouts}
+    return [name for name in FORMATS if name in stored]
+
+
 _EXPORTS = """extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
 
 extern "C" const char* bossa_signature(void) { return kSignature; }
 
 extern "C" int32_t bossa_finds_best(void) { return Sizes::finds_best; }
 
-extern "C" int32_t bossa_pack(const void* source, int32_t stored, int64_t row_stride, int64_t step_stride, int64_t rows,
-                              int64_t K, int32_t format, int64_t first, int64_t panel_step, void* panels) {
-  return pack(source, stored, row_stride, step_stride, rows, K, format, first, panel_step, panels);
+extern "C" const char* bossa_pack(const void* source, const char* stored, int64_t row_stride, int64_t k_stride,
+                                  int64_t rows, int64_t K, const char* format, int64_t first, int64_t panel_step,
+                                  void* panels) {
+  return pack<PACKED>(source, stored, row_stride, k_stride, rows, K, format, first, panel_step, panels);
 }
 
 extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,

@@ -46,7 +46,7 @@ struct bossa_decoding {
   int64_t nanoseconds;
 };
 
-// 5 added recurrent state; in programs of 4 a step ends with `best`, the first of several steps too.
+// 5 added recurrent state, and packs in a format by its name; in programs of 4 a step ends with `best`, the first of several steps too.
 #define BOSSA_ABI 5
 
 #if defined(__GNUC__)
@@ -64,9 +64,9 @@ BOSSA_EXPORT const char* bossa_signature(void);
 BOSSA_EXPORT int32_t bossa_finds_best(void);
 
 // Packs rows of a checkpoint's tensor into panels; see `pack` in pack.h.
-BOSSA_EXPORT int32_t bossa_pack(const void* source, int32_t stored, int64_t row_stride, int64_t step_stride,
-                                int64_t rows, int64_t K, int32_t format, int64_t first, int64_t panel_step,
-                                void* panels);
+BOSSA_EXPORT const char* bossa_pack(const void* source, const char* stored, int64_t row_stride, int64_t k_stride,
+                                    int64_t rows, int64_t K, const char* format, int64_t first, int64_t panel_step,
+                                    void* panels);
 
 // `slots` are the packed weights in slot order, `constants` the program's tables, `kv` zeroed pages; all three belong
 // to the caller and outlive the program. NULL when memory or threads cannot be had.

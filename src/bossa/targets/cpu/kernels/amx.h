@@ -1,4 +1,4 @@
-// Integer products in AMX tiles: 16 rows of activations by 16 outputs, 64 steps of k in one instruction. Sums of products
+// Integer products in AMX tiles: 16 rows of activations by 16 outputs, 64 of k in one instruction. Sums of products
 // are exact in 32 bits, so that these have the bits of every other target.
 #pragma once
 
@@ -31,15 +31,15 @@ struct alignas(64) TileShapes {
 // Tiles are read by instructions whose operands the compiler does not see: what was stored at `p` must be there before.
 inline void stored_before_tiles(const void* p) { asm volatile("" ::"r"(p) : "memory"); }
 
-// Keeps the tiles of a thread configured, for `steps` of k, at most 64, and for the most rows of activations that there
+// Keeps the tiles of a thread configured, for `kc` of k, at most 64, and for the most rows of activations that there
 // are: 0 to 3 for sums, 4 and 5 for rows of activations, 6 and 7 for quads of weights. The system must have granted the
 // process their use.
 struct Tiles {
-  explicit Tiles(int steps, int rows = kAmxRows) {
+  explicit Tiles(int kc, int rows = kAmxRows) {
     TileShapes shapes;
     for (int i = 0; i < 8; i++) shapes.row_bytes[i] = 64, shapes.rows[i] = (uint8_t)(rows < kAmxRows ? rows : kAmxRows);
-    shapes.row_bytes[4] = shapes.row_bytes[5] = (uint16_t)steps;
-    shapes.rows[6] = shapes.rows[7] = (uint8_t)(steps / 4);
+    shapes.row_bytes[4] = shapes.row_bytes[5] = (uint16_t)kc;
+    shapes.rows[6] = shapes.rows[7] = (uint8_t)(kc / 4);
     stored_before_tiles(&shapes);
     _tile_loadconfig(&shapes);
   }

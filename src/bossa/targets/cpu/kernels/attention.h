@@ -22,7 +22,7 @@ namespace detail {
 // Positions whose sums are added up on their own before they meet those of earlier spans: it decides the bits.
 constexpr int kSpan = 1024;
 
-inline void clear(const QueryTile& tile, const Sums& sums) {
+inline void clear(const QueryTile& tile, const SoftmaxSums& sums) {
   const int queries = tile.rows * tile.heads;
   for (int i = 0; i < queries; i++) {
     sums.top[i] = -kInfinity;
@@ -47,8 +47,8 @@ inline void attend_span(const AttentionShape& shape, QueryTile& tile, void* kv, 
 }
 
 // Adds the sums of one span to those of the spans before it. A span without weight leaves no trace.
-inline void add_span(const QueryTile& tile, const Sums& span) {
-  const Sums& all = tile.all;
+inline void add_span(const QueryTile& tile, const SoftmaxSums& span) {
+  const SoftmaxSums& all = tile.all;
   for (int i = 0; i < tile.rows * tile.heads; i++) {
     if (span.total[i] == 0.0f) continue;
     float* output = all.output + (size_t)i * (size_t)tile.v_floats;
@@ -72,14 +72,14 @@ inline void add_span(const QueryTile& tile, const Sums& span) {
 }
 
 // Sums in the partials: [queries] of each of top and total, and the outputs.
-inline Sums saved(const QueryTile& tile, float* partial) {
+inline SoftmaxSums saved(const QueryTile& tile, float* partial) {
   const int queries = tile.rows * tile.heads;
   return {partial, partial + queries, partial + 2 * queries};
 }
 
 inline void save(const QueryTile& tile, float* partial) {
   const size_t queries = (size_t)(tile.rows * tile.heads);
-  const Sums to = saved(tile, partial);
+  const SoftmaxSums to = saved(tile, partial);
   memcpy(to.top, tile.span.top, sizeof(float) * queries);
   memcpy(to.total, tile.span.total, sizeof(float) * queries);
   memcpy(to.output, tile.span.output, sizeof(float) * queries * (size_t)tile.v_floats);
@@ -136,7 +136,7 @@ inline void load_queries(const AttentionShape& shape, QueryTile& tile, const Row
   }
 }
 
-inline void write_out(const AttentionShape& shape, const QueryTile& tile, const Sums& sums, const Rows& rows) {
+inline void write_out(const AttentionShape& shape, const QueryTile& tile, const SoftmaxSums& sums, const Rows& rows) {
   for (int i = 0; i < tile.rows * tile.heads; i++) {
     const f16 share = splat(1.0f / sums.total[i]);
     float* to = rows.out + (size_t)(i / tile.heads) * rows.ldo +

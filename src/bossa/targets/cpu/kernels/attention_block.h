@@ -17,7 +17,7 @@ constexpr int kFewestAmxQueries = 6, kMostAmxDim = 256;
 
 // What a softmax has come to: for each query its largest score, the sum of its weights, and its weighted values, not
 // yet divided by that sum. No weights yet: -inf, 0 and zeros.
-struct Sums {
+struct SoftmaxSums {
   float *top, *total;
   float* output;  // [queries][v_floats]
 };

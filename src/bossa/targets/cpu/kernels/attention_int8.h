@@ -7,7 +7,7 @@
 namespace bossa {
 namespace detail {
 
-using Products = bossa::Sums;  // of integers, 16 lanes of them
+using Products = Sums;  // of integers, 16 lanes of them
 
 // The largest level of a query whose products with `dim` bytes stay below 2^31, and of a weight, of which a block has 128.
 inline float query_levels(int dim) { return dim <= 512 ? 32767.0f : (float)(16909320 / dim); }

@@ -1,292 +1,143 @@
-// Weights of 4 and of 6 bits, in groups of 32 steps of k with a scale and a minimum each; activations of 8 bits with a
-// scale for each block of k; and their products.
-//
-// A packed panel, the same bytes for every target: [16] fp32 scales; [16] fp32 steps; [2 ceil(G / 2)][2][16] uint8, the
-// scales and the minima of each group; then G = ceil(K / 32) groups, see integers.h.
-// w = u * group scale * scale - minimum * step. Outputs past N and steps past K are zeros.
+// Weights of 4 and 6 bits in groups of 32 of k: their products with activations of signed bytes over blocks of k, and the
+// packing of their numbers. A group's dots stay in words until they are multiplied by the group's scale, which widens them
+// too.
 #pragma once
 
-#include "amx.h"
-#include "group_sums.h"
+#include "integers.h"
+#include "packing.h"
 
 namespace bossa {
 
-template <int kBits>
-struct Grouped {
-  static constexpr int kBlock = 128;  // steps of k in one integer sum
-  using Groups = GroupSums<kBits, kBlock>;
-  using Unpacked = typename Groups::Unpacked;
-  static constexpr int kBlockGroups = Groups::kGroups;
-  static constexpr int kMost = (1 << kBits) - 1;
-  static constexpr size_t kBytes = Groups::kBytes;  // of a group
-  static constexpr int kRows = Groups::kRows;
-  static constexpr int kAmxSteps = 64;  // of k in a tile
-  static constexpr int kPackedRows = kRows + 1;  // more are worth unpacking the weights for
-  static constexpr int kTiledRows = kFewestAmxRows;
-  static constexpr int kTogether = kAmxRows;  // rows that lie in tiles together
-  static constexpr bool kCutsTiles = false;
+// A packed panel has [2 ceil(G / 2)][2][16] uint8, the scales and the minima of each group, its head here, and G
+// groups of kBytes, see integers.h.
+template <int kBits, int kKC>
+struct GroupSums {
+  static constexpr int kGroups = kKC / kGroup;  // of a block
+  static constexpr size_t kBytes = (size_t)kGroup * kLanes * kBits / 8;
+  static constexpr size_t kHead = 2 * kLanes;
+  // Quads whose dots fit the words that they are summed in, before those are multiplied by the group's scale, whatever the
+  // activations are.
+  static constexpr int kDots = kBits == 4 ? kGroupQuads : 2;
+  // The most rows of a tile. Sums that are added to so often stay in registers, and leave room for fewer.
+  static constexpr int kRows = kBits == 4 || kIntegerRows != 5 ? kIntegerRows : 4;
 
-  static constexpr int groups(int K) { return detail::ceil_div(K, kGroup); }
-  static constexpr size_t head_bytes(int K) { return 128 + detail::round_up((size_t)groups(K), 2) * 2 * kLanes; }
-  static constexpr size_t panel_bytes(int K) { return head_bytes(K) + (size_t)groups(K) * kBytes; }
-
-  // What belongs to a block of a row of activations beside its bytes: the sums of its groups, and its scale.
-  struct Block {
-    int16_t sums[kBlockGroups];  // first, for GroupSums
-    float scale;
-    char unused[4];
-  };
-  // A row: its activations as bytes, whole blocks of them, then the blocks.
-  static constexpr size_t bytes(int K) { return detail::round_up((size_t)K, kBlock); }
-  static constexpr size_t row_bytes(int K) {
-    return detail::round_up(bytes(K) + bytes(K) / kBlock * sizeof(Block), 64) + 64;
-  }
-  static const Block* blocks(const char* row, int K) { return (const Block*)(row + bytes(K)); }
-
-  // One weight of a packed matrix.
-  static float weight(const char* panels, int K, int output, int k) {
-    const uint8_t* panel = (const uint8_t*)panels + (size_t)(output / kLanes) * panel_bytes(K);
-    const int group = k / kGroup, lane = output % kLanes, quad = k % kGroup / 4;
-    const float *scales = (const float*)panel, *steps = scales + kLanes;
-    const uint8_t* of_group = panel + 128 + group * 2 * kLanes + lane;
-    const uint8_t* at = panel + head_bytes(K) + (size_t)group * kBytes + (size_t)(lane * 4 + k % 4);
-    return (float)(packed_number<kBits>(at, quad) * of_group[0]) * scales[lane] - (float)of_group[kLanes] * steps[lane];
-  }
-
-  // One block of a row: its `steps` activations as bytes, zeros after them; returns their scale.
-  static inline __attribute__((always_inline)) float quantize_block(const float* x, int steps, int8_t* q) {
-    alignas(64) float last[kBlock];
-    if (steps < kBlock) {
-      memset(last, 0, sizeof last);
-      memcpy(last, x, (size_t)steps * sizeof(float));
-      x = last;
-    }
-    f16 most = splat(0.0f);
-    for (int i = 0; i < kBlock; i += kLanes) most = max(most, abs(load(x + i)));
-    const float top = detail::divisible(maximum(most));
-    const f16 inverse = splat(top > 0.0f ? 127.0f / top : top);
-    for (int i = 0; i < kBlock; i += kLanes) store_bytes(q + i, load(x + i) * inverse);
-    return top / 127.0f;
-  }
-
-  // Sums come after all bytes of a row are stored: what was stored in pieces is slow to read at once.
-  static void quantize(const float* x, int K, char* row) {
-    Block* block = (Block*)(row + bytes(K));
-    int8_t* q = (int8_t*)row;
-    for (int k = 0; k < K; k += kBlock) {
-      block[k / kBlock].scale = quantize_block(x + k, K - k < kBlock ? K - k : kBlock, q + k);
-    }
-    for (int k = 0; k < K; k += kGroup) block[k / kBlock].sums[k % kBlock / kGroup] = (int16_t)sum_group(q + k);
-    for (int g = groups(K); g % kBlockGroups != 0; g++) block[g / kBlockGroups].sums[g % kBlockGroups] = 0;
-  }
-
-  // Steps of k in the block from k on; the last one's are whole groups.
-  static int steps(int K, int k) { return K - k < kBlock ? groups(K - k) * kGroup : kBlock; }
-
-  static size_t numbers_of(int k) { return 128 + (size_t)k / kGroup * Groups::kNumbers; }
-  static size_t bytes_of(int K, int k) { return head_bytes(K) + (size_t)k / kGroup * kBytes; }
-
-  static void unpack(const char* panel, int K, int k, int steps, Unpacked* to) {
-    const uint8_t* at = (const uint8_t*)panel;
-    Groups::unpack(at + numbers_of(k), at + bytes_of(K, k), steps / kGroup, to);
-  }
-
-  // out[r][16 p ..] (+)= the products of MR rows and NP panels over one block from k, `steps` of them; from the packed
-  // weights, or from one panel's unpacked ones.
-  template <int MR, int NP, bool kUnpacked>
-  static inline __attribute__((always_inline)) void add_block(const char* rows, size_t row_bytes, int K, int k,
-                                                              int steps, const char* const (&panels)[NP],
-                                                              const Unpacked* unpacked, float* out, size_t out_stride) {
-    const char* metas = (const char*)(blocks(rows, K) + k / kBlock);
-    const int groups = steps / kGroup;
-    Sums sums[MR][NP];
-#pragma GCC unroll 16
-    for (int r = 0; r < MR; r++) {
-#pragma GCC unroll 16
-      for (int p = 0; p < NP; p++) sums[r][p] = no_sums();
-    }
-    Groups::template add<MR, NP, kUnpacked>(sums, rows + k, row_bytes, groups, panels, numbers_of(k), bytes_of(K, k),
-                                            unpacked);
-#pragma GCC unroll 16
-    for (int p = 0; p < NP; p++) {
-      Sums less[MR][1];
-#pragma GCC unroll 16
-      for (int r = 0; r < MR; r++) less[r][0] = no_sums();
-      Groups::template add_minima<MR, 1, kUnpacked>(less, 0, metas, row_bytes, groups,
-                                                    (const uint8_t*)panels[p] + numbers_of(k), unpacked);
-      const float* scales = (const float*)panels[p];
-      const f16 scale = load(scales), step = load(scales + kLanes);
-#pragma GCC unroll 16
-      for (int r = 0; r < MR; r++) {
-        const f16 row_scale = splat(((const Block*)(metas + r * row_bytes))->scale);
-        const f16 sum = fma(-to_float(less[r][0]), step, to_float(sums[r][p]) * scale);
-        float* to = out + r * out_stride + p * kLanes;
-        store(to, k == 0 ? sum * row_scale : fma(sum, row_scale, load(to)));
-      }
-    }
-  }
-
-#if defined(BOSSA_AMX)
-  // Rows for tiles, 16 at a time: first their bytes, [bytes(K) / 64][16][64], then the blocks of each. `row`: where the
-  // first of the 16 would lie alone.
-  static void quantize_for_amx(const float* x, int K, char* rows, int row) {
-    static_assert(kBlock == 2 * kAmxSteps);
-    constexpr int kTile = kAmxRows * kAmxSteps;
-    int8_t* tile = (int8_t*)rows + row * kAmxSteps;
-    Block* block = (Block*)(rows + kAmxRows * bytes(K)) + (size_t)row * (bytes(K) / kBlock);
-    const int blocks = (int)(bytes(K) / kBlock);
-    for (int b = 0; b < blocks; b++) {
-      alignas(64) int8_t q[kBlock];
-      const int k = b * kBlock;
-      block[b].scale = quantize_block(x + k, K - k < kBlock ? K - k : kBlock, q);
-      int8_t* to = tile + 2 * b * kTile;
-      memcpy(to, q, kAmxSteps);
-      memcpy(to + kTile, q + kAmxSteps, kAmxSteps);
-    }
-    for (int b = 0; b < blocks; b++) {
-      for (int g = 0; g < kBlockGroups; g++) {
-        block[b].sums[g] = (int16_t)sum_group(tile + (2 * b + g / 2) * kTile + g % 2 * kGroup);
-      }
-    }
-  }
-
-  // A panel's block for tiles: quads times their group's scale, in two digits of eight bits, and the minima.
-  struct alignas(64) Digits {
-    uint8_t low[kBlock * kLanes], high[kBlock * kLanes];
-    Pairs minima[kBlockGroups / 2];
+  // A panel's block, unpacked: of each group the scales as words and the quads as bytes; the minima in pairs of groups.
+  struct Unpacked {
+    int16_t scales[kGroups][2 * kLanes];
+    uint8_t quads[kGroups][kGroup * kLanes];
+    int16_t minima[kGroups / 2][2 * kLanes];
   };
 
-  // Fetches the same block of the panel `ahead` bytes further on: few rows wait for it.
-  static void to_digits(const char* panel, int K, int k, int steps, Digits* to, size_t ahead) {
-    const uint8_t* head = (const uint8_t*)panel + numbers_of(k);
-    const uint8_t* from = (const uint8_t*)panel + bytes_of(K, k);
-    uint8_t *low = to->low, *high = to->high;
-    for (size_t i = 0; i < kBlockGroups * 2 * kLanes; i += 64) __builtin_prefetch(head + ahead + i, 0, 2);
-    const __mmask64 odds = 0xaaaaaaaaaaaaaaaaull;
-    for (int g = 0; g < steps / kGroup; g++) {
-      for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(from + ahead + i, 0, 2);
-      const __m512i scales = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(head + g * 2 * kLanes)));
-      const __m512i even_scales = _mm512_or_si512(scales, _mm512_slli_epi32(scales, 16));
-      const __m512i odd_scales = _mm512_slli_epi16(even_scales, 8);
+  // Of groups whose heads and bytes are at `heads` and `from`.
+  static void unpack(const uint8_t* heads, const uint8_t* from, int groups, Unpacked* to) {
+    for (int g = 0; g < groups; g++, from += kBytes) {
+      // What is unpacked next comes while the tiles compute.
+      for (size_t i = 0; i < kBytes; i += 64) __builtin_prefetch(from + (size_t)groups * kBytes + i);
+      store_scales(to->scales[g], load_scales(heads + g * kHead));
 #pragma GCC unroll 4
       for (int q = 0; q < kGroupQuads; q += 2) {
-        Quads two[2];
-        load_two<kBits>(from, q, &two[0], &two[1]);
-#pragma GCC unroll 2
-        for (int i = 0; i < 2; i++, low += 64, high += 64) {
-          const __m512i even = _mm512_maddubs_epi16(even_scales, two[i].all);
-          const __m512i odd = _mm512_maddubs_epi16(odd_scales, two[i].all);
-          _mm512_store_si512(low, _mm512_mask_mov_epi8(even, odds, _mm512_slli_epi16(odd, 8)));
-          _mm512_store_si512(high, _mm512_mask_mov_epi8(odd, ~odds, _mm512_srli_epi16(even, 8)));
+        Quads low, high;
+        load_two<kBits>(from, q, &low, &high);
+        store_quads(to->quads[g] + 64 * q, low);
+        store_quads(to->quads[g] + 64 * q + 64, high);
+      }
+    }
+    for (int g = 0; g < groups; g += 2) store_pairs(to->minima[g / 2], minima(heads + g * kHead));
+  }
+
+  // Those of two groups.
+  static Pairs minima(const uint8_t* heads) { return load_pairs(heads + kLanes, heads + 3 * kLanes); }
+
+  // sums[r][p] += scale * w . x over `groups` groups, for the bytes at rows + r * row_bytes and panel p, whose heads and
+  // bytes are `heads` and `start` bytes after panels[p]; or for one panel's unpacked weights. kDots: so many quads' dots fit
+  // words.
+  template <int MR, int NP, bool kUnpacked, int kDots = GroupSums::kDots>
+  static inline __attribute__((always_inline)) void add(Sums (&sums)[MR][NP], const char* rows, size_t row_bytes, int groups,
+                                                        const char* const (&panels)[NP], size_t heads, size_t start,
+                                                        const Unpacked* unpacked) {
+    static_assert(NP == 1 || !kUnpacked);
+    for (int g = 0; g < groups; g++) {
+      const int8_t* x = (const int8_t*)rows + g * kGroup;
+#pragma GCC unroll 16
+      for (int p = 0; p < NP; p++) {
+        const uint8_t* at = (const uint8_t*)panels[p] + start + (size_t)g * kBytes;
+        if (MR < detail::kComputing) {
+          for (size_t i = 0; i < kBytes; i += 64) detail::fetch_ahead<NP>(at + i);
+        }
+        Dots dots[MR];
+#pragma GCC unroll 8
+        for (int q = 0; q < kGroupQuads; q += 2) {
+          Quads low, high;
+          if constexpr (kUnpacked) {
+            low = load_quads(unpacked->quads[g] + 64 * q);
+            high = load_quads(unpacked->quads[g] + 64 * q + 64);
+          } else {
+            load_two<kBits>(at, q, &low, &high);
+          }
+          const Scales scales = kUnpacked ? load_scales(unpacked->scales[g])
+                                          : load_scales((const uint8_t*)panels[p] + heads + g * kHead);
+          if constexpr (kDots == 2) {
+            // A row after the other: its dots are wanted once, and the sums need the registers.
+#pragma GCC unroll 16
+            for (int r = 0; r < MR; r++) {
+              Dots both = dot(low, x + r * row_bytes + 4 * q);
+              add_dots(both, high, x + r * row_bytes + 4 * q + 4);
+              add_scaled(sums[r][p], both, scales);
+            }
+            continue;
+          }
+#pragma GCC unroll 16
+          for (int r = 0; r < MR; r++) {
+            if (q % kDots == 0) {
+              dots[r] = dot(low, x + r * row_bytes + 4 * q);
+            } else {
+              add_dots(dots[r], low, x + r * row_bytes + 4 * q);
+            }
+          }
+#pragma GCC unroll 16
+          for (int r = 0; r < MR; r++) add_dots(dots[r], high, x + r * row_bytes + 4 * q + 4);
+          if ((q + 2) % kDots != 0) continue;
+#pragma GCC unroll 16
+          for (int r = 0; r < MR; r++) add_scaled(sums[r][p], dots[r], scales);
         }
       }
-      from += kBytes;
-    }
-    const size_t done = (size_t)steps * kLanes;
-    if (steps < kBlock) {
-      memset(to->low + done, 0, sizeof to->low - done);
-      memset(to->high + done, 0, sizeof to->high - done);
-    }
-    for (int g = 0; g < steps / kGroup; g += 2) to->minima[g / 2] = Groups::minima(head + g * 2 * kLanes);
-  }
-
-  // The products of a tile of rows and one block of NP panels. They are left in tiles 0 to 3, whose former sums go to
-  // `before` first, [NP][digit]: each is stored just before its tile is needed again, while others are computed.
-  template <int NP>
-  static inline __attribute__((always_inline)) void multiply(const char* rows, int steps, const Digits (&digits)[NP],
-                                                             int32_t* before) {
-    _tile_loadd(4, rows, kAmxSteps);
-    _tile_loadd(6, digits[0].low, 64);
-    _tile_stored(0, before, 64);
-    _tile_zero(0);
-    _tile_dpbsud(0, 4, 6);
-    _tile_loadd(7, digits[0].high, 64);
-    _tile_stored(1, before + detail::kAmxSums, 64);
-    _tile_zero(1);
-    _tile_dpbsud(1, 4, 7);
-    if (NP > 1) {
-      _tile_loadd(6, digits[NP - 1].low, 64);
-      _tile_stored(2, before + 2 * detail::kAmxSums, 64);
-      _tile_zero(2);
-      _tile_dpbsud(2, 4, 6);
-      _tile_loadd(7, digits[NP - 1].high, 64);
-      _tile_stored(3, before + 3 * detail::kAmxSums, 64);
-      _tile_zero(3);
-      _tile_dpbsud(3, 4, 7);
-    }
-    if (steps <= kAmxSteps) return;
-    _tile_loadd(5, rows + kAmxSteps * kAmxRows, kAmxSteps);
-    _tile_loadd(6, digits[0].low + kAmxSteps * kLanes, 64);
-    _tile_dpbsud(0, 5, 6);
-    _tile_loadd(7, digits[0].high + kAmxSteps * kLanes, 64);
-    _tile_dpbsud(1, 5, 7);
-    if (NP > 1) {
-      _tile_loadd(6, digits[NP - 1].low + kAmxSteps * kLanes, 64);
-      _tile_dpbsud(2, 5, 6);
-      _tile_loadd(7, digits[NP - 1].high + kAmxSteps * kLanes, 64);
-      _tile_dpbsud(3, 5, 7);
     }
   }
 
-  // out[r][16 p ..] (+)= the scaled sums of one block, of `rows` rows of a tile.
-  template <int NP>
-  static inline __attribute__((always_inline)) void scale_tile(int rows, const Block* blocks, size_t next_row,
-                                                               int steps, const char* const (&panels)[NP],
-                                                               const Digits (&digits)[NP], const int32_t* sums,
-                                                               bool first, float* out, size_t out_stride) {
-    f16 scale[NP], step[NP];
-    Pairs lower[NP], upper[NP];
-#pragma GCC unroll 2
-    for (int p = 0; p < NP; p++) {
-      scale[p] = load((const float*)panels[p]);
-      step[p] = -load((const float*)panels[p] + kLanes);
-      lower[p] = digits[p].minima[0];
-      upper[p] = digits[p].minima[steps > 2 * kGroup ? 1 : 0];  // where there are none, with sums of zeros
-    }
-    for (int r = 0; r < rows; r++) {
-      const Block& block = blocks[(size_t)r * next_row];
-      const f16 row_scale = splat(block.scale);
-#pragma GCC unroll 2
-      for (int p = 0; p < NP; p++) {
-        const Sums all = detail::joined(sums + p * 2 * detail::kAmxSums, r);
-        Sums less = no_sums();
-        add_pairs(less, lower[p], block.sums);
-        add_pairs(less, upper[p], block.sums + 2);
-        const f16 sum = fma(to_float(less), step[p], to_float(all) * scale[p]);
-        float* to = out + r * out_stride + p * kLanes;
-        store(to, first ? sum * row_scale : fma(sum, row_scale, load(to)));
-      }
+  // sums[r][p] += minimum * total over the groups, where totals + r * row_bytes are those of a row's groups, int16, zero
+  // after the last one; for the heads of one panel, or for unpacked ones.
+  template <int MR, int NP, bool kUnpacked>
+  static inline __attribute__((always_inline)) void add_minima(Sums (&sums)[MR][NP], int p, const char* totals,
+                                                               size_t row_bytes, int groups, const uint8_t* heads,
+                                                               const Unpacked* unpacked) {
+    for (int g = 0; g < groups; g += 2) {
+      const Pairs pairs = kUnpacked ? load_pairs(unpacked->minima[g / 2]) : minima(heads + g * kHead);
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; r++) add_pairs(sums[r][p], pairs, (const int16_t*)(totals + r * row_bytes) + g);
     }
   }
-
-  // out[r][16 p ..] = the products of `rows` rows, in tiles, and NP panels side by side.
-  template <int NP>
-  static void amx_sums(int rows, const char* x, size_t row_bytes, int K, const char* const (&panels)[NP], float* out,
-                       size_t out_stride) {
-    alignas(64) int32_t sums[2][2 * NP * detail::kAmxSums];
-    Digits digits[NP];
-    const size_t blocks = bytes(K) / kBlock;
-    for (int k = 0; k < K; k += kBlock) {
-      const int steps = Grouped::steps(K, k);
-      for (int p = 0; p < NP; p++) to_digits(panels[p], K, k, steps, &digits[p], NP * panel_bytes(K));
-      detail::stored_before_tiles(&digits);
-      const auto scaled = [&](int row) {
-        const Block* first = (const Block*)(x + row * row_bytes + kAmxRows * bytes(K)) + k / kBlock;
-        scale_tile<NP>(rows - row < kAmxRows ? rows - row : kAmxRows, first, blocks, steps, panels, digits,
-                       sums[row / kAmxRows % 2], k == 0, out + row * out_stride, out_stride);
-      };
-      for (int row = 0; row < rows; row += kAmxRows) {
-        multiply<NP>(x + row * row_bytes + (size_t)k * kAmxRows, steps, digits, sums[(row / kAmxRows + 1) % 2]);
-        if (row > 0) scaled(row - kAmxRows);
-      }
-      detail::store_tiles<NP>(sums[(rows - 1) / kAmxRows % 2]);
-      scaled((rows - 1) / kAmxRows * kAmxRows);
-    }
-  }
-#endif
 };
 
-using Int4 = Grouped<4>;
-using Int6 = Grouped<6>;
+// Packs the numbers of a group, as integers.h has them.
+template <int kBits>
+inline void put_packed_numbers(PanelLanes lanes, char* group, const int8_t (&u)[kGroup][kLanes]) {
+  int8_t packed[kLanes][4];
+  for (int p = 0; p < kGroupQuads / 2; p++) {
+    for (int o = 0; o < kLanes; o++) {
+      for (int i = 0; i < 4; i++) packed[o][i] = (int8_t)((u[8 * p + i][o] & 15) | u[8 * p + 4 + i][o] << 4);
+    }
+    lanes.put(group + p * 64, packed, 4);
+  }
+  for (int p = 0; p < kGroupQuads / 4 && kBits == 6; p++) {
+    for (int o = 0; o < kLanes; o++) {
+      for (int i = 0; i < 4; i++) {
+        int top = 0;
+        for (int q = 0; q < 4; q++) top |= u[16 * p + 4 * q + i][o] >> 4 << 2 * q;
+        packed[o][i] = (int8_t)top;
+      }
+    }
+    lanes.put(group + kNibbleBytes + p * 64, packed, 4);
+  }
+}
 
 }  // namespace bossa

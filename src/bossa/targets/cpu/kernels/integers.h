@@ -1,9 +1,9 @@
 // Exact integer products for 16 outputs at a time, the unit that quantized linears are written in. Every operation gives
 // the same numbers on every target, because none of them can overflow:
 //
-// - Quads: 16 outputs x 4 steps of k in unsigned bytes. Dots: their products with signed bytes, -127..127, over 32 steps
-//   of k where the quads are 0..15, over 8 where they are 0..63, so that each half of a quad sums up to less than 2^15.
-// - Pairs: 16 outputs x 2 steps of k in words. Sums: 16 int32, which take 256 products of 8 and 16 bits.
+// - Quads: 16 outputs x 4 k in unsigned bytes. Dots: their products with signed bytes, -127..127, over 32 k
+//   where the quads are 0..15, over 8 where they are 0..63, so that each half of a quad sums up to less than 2^15.
+// - Pairs: 16 outputs x 2 k in words. Sums: 16 int32, which take 256 products of 8 and 16 bits.
 #pragma once
 
 #include "lanes.h"
@@ -38,7 +38,7 @@ inline int sum_group(const int8_t* p) {
 // Dots are words, so that those of a group may have a factor for nothing.
 #define BOSSA_DOTS_OF_WORDS 1
 
-// Looks through a row's groups of 32 signed bytes for the largest sum of magnitudes that steps 0 and 1, or 2 and 3, of four
+// Looks through a row's groups of 32 signed bytes for the largest sum of magnitudes that k 0 and 1, or 2 and 3, of four
 // quads have together, and of all eight: what these may be multiplied by.
 class LargestDots {
  public:
@@ -76,7 +76,7 @@ struct WordSums {
 template <int>
 constexpr int kWordBytes = 2;
 
-inline Factors factors(Quads w) { return {even_steps(w), odd_steps(w)}; }
+inline Factors factors(Quads w) { return {even_k(w), odd_k(w)}; }
 
 inline void store_factors(char* p, Factors w) {
   store_pairs((int16_t*)p, w.even);
@@ -92,7 +92,7 @@ inline Sums joined(WordSums<kDigits> sums) {
   return sums.all;
 }
 
-// sums += w . x, where x points at what put_words has written of four steps.
+// sums += w . x, where x points at what put_words has written of four k.
 template <int kDigits>
 inline void add_words(WordSums<kDigits>& sums, Factors w, const char* x) {
   add_pairs(sums.all, w.even, (const int16_t*)x);
@@ -110,7 +110,7 @@ constexpr int kIntegerRows = 5;
 constexpr int kIntegerRows = 2;
 #endif
 
-// Steps of k that share a scale in weights of 4 and 6 bits; quads of a group.
+// k that share a scale in weights of 4 and 6 bits; quads of a group.
 constexpr int kGroup = 32;
 constexpr int kGroupQuads = kGroup / 4;
 // Bytes of the low halves of a group of 16 outputs, packed: [4][16][4], quad 2p in the low and quad 2p + 1 in the high half

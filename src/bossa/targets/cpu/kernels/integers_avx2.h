@@ -9,7 +9,7 @@ struct Quads {
 struct Pairs {
   __m256i lo, hi;
 };
-// Two words for each output: steps 0 and 1 of the quads, and steps 2 and 3.
+// Two words for each output: k 0 and 1 of the quads, and k 2 and 3.
 struct Dots {
   __m256i lo, hi;
 };
@@ -112,7 +112,7 @@ inline Pairs load_pairs(const int8_t* p) {
           _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)(p + 16)))};
 }
 
-// Steps 0 and 1 from 16 unsigned bytes each.
+// k 0 and 1 from 16 unsigned bytes each.
 inline Pairs load_pairs(const uint8_t* p, const uint8_t* q) {
   const __m128i a = _mm_loadu_si128((const __m128i*)p), b = _mm_loadu_si128((const __m128i*)q);
   return {_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b)), _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b))};
@@ -123,7 +123,7 @@ inline void store_pairs(int16_t* p, Pairs w) {
   _mm256_storeu_si256((__m256i*)(p + 16), w.hi);
 }
 
-// Steps 0 and 1, and steps 2 and 3, of 16 outputs from four signed bytes each, whose places are 0, 2, 1, 3.
+// k 0 and 1, and k 2 and 3, of 16 outputs from four signed bytes each, whose places are 0, 2, 1, 3.
 inline void load_signed_quads(const int8_t* p, Pairs* first, Pairs* second) {
   const __m256i lo = _mm256_loadu_si256((const __m256i*)p), hi = _mm256_loadu_si256((const __m256i*)(p + 32));
   *first = {_mm256_srai_epi16(_mm256_slli_epi16(lo, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(hi, 8), 8)};
@@ -142,35 +142,36 @@ inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
   detail::pin(sums);
 }
 
-// A group's bytes from its numbers: steps as words twice for each output, minima as bytes four times.
-struct Ladder {
-  Quads steps, minima;
+// What a group has beside its numbers, to bring these to the first level: scales as words twice for each output, minima
+// as bytes four times.
+struct GroupHead {
+  Quads scales, minima;
 };
 
-// p: [16] steps, then [16] minima.
-inline Ladder load_ladder(const uint8_t* p) {
-  const __m256i step = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)p));
+// p: [16] scales, then [16] minima.
+inline GroupHead load_head(const uint8_t* p) {
+  const __m256i scale = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)p));
   const __m256i minimum = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)(p + kLanes)));
   const __m256i four = _mm256_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3,  //
                                         4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7);
   const __m256i upper = _mm256_add_epi8(four, _mm256_set1_epi8(8)), word = _mm256_set1_epi16(255);
-  return {{_mm256_and_si256(_mm256_shuffle_epi8(step, four), word), _mm256_and_si256(_mm256_shuffle_epi8(step, upper), word)},
+  return {{_mm256_and_si256(_mm256_shuffle_epi8(scale, four), word), _mm256_and_si256(_mm256_shuffle_epi8(scale, upper), word)},
           {_mm256_shuffle_epi8(minimum, four), _mm256_shuffle_epi8(minimum, upper)}};
 }
 
-// u * step + minimum, each at most 255, so that a product of words is two of bytes.
-inline Quads climb(Quads u, Ladder ladder) {
-  return {_mm256_add_epi8(_mm256_mullo_epi16(u.lo, ladder.steps.lo), ladder.minima.lo),
-          _mm256_add_epi8(_mm256_mullo_epi16(u.hi, ladder.steps.hi), ladder.minima.hi)};
+// u * scale + minimum, each at most 255, so that a product of words is two of bytes.
+inline Quads to_first_level(Quads u, GroupHead head) {
+  return {_mm256_add_epi8(_mm256_mullo_epi16(u.lo, head.scales.lo), head.minima.lo),
+          _mm256_add_epi8(_mm256_mullo_epi16(u.hi, head.scales.hi), head.minima.hi)};
 }
 
-// Steps 0 and 2, and steps 1 and 3, of quads as words.
-inline Pairs even_steps(Quads w) {
+// k 0 and 2, and k 1 and 3, of quads as words.
+inline Pairs even_k(Quads w) {
   const __m256i mask = _mm256_set1_epi16(255);
   return {_mm256_and_si256(w.lo, mask), _mm256_and_si256(w.hi, mask)};
 }
 
-inline Pairs odd_steps(Quads w) { return {_mm256_srli_epi16(w.lo, 8), _mm256_srli_epi16(w.hi, 8)}; }
+inline Pairs odd_k(Quads w) { return {_mm256_srli_epi16(w.lo, 8), _mm256_srli_epi16(w.hi, 8)}; }
 
 // Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
 template <int>

@@ -93,7 +93,7 @@ inline void add_scaled(Sums& sums, Dots dots, Scales scales) {
 inline Pairs load_pairs(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
 inline Pairs load_pairs(const int8_t* p) { return {_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p))}; }
 
-// Steps 0 and 1 from 16 unsigned bytes each.
+// k 0 and 1 from 16 unsigned bytes each.
 inline Pairs load_pairs(const uint8_t* p, const uint8_t* q) {
   const __m512i a = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
   const __m512i b = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)q));
@@ -102,7 +102,7 @@ inline Pairs load_pairs(const uint8_t* p, const uint8_t* q) {
 
 inline void store_pairs(int16_t* p, Pairs w) { _mm512_storeu_si512(p, w.all); }
 
-// Steps 0 and 1, and steps 2 and 3, of 16 outputs from four signed bytes each, whose places are 0, 2, 1, 3.
+// k 0 and 1, and k 2 and 3, of 16 outputs from four signed bytes each, whose places are 0, 2, 1, 3.
 inline void load_signed_quads(const int8_t* p, Pairs* first, Pairs* second) {
   const __m512i all = _mm512_loadu_si512(p);
   first->all = _mm512_srai_epi16(_mm512_slli_epi16(all, 8), 8);
@@ -122,24 +122,25 @@ inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
 #endif
 }
 
-// A group's bytes from its numbers: steps as words twice for each output, minima as bytes four times.
-struct Ladder {
-  Quads steps, minima;
+// What a group has beside its numbers, to bring these to the first level: scales as words twice for each output, minima
+// as bytes four times.
+struct GroupHead {
+  Quads scales, minima;
 };
 
-// p: [16] steps, then [16] minima.
-inline Ladder load_ladder(const uint8_t* p) {
+// p: [16] scales, then [16] minima.
+inline GroupHead load_head(const uint8_t* p) {
   const __m512i four = _mm512_set_epi32(0x0f0f0f0f, 0x0e0e0e0e, 0x0d0d0d0d, 0x0c0c0c0c, 0x0b0b0b0b, 0x0a0a0a0a, 0x09090909,
                                         0x08080808, 0x07070707, 0x06060606, 0x05050505, 0x04040404, 0x03030303,
                                         0x02020202, 0x01010101, 0);
-  const __m512i step = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)p));
+  const __m512i scale = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)p));
   const __m512i minimum = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)(p + kLanes)));
-  return {{_mm512_maskz_shuffle_epi8(0x5555555555555555ull, step, four)}, {_mm512_shuffle_epi8(minimum, four)}};
+  return {{_mm512_maskz_shuffle_epi8(0x5555555555555555ull, scale, four)}, {_mm512_shuffle_epi8(minimum, four)}};
 }
 
-// u * step + minimum, each at most 255, so that a product of words is two of bytes.
-inline Quads climb(Quads u, Ladder ladder) {
-  return {_mm512_add_epi8(_mm512_mullo_epi16(u.all, ladder.steps.all), ladder.minima.all)};
+// u * scale + minimum, each at most 255, so that a product of words is two of bytes.
+inline Quads to_first_level(Quads u, GroupHead head) {
+  return {_mm512_add_epi8(_mm512_mullo_epi16(u.all, head.scales.all), head.minima.all)};
 }
 
 inline Sums operator+(Sums a, Sums b) { return {_mm512_add_epi32(a.all, b.all)}; }
@@ -170,7 +171,7 @@ inline Sums joined(WordSums<2> sums) {
   return {_mm512_add_epi32(_mm512_slli_epi32(sums.of[1].all, 8), sums.of[0].all)};
 }
 
-// sums += w . x, where x points at what put_words has written of four steps.
+// sums += w . x, where x points at what put_words has written of four k.
 template <int kDigits>
 inline __attribute__((always_inline)) void add_words(WordSums<kDigits>& sums, Factors w, const char* x) {
 #pragma GCC unroll 2
@@ -198,9 +199,9 @@ inline void put_words(char* p, f16 x, Sums& total) {
 
 #else
 
-// Steps 0 and 2, and steps 1 and 3, of quads as words.
-inline Pairs even_steps(Quads w) { return {_mm512_and_si512(w.all, _mm512_set1_epi16(255))}; }
-inline Pairs odd_steps(Quads w) { return {_mm512_srli_epi16(w.all, 8)}; }
+// k 0 and 2, and k 1 and 3, of quads as words.
+inline Pairs even_k(Quads w) { return {_mm512_and_si512(w.all, _mm512_set1_epi16(255))}; }
+inline Pairs odd_k(Quads w) { return {_mm512_srli_epi16(w.all, 8)}; }
 
 // Rounds 16 numbers of at most 32,512, as add_words reads them, and adds them to `total`.
 template <int>

@@ -93,7 +93,7 @@ inline Pairs load_pairs(const int8_t* p) {
   return w;
 }
 
-// Steps 0 and 1 from 16 unsigned bytes each.
+// k 0 and 1 from 16 unsigned bytes each.
 inline Pairs load_pairs(const uint8_t* p, const uint8_t* q) {
   Pairs w;
   for (int i = 0; i < kLanes; i++) w.at[2 * i] = p[i], w.at[2 * i + 1] = q[i];
@@ -102,7 +102,7 @@ inline Pairs load_pairs(const uint8_t* p, const uint8_t* q) {
 
 inline void store_pairs(int16_t* p, Pairs w) { memcpy(p, w.at, sizeof w.at); }
 
-// Steps 0 and 1, and steps 2 and 3, of 16 outputs from four signed bytes each, whose places are 0, 2, 1, 3.
+// k 0 and 1, and k 2 and 3, of 16 outputs from four signed bytes each, whose places are 0, 2, 1, 3.
 inline void load_signed_quads(const int8_t* p, Pairs* first, Pairs* second) {
   for (int i = 0; i < 2 * kLanes; i++) first->at[i] = p[2 * i], second->at[i] = p[2 * i + 1];
 }
@@ -115,21 +115,21 @@ inline void add_pairs(Sums& sums, Pairs w, const int16_t* x) {
 }
 
 // A group's bytes from its numbers.
-struct Ladder {
-  uint8_t steps[kLanes], minima[kLanes];
+struct GroupHead {
+  uint8_t scales[kLanes], minima[kLanes];
 };
 
-// p: [16] steps, then [16] minima.
-inline Ladder load_ladder(const uint8_t* p) {
-  Ladder ladder;
-  memcpy(ladder.steps, p, kLanes);
-  memcpy(ladder.minima, p + kLanes, kLanes);
-  return ladder;
+// p: [16] scales, then [16] minima.
+inline GroupHead load_head(const uint8_t* p) {
+  GroupHead head;
+  memcpy(head.scales, p, kLanes);
+  memcpy(head.minima, p + kLanes, kLanes);
+  return head;
 }
 
-// u * step + minimum, each at most 255.
-inline Quads climb(Quads u, Ladder ladder) {
-  for (int i = 0; i < 4 * kLanes; i++) u.at[i] = (uint8_t)(u.at[i] * ladder.steps[i / 4] + ladder.minima[i / 4]);
+// u * scale + minimum, each at most 255.
+inline Quads to_first_level(Quads u, GroupHead head) {
+  for (int i = 0; i < 4 * kLanes; i++) u.at[i] = (uint8_t)(u.at[i] * head.scales[i / 4] + head.minima[i / 4]);
   return u;
 }
 
@@ -153,7 +153,7 @@ inline Sums joined(WordSums<kDigits> sums) {
   return all;
 }
 
-// sums += w . x, where x points at what put_words has written of four steps.
+// sums += w . x, where x points at what put_words has written of four k.
 template <int kDigits>
 inline void add_words(WordSums<kDigits>& sums, Factors w, const char* x) {
   int16_t words[4];

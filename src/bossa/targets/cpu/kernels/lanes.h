@@ -40,6 +40,18 @@ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 constexpr size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+inline float from_bits(int32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+inline int32_t to_bits(float x) {
+  int32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
 inline int clip_lanes(int n) { return n < 0 ? 0 : n > kLanes ? kLanes : n; }
 
 }  // namespace detail

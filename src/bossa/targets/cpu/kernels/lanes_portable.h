@@ -19,18 +19,6 @@ inline f16 map(F&& f) {
 inline float max1(float a, float b) { return a != a || a > b ? a : b; }
 inline float min1(float a, float b) { return a != a || a < b ? a : b; }
 
-inline float from_bits(int32_t bits) {
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-inline int32_t to_bits(float x) {
-  int32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
 }  // namespace detail
 
 inline f16 splat(float x) {

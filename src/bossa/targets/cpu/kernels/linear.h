@@ -9,9 +9,9 @@
 
 namespace bossa {
 
-// The most steps of k in one chain: fixed for good, because it decides the bits. A panel's block (20 KB in fp32) stays in
+// The most of k in one chain: fixed for good, because it decides the bits. A panel's block (20 KB in fp32) stays in
 // L1 while the row tiles pass over it.
-constexpr int kMostSteps = 320;
+constexpr int kMaxKC = 320;
 
 namespace detail {
 
@@ -33,13 +33,13 @@ constexpr int kStreamingRows = 33;
 template <int MR>
 constexpr bool kPrefetches = MR > 3;
 
-// Steps of k in each block but the last.
-inline int block_steps(int K) { return ceil_div(K, ceil_div(K, kMostSteps)); }
+// k of each block but the last.
+inline int block_kc(int K) { return ceil_div(K, ceil_div(K, kMaxKC)); }
 
 // sums[r][p] (+)= x[r][0..k) . panels[p][0..k), prefetching `ahead` on the way.
-template <int MR, int NP, class W>
-inline void add_block(const float* x, size_t ldx, const W* panels, size_t panel, int k, bool first, float* sums,
-                      const W* ahead, size_t ahead_step) {
+template <int MR, int NP>
+inline void add_block(const float* x, size_t ldx, const float* panels, size_t panel, int k, bool first, float* sums,
+                      const float* ahead, size_t ahead_step) {
   f16 acc[MR][NP];
 #pragma GCC unroll 16
   for (int r = 0; r < MR; r++) {
@@ -58,10 +58,10 @@ inline void add_block(const float* x, size_t ldx, const W* panels, size_t panel,
 }
 
 // add_block over all rows, in tiles of MR rows and (where the rows do not divide) MR - 1. The tiles share the
-// prefetching of the k steps at `ahead`, so that memory is busy all the time and not in the first tile alone.
-template <int MR, int NP, class W>
-inline void add_rows(int rows, const float* x, size_t ldx, const W* panels, size_t panel, int k, bool first,
-                     float* sums, const W* ahead) {
+// prefetching of the k at `ahead`, so that memory is busy all the time and not in the first tile alone.
+template <int MR, int NP>
+inline void add_rows(int rows, const float* x, size_t ldx, const float* panels, size_t panel, int k, bool first,
+                     float* sums, const float* ahead) {
   const int tiles = (rows + MR - 1) / MR;
   const int short_tiles = tiles * MR - rows;
   const size_t ahead_step = (size_t)(kLanes + tiles - 1) / (size_t)tiles;
@@ -81,33 +81,33 @@ inline void add_rows(int rows, const float* x, size_t ldx, const W* panels, size
 }
 
 // All sums of `rows` rows and `count` panels, in tiles of MR rows. `after` is the panel that is read next.
-template <int MR, class W>
-inline void block_sums_of(int rows, const float* x, size_t ldx, const W* panels, int count, int K, float* sums,
-                          const W* after) {
+template <int MR>
+inline void block_sums_of(int rows, const float* x, size_t ldx, const float* panels, int count, int K, float* sums,
+                          const float* after) {
   constexpr int NP = tile_panels(MR, 4);
   const size_t panel = (size_t)K * kLanes;
-  const int most = block_steps(K);
+  const int most = block_kc(K);
   // Blocks from the one that is computed to the one that is fetched, where a panel is read alone: where no more than two
   // tiles pass over it, its next block would come too late.
   const int far = rows <= 2 * MR ? 2 : 1;
   for (int k = 0; k < K; k += most) {
-    const int steps = K - k < most ? K - k : most;
-    const W* block = panels + (size_t)k * kLanes;
+    const int kc = K - k < most ? K - k : most;
+    const float* block = panels + (size_t)k * kLanes;
     const int left = ceil_div(K - k, most);
     int p = 0;
     for (; p + NP <= count; p += NP) {
-      const W* here = block + (size_t)p * panel;
-      const W* ahead = here + NP * panel;
+      const float* here = block + (size_t)p * panel;
+      const float* ahead = here + NP * panel;
       if (count <= NP) {
         ahead = left > far ? here + (size_t)(far * most) * kLanes : after + (size_t)((far - left) * most) * kLanes;
       } else if (p + NP >= count) {
-        ahead = left > 1 ? block + (size_t)steps * kLanes : after;
+        ahead = left > 1 ? block + (size_t)kc * kLanes : after;
       }
-      add_rows<MR, NP>(rows, x + k, ldx, here, panel, steps, k == 0, sums + p * kLanes, ahead);
+      add_rows<MR, NP>(rows, x + k, ldx, here, panel, kc, k == 0, sums + p * kLanes, ahead);
     }
     for (; p < count; p++) {
-      const W* here = block + (size_t)p * panel;
-      add_rows<MR, 1>(rows, x + k, ldx, here, panel, steps, k == 0, sums + p * kLanes, here + panel);
+      const float* here = block + (size_t)p * panel;
+      add_rows<MR, 1>(rows, x + k, ldx, here, panel, kc, k == 0, sums + p * kLanes, here + panel);
     }
   }
 }
@@ -118,11 +118,11 @@ inline int tile_height(int rows) {
   return (rows + tiles - 1) / tiles;
 }
 
-template <class W, int MR = kTileRows>
-inline void block_sums(int rows, const float* x, size_t ldx, const W* panels, int count, int K, float* sums,
-                       const W* after) {
+template <int MR = kTileRows>
+inline void block_sums(int rows, const float* x, size_t ldx, const float* panels, int count, int K, float* sums,
+                       const float* after) {
   if constexpr (MR > 1) {
-    if (tile_height(rows) < MR) return block_sums<W, MR - 1>(rows, x, ldx, panels, count, K, sums, after);
+    if (tile_height(rows) < MR) return block_sums<MR - 1>(rows, x, ldx, panels, count, K, sums, after);
   }
   block_sums_of<MR>(rows, x, ldx, panels, count, K, sums, after);
 }
@@ -186,8 +186,8 @@ inline void each_unit(Worker& worker, const LinearPlan& plan, int rows, int pane
 //   x: [rows] rows ldx floats apart, K floats each; panels: W [N, K] packed as [ceil(N / 16)][K][16], zeros past N.
 //   group: panels that the epilogue needs together, 1 or 2; ceil(N / 16) is a multiple of it.
 // Every worker calls it; a barrier before reading the results is the caller's.
-template <class W, class Epilogue>
-inline void linear(Worker& worker, int rows, const float* x, size_t ldx, const W* panels, int N, int K, int group,
+template <class Epilogue>
+inline void linear(Worker& worker, int rows, const float* x, size_t ldx, const float* panels, int N, int K, int group,
                    Epilogue&& epilogue) {
   const int count = detail::ceil_div(N, kLanes);
   const size_t panel = (size_t)K * kLanes;
@@ -196,7 +196,7 @@ inline void linear(Worker& worker, int rows, const float* x, size_t ldx, const W
     const int side_by_side = tile_panels(detail::tile_height(rows), 4);
     chunk = side_by_side % group == 0 ? side_by_side : side_by_side * group;
   }
-  const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, group, panel * sizeof(W), worker.count);
+  const detail::LinearPlan plan = detail::plan_linear(rows, count, chunk, group, panel * sizeof(float), worker.count);
   const auto sum = [&](int row, int n_rows, int p, int n, float* sums, int after) {
     detail::block_sums(n_rows, x + (size_t)row * ldx, ldx, panels + (size_t)p * panel, n, K, sums,
                        panels + (size_t)after * panel);

@@ -2,7 +2,7 @@
 // exact integers, and the sums of blocks of k are scaled and added in order: the bits of a row depend on that row alone.
 #pragma once
 
-#include "formats.h"
+#include "integers.h"
 #include "linear.h"
 #include "team.h"
 #include "row_blocks.h"
@@ -30,9 +30,9 @@ namespace detail {
 
 // One block of k for MR rows and NP panels.
 template <class Format, int MR, int NP, bool kUnpacked>
-inline void add_block(const char* x, size_t row_bytes, int K, int k, int steps, const char* const (&panels)[NP],
+inline void add_block(const char* x, size_t row_bytes, int K, int k, int kc, const char* const (&panels)[NP],
                       const typename Format::Unpacked* weights, float* out) {
-  Format::template add_block<MR, NP, kUnpacked>(x, row_bytes, K, k, steps, panels, weights, out, kSumsStride);
+  Format::template add_block<MR, NP, kUnpacked>(x, row_bytes, K, k, kc, panels, weights, out, kSumsStride);
 }
 
 // So few rows wait for the weights. Each worker then reads several stretches of them side by side, up to so many panels
@@ -51,8 +51,8 @@ inline void streamed_sums(int rows, const char* x, size_t row_bytes, int K, cons
   if constexpr (MR > 1) {
     if (rows < MR) return streamed_sums<Format, MR - 1>(rows, x, row_bytes, K, panels, out);
   }
-  for (int k = 0; k < K; k += Format::kBlock) {
-    add_block<Format, MR, kStreams, false>(x, row_bytes, K, k, Format::steps(K, k), panels, nullptr, out);
+  for (int k = 0; k < K; k += Format::kKC) {
+    add_block<Format, MR, kStreams, false>(x, row_bytes, K, k, Format::kc(K, k), panels, nullptr, out);
   }
 }
 
@@ -63,17 +63,17 @@ inline void panel_tiles(int rows, const char* x, size_t row_bytes, int K, const 
   alignas(64) typename Format::Unpacked weights;
   const int tiles = (rows + MR - 1) / MR;
   const int short_tiles = tiles * MR - rows;
-  for (int k = 0; k < K; k += Format::kBlock) {
-    const int steps = Format::steps(K, k);
-    if constexpr (kUnpacked) Format::unpack(panel, K, k, steps, &weights);
+  for (int k = 0; k < K; k += Format::kKC) {
+    const int kc = Format::kc(K, k);
+    if constexpr (kUnpacked) Format::unpack(panel, K, k, kc, &weights);
     const char* from = x;
     float* to = out;
     for (int t = 0; t < tiles - short_tiles; t++, from += MR * row_bytes, to += MR * kSumsStride) {
-      add_block<Format, MR, 1, kUnpacked>(from, row_bytes, K, k, steps, {panel}, &weights, to);
+      add_block<Format, MR, 1, kUnpacked>(from, row_bytes, K, k, kc, {panel}, &weights, to);
     }
     if constexpr (MR > 1) {
       for (int t = 0; t < short_tiles; t++, from += (MR - 1) * row_bytes, to += (MR - 1) * kSumsStride) {
-        add_block<Format, MR - 1, 1, kUnpacked>(from, row_bytes, K, k, steps, {panel}, &weights, to);
+        add_block<Format, MR - 1, 1, kUnpacked>(from, row_bytes, K, k, kc, {panel}, &weights, to);
       }
     }
   }
@@ -169,7 +169,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
             : detail::plan_linear(rows, count, chunk, group, panel_bytes, worker.count);
 #if defined(BOSSA_AMX)
   if (tiled) {
-    const detail::Tiles tiles(Format::kAmxSteps, Format::kCutsTiles ? rows : kAmxRows);
+    const detail::Tiles tiles(Format::kAmxK, Format::kCutsTiles ? rows : kAmxRows);
     const auto sum = [&](int row, int n_rows, int p, int n, float* sums, int) {
       const char* from = quantized + (size_t)row * row_bytes;
       const char* panel = panels + (size_t)p * panel_bytes;

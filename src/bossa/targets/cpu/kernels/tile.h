@@ -22,8 +22,8 @@ constexpr bool kConverted<float> = false;
 
 // acc[r][p] = a[r][:] . b[:][p], one FMA chain over k, continued from what acc holds.
 //   a: rows lda floats apart, K floats each.
-//   b: K steps b_step elements apart, each with panels of 16 lanes b_panel elements apart.
-//   kAhead: prefetch memory that is read soon, at `ahead` (a pointer per panel, as b), ahead_step further every step.
+//   b: each k b_step elements after the one before, with panels of 16 lanes b_panel elements apart.
+//   kAhead: prefetch memory that is read soon, at `ahead` (a pointer per panel, as b), ahead_step further with every k.
 template <bool kAhead = false, int MR, int NP, class W>
 inline __attribute__((always_inline)) void tile(f16 (&acc)[MR][NP], const float* a, size_t lda, const W* b,
                                                 size_t b_step, size_t b_panel, int K, const W* ahead = nullptr,

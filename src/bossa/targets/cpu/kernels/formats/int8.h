@@ -1,18 +1,21 @@
-// 8-bit weights: how they are packed, how the activations that meet them are quantized, and their products.
+// int8: weights of 8 bits, how the activations that meet them are quantized, their products, and packing.
 //
 // A packed panel, the same bytes for every target: [16] fp32 scales; [ceil(K / 32)][16] uint8 scales of blocks, padded to
-// 64 bytes; [2 ceil(K / 4)][16][2] int8. w = q * block scale * scale. Outputs past N and steps past K are zeros.
+// 64 bytes; [2 ceil(K / 4)][16][2] int8. w = q * block scale * scale. Outputs past N and k past K are zeros. A table of rows
+// is [V] fp32 scales, padded to 64 bytes, then [V][D] int8.
 #pragma once
 
 #include "amx.h"
+#include "packing.h"
 
 namespace bossa {
 
-// 8-bit weights with a scale for each 32 steps of k, and activations of 16 bits with a scale a row.
+// 8-bit weights with a scale for each 32 of k, and activations of 16 bits with a scale a row.
 struct Int8 {
-  static constexpr int kBlock = 32;  // steps of k in one integer sum
+  static constexpr int kScaleBlock = 32;   // k that share a scale
+  static constexpr int kKC = kScaleBlock;  // k of one integer sum
   static constexpr int kRows = kIntegerRows;
-  static constexpr int kAmxSteps = kBlock;  // of k in a tile
+  static constexpr int kAmxK = kScaleBlock;  // of a tile
   static constexpr int kPackedRows = INT32_MAX;
   static constexpr int kTiledRows = kFewestAmxRows;
   static constexpr int kTogether = kAmxRows;  // rows that lie in tiles together
@@ -21,7 +24,7 @@ struct Int8 {
 
   static constexpr size_t words(int K) { return detail::round_up((size_t)K, 4); }
   static constexpr size_t head_bytes(int K) {
-    return 64 + detail::round_up((size_t)detail::ceil_div(K, kBlock) * kLanes, 64);
+    return 64 + detail::round_up((size_t)detail::ceil_div(K, kScaleBlock) * kLanes, 64);
   }
   static constexpr size_t panel_bytes(int K) { return head_bytes(K) + words(K) * kLanes; }
   // A row: the activations as words, or for tiles as their lower bytes and then their upper ones; and their scale.
@@ -35,7 +38,7 @@ struct Int8 {
     const uint8_t* panel = (const uint8_t*)panels + (size_t)(output / kLanes) * panel_bytes(K);
     const int lane = output % kLanes;
     const int8_t q = ((const int8_t*)panel)[head_bytes(K) + (size_t)((k & ~1) * kLanes + lane * 2 + (k & 1))];
-    return (float)(q * panel[64 + k / kBlock * kLanes + lane]) * ((const float*)panel)[lane];
+    return (float)(q * panel[64 + k / kScaleBlock * kLanes + lane]) * ((const float*)panel)[lane];
   }
 
   static void quantize(const float* x, int K, char* row) {
@@ -52,13 +55,13 @@ struct Int8 {
     row_scale(row, K) = most / 32767.0f;
   }
 
-  // Steps of k in the block from k on; the last one's are whole pairs.
-  static int steps(int K, int k) { return K - k < kBlock ? (K - k + 1) / 2 * 2 : kBlock; }
+  // k of the block from k on; the last one's are whole pairs.
+  static int kc(int K, int k) { return K - k < kKC ? (K - k + 1) / 2 * 2 : kKC; }
 
-  // out[r][16 p ..] (+)= the products of MR rows and NP panels over one block from k, `steps` of them.
+  // out[r][16 p ..] (+)= the products of MR rows and NP panels over the block of `kc` from k on.
   template <int MR, int NP, bool kUnpacked>
   static inline __attribute__((always_inline)) void add_block(const char* rows, size_t row_bytes, int K, int k,
-                                                              int steps, const char* const (&panels)[NP], const Unpacked*,
+                                                              int kc, const char* const (&panels)[NP], const Unpacked*,
                                                               float* out, size_t out_stride) {
     static_assert(!kUnpacked);
     const size_t start = head_bytes(K) + (size_t)k * kLanes;
@@ -69,7 +72,7 @@ struct Int8 {
       for (int p = 0; p < NP; p++) sums[r][p] = no_sums();
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < steps; i += 2) {
+    for (int i = 0; i < kc; i += 2) {
 #pragma GCC unroll 16
       for (int p = 0; p < NP; p++) {
         const int8_t* at = (const int8_t*)panels[p] + start + i * kLanes;
@@ -82,14 +85,14 @@ struct Int8 {
 #pragma GCC unroll 16
     for (int p = 0; p < NP; p++) {
       const char* panel = panels[p];
-      const f16 scale = load_bytes((const uint8_t*)panel + 64 + k / kBlock * kLanes);
+      const f16 scale = load_bytes((const uint8_t*)panel + 64 + k / kScaleBlock * kLanes);
       const f16 output_scale = load((const float*)panel);
 #pragma GCC unroll 16
       for (int r = 0; r < MR; r++) {
         float* to = out + r * out_stride + p * kLanes;
         const f16 here = to_float(sums[r][p]);
         f16 sum = k == 0 ? here * scale : fma(here, scale, load(to));
-        if (k + kBlock >= K) {
+        if (k + kScaleBlock >= K) {
           sum = sum * (output_scale * splat(row_scale(rows + r * row_bytes, K)));
         }
         store(to, sum);
@@ -98,19 +101,19 @@ struct Int8 {
   }
 
 #if defined(BOSSA_AMX)
-  static constexpr int kChunk = 256;  // steps of k whose weights are prepared together
+  static constexpr int kChunk = 256;  // k whose weights are prepared together
 
   // Rows for tiles, 16 at a time: [bytes(K) / 32][lower, upper][16][32] bytes, then their scales. `rows`: where the first
   // of the 16 would lie alone.
   static void quantize_for_amx(const float* x, int K, char* rows, int row) {
     const float most = detail::magnitude(x, K);
     const f16 inverse = splat(most > 0.0f ? 32767.0f / most : most);
-    int8_t* low = (int8_t*)rows + row * kAmxSteps;
+    int8_t* low = (int8_t*)rows + row * kAmxK;
     for (int k = 0; k < (int)bytes(K); k += kLanes) {
       const __m512i q = _mm512_cvtps_epi32((k + kLanes <= K ? load(x + k) * inverse : load_n(x + k, K - k) * inverse).v);
-      int8_t* to = low + (size_t)(k / kAmxSteps) * 2 * kAmxRows * kAmxSteps + k % kAmxSteps;
+      int8_t* to = low + (size_t)(k / kAmxK) * 2 * kAmxRows * kAmxK + k % kAmxK;
       _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(q));
-      _mm_storeu_si128((__m128i*)(to + kAmxRows * kAmxSteps), _mm512_cvtepi32_epi8(_mm512_srai_epi32(q, 8)));
+      _mm_storeu_si128((__m128i*)(to + kAmxRows * kAmxK), _mm512_cvtepi32_epi8(_mm512_srai_epi32(q, 8)));
     }
     row_scales(rows, K)[row] = most / 32767.0f;
   }
@@ -118,21 +121,21 @@ struct Int8 {
   static float* row_scales(char* rows, int K) { return (float*)(rows + 2 * kAmxRows * bytes(K)); }
   static const float* row_scales(const char* rows, int K) { return (const float*)(rows + 2 * kAmxRows * bytes(K)); }
 
-  // Of a panel's steps from k on: quads, zeros past K, and the scales of their blocks as floats.
-  static void to_quads(const char* panel, int K, int k, int steps, uint8_t* quads, float* scales) {
+  // Of `kc` of a panel from k on: quads, zeros past K, and the scales of their blocks as floats.
+  static void to_quads(const char* panel, int K, int k, int kc, uint8_t* quads, float* scales) {
     const __m512i places = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
                                             23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     const uint8_t* from = (const uint8_t*)panel + head_bytes(K) + (size_t)k * kLanes;
-    const int packed = detail::ceil_div(steps, 4);
+    const int packed = detail::ceil_div(kc, 4);
     for (int i = 0; i < packed; i++) {
       __builtin_prefetch(from + (packed + i) * 64);
       const __m512i pairs = _mm512_loadu_si512(from + i * 64);
       _mm512_storeu_si512(quads + i * 64, _mm512_permutexvar_epi16(places, pairs));
     }
-    const int blocks = detail::ceil_div(steps, kBlock);
-    for (int i = packed; i < blocks * kBlock / 4; i++) _mm512_storeu_si512(quads + i * 64, _mm512_setzero_si512());
+    const int blocks = detail::ceil_div(kc, kScaleBlock);
+    for (int i = packed; i < blocks * kScaleBlock / 4; i++) _mm512_storeu_si512(quads + i * 64, _mm512_setzero_si512());
     for (int b = 0; b < blocks; b++) {
-      store(scales + b * kLanes, load_bytes((const uint8_t*)panel + 64 + (k / kBlock + b) * kLanes));
+      store(scales + b * kLanes, load_bytes((const uint8_t*)panel + 64 + (k / kScaleBlock + b) * kLanes));
     }
   }
 
@@ -140,10 +143,10 @@ struct Int8 {
   static void multiply(const char* rows, const uint8_t* quads, int32_t* sums) {
     _tile_zero(0);
     _tile_zero(1);
-    _tile_loadd(4, rows, kAmxSteps);
+    _tile_loadd(4, rows, kAmxK);
     _tile_loadd(6, quads, 64);
     _tile_dpbusd(0, 4, 6);
-    _tile_loadd(5, rows + kAmxRows * kAmxSteps, kAmxSteps);
+    _tile_loadd(5, rows + kAmxRows * kAmxK, kAmxK);
     _tile_dpbssd(1, 5, 6);
     detail::store_tiles<1>(sums);
   }
@@ -164,18 +167,18 @@ struct Int8 {
       return;
     }
     const char* panel = panels[0];
-    constexpr int kTileBytes = 2 * kAmxRows * kAmxSteps;
+    constexpr int kTileBytes = 2 * kAmxRows * kAmxK;
     alignas(64) uint8_t quads[kChunk * kLanes];
-    alignas(64) float scales[kChunk / kBlock * kLanes];
+    alignas(64) float scales[kChunk / kScaleBlock * kLanes];
     alignas(64) int32_t sums[2][2 * detail::kAmxSums];
     const f16 output_scale = load((const float*)panel);
     for (int k = 0; k < K; k += kChunk) {
-      const int steps = K - k < kChunk ? K - k : kChunk, blocks = detail::ceil_div(steps, kBlock);
-      to_quads(panel, K, k, steps, quads, scales);
+      const int kc = K - k < kChunk ? K - k : kChunk, blocks = detail::ceil_div(kc, kScaleBlock);
+      to_quads(panel, K, k, kc, quads, scales);
       detail::stored_before_tiles(quads);
       for (int row = 0; row < rows; row += kAmxRows) {
         const char* tiles = x + row * row_bytes;
-        const char* from = tiles + (size_t)(k / kBlock) * kTileBytes;
+        const char* from = tiles + (size_t)(k / kScaleBlock) * kTileBytes;
         float* to = out + row * out_stride;
         f16 acc[kAmxRows];
         // With a negative zero an FMA has the product's own sign where that is zero.
@@ -183,7 +186,7 @@ struct Int8 {
         for (int r = 0; r < kAmxRows; r++) acc[r] = k == 0 ? splat(-0.0f) : load(to + r * out_stride);
         multiply(from, quads, sums[0]);
         for (int b = 0; b + 1 < blocks; b++) {
-          multiply(from + (b + 1) * kTileBytes, quads + (b + 1) * kBlock * kLanes, sums[(b + 1) % 2]);
+          multiply(from + (b + 1) * kTileBytes, quads + (b + 1) * kScaleBlock * kLanes, sums[(b + 1) % 2]);
           add_scaled_block(sums[b % 2], load(scales + b * kLanes), acc);
         }
         add_scaled_block(sums[(blocks - 1) % 2], load(scales + (blocks - 1) * kLanes), acc);
@@ -197,5 +200,67 @@ struct Int8 {
   }
 #endif
 };
+
+template <>
+struct Packing<Int8> {
+  static constexpr const char* kName = "int8";
+  static constexpr float kLargest = detail::kLargest;
+  // Shares of a block's largest number that are tried as what its greatest level stands for.
+  static constexpr float kReaches[] = {1.0f, 0.985f, 0.97f, 0.955f, 0.94f};
+
+  static constexpr size_t panel_bytes(int K) { return Int8::panel_bytes(K); }
+
+  // The levels of 16 numbers that are in units of their rows' scales; inverse: of the block scale.
+  static f16 levels(f16 scaled, f16 inverse) { return detail::within(round(scaled * inverse), -127.0f, 127.0f); }
+
+  // The block scale of 16 outputs: the one of the least squared error of those that are tried. x: [kc][16].
+  static f16 block_scale(const float* x, int kc, f16 inverse) {
+    const f16 wanted = detail::largest(x, kc) * inverse * splat(1.0f / 127.0f);
+    f16 best = splat(__builtin_inff()), scale = splat(1.0f);
+    for (const float reach : kReaches) {
+      const f16 tried = detail::within(-floor(-(wanted * splat(reach))), 1.0f, 255.0f), by = splat(1.0f) / tried;
+      f16 error = splat(0.0f);
+      for (int k = 0; k < kc; k++) {
+        const f16 scaled = load(x + k * kLanes) * inverse, miss = scaled - levels(scaled, by) * tried;
+        error = error + miss * miss;
+      }
+      const f16 better = lt(error, best);
+      best = where(better, error, best);
+      scale = where(better, tried, scale);
+    }
+    return scale;
+  }
+
+  static void put(const float* x, int K, f16 most, PanelLanes lanes, char* panel) {
+    f16 inverse;
+    const f16 scale = detail::scale_of(most, 127.0f * 255.0f, &inverse);
+    detail::put_floats(lanes, panel, scale);
+    char* q = panel + Int8::head_bytes(K);
+    for (int block = 0; block < K; block += Int8::kScaleBlock) {
+      const int end = block + Int8::kScaleBlock < K ? block + Int8::kScaleBlock : K;
+      const f16 multiplier = block_scale(x + block * kLanes, end - block, inverse), by = splat(1.0f) / multiplier;
+      detail::put_unsigned(lanes, panel + 64 + block / Int8::kScaleBlock * kLanes,
+                           where(gt(scale, splat(0.0f)), multiplier, splat(0.0f)));
+      for (int k = block; k < end; k += 2) {
+        int8_t first[kLanes], second[kLanes] = {}, pairs[kLanes][2];
+        store_bytes(first, levels(load(x + k * kLanes) * inverse, by));
+        if (k + 1 < end) store_bytes(second, levels(load(x + (k + 1) * kLanes) * inverse, by));
+        for (int o = 0; o < kLanes; o++) pairs[o][0] = first[o], pairs[o][1] = second[o];
+        lanes.put(q + k * kLanes, pairs, 2);
+      }
+    }
+  }
+};
+
+// Row `token` of a quantized table of V rows.
+inline void embed_rows(const Int8* table, int V, int D, int token, float* out) {
+  const f16 scale = splat(((const float*)table)[token]);
+  const int8_t* row = (const int8_t*)table + detail::round_up(sizeof(float) * (size_t)V, 64) + (size_t)token * (size_t)D;
+  for (int d = 0; d < D; d += kLanes) {
+    int8_t lanes[kLanes] = {};
+    memcpy(lanes, row + d, (size_t)(D - d < kLanes ? D - d : kLanes));
+    store_n(out + d, load(lanes) * scale, D - d);
+  }
+}
 
 }  // namespace bossa

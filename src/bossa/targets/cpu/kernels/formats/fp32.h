@@ -1,0 +1,20 @@
+// fp32: floats as they are. A panel is [K][16].
+#pragma once
+
+#include "packing.h"
+
+namespace bossa {
+
+template <>
+struct Packing<float> {
+  static constexpr const char* kName = "fp32";
+  static constexpr float kLargest = __builtin_inff();
+
+  static constexpr size_t panel_bytes(int K) { return (size_t)K * kLanes * sizeof(float); }
+
+  static void put(const float* x, int K, f16, PanelLanes lanes, char* panel) {
+    for (int k = 0; k < K; k++) lanes.put(panel + (size_t)k * kLanes * sizeof(float), x + k * kLanes, sizeof(float));
+  }
+};
+
+}  // namespace bossa
