@@ -30,7 +30,7 @@ LLAMA_CPP_BUILD = "-DGGML_NATIVE=ON -DCMAKE_CXX_FLAGS='-fno-dse -fno-tree-dse'"
 segmentation fault where there is AMX."""
 PRECISIONS = {
     **{"fp32": ("fp32", "fp32"), "int8": ("int8", "fp32"), "int4": ("int4", "fp32")},
-    **{"int8-kv8": ("int8", "int8"), "int4-kv8": ("int4", "int8"), "int4-a16-kv8": ("int4-a16", "int8")},
+    **{"int8-kv8": ("int8", "int8"), "int4-kv8": ("int4", "int8")},
     **{"int4-a8-kv8": ("int4-a8", "int8")},
 }
 """Bossa's own programs: how weights are stored, and how keys and values are (OpenVINO's are int8, llama.cpp's fp16)."""

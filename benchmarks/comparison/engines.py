@@ -16,7 +16,7 @@ FILES = {
     "Bossa": (
         "bossa",
         "bossa-{}.pef",
-        {"fp32": 32, "int8": 8, "int8-kv8": 8, "int4": 4, "int4-kv8": 4, "int4-a16-kv8": 4, "int4-a8-kv8": 4},
+        {"fp32": 32, "int8": 8, "int8-kv8": 8, "int4": 4, "int4-kv8": 4, "int4-a8-kv8": 4},
     ),
     "llama.cpp": ("llamacpp", "llamacpp-{}.gguf", {"f32": 32, "q8_0": 8, "q4_0": 4}),
     "CTranslate2": ("ctranslate2", "ctranslate2-{}", {"float32": 32, "int8": 8}),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bossa.checks.arguments import boolean, described, path, refuse, text, texts, whole
-from bossa.errors import CompileError, ModelError
+from bossa.errors import CompileError, ModelError, PefError, RuntimeFailure
 from bossa.formats.precision import KV_PRECISIONS, KvPrecision, Precision, why_not
 from bossa.frontend.exclusive import alone
 from bossa.generation_config import not_followed
@@ -23,6 +23,7 @@ from bossa.passes import optimize
 from bossa.pef import Pef
 from bossa.pef.manifest import MOST_SEQUENCES
 from bossa.targets.cpu.assemble import native_fields, native_members
+from bossa.targets.cpu.features import best_target
 from bossa.targets.cpu.layout import Plan
 from bossa.targets.cpu.plan import make_plan
 from bossa.targets.cpu.toolchain import TARGETS, host_target
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from bossa.frontend.importer import Imported
     from bossa.frontend.trace import Call
+    from bossa.ir.program import Program
+    from bossa.weights.packer import Packer
 
 Progress = Callable[[str], None]
 
@@ -138,7 +141,8 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     members |= {f"tokenizer/{file}": data for file, data in files.items()}
     if bundle:
         tell("pack")
-        members["weights.bin"] = _packed(plan.program, imported.ignored, model, cache_dir)
+        packer = _packer(members, chosen, source.name)
+        members["weights.bin"] = _packed(plan.program, imported.ignored, model, cache_dir, packer)
     return Pef.build(_manifest(plan, imported, source.config, precision, batch_size, chosen), members)
 
 
@@ -219,14 +223,30 @@ def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(plain(value), indent=1, default=str).encode()
 
 
-def _packed(program: Any, ignored: tuple[str, ...], model: Any, cache_dir: Any) -> memoryview:
+def _packer(members: Mapping[str, Any], targets: list[str], where: str) -> Packer | None:
+    """The packer of a library that was just compiled, if this machine runs one: NumPy takes many times as long."""
+    from bossa.targets.cpu.loader import load_library
+    from bossa.targets.cpu.packing import packer_of
+
+    target = best_target(targets)
+    if target is None:
+        return None
+    try:
+        return packer_of(load_library(members[f"program.{target}.so"], where))
+    except (PefError, RuntimeFailure):  # no place to load it from; the file is none the worse for it
+        return None
+
+
+def _packed(
+    program: Program, ignored: tuple[str, ...], model: Any, cache_dir: Any, packer: Packer | None
+) -> memoryview:
     """The packed weights of the model itself."""
     from bossa.weights.bind import bind
     from bossa.weights.cache import WeightCache
     from bossa.weights.open import open_weights
 
     slots = list(program.slots.values())
-    bound = bind(slots, open_weights(model, cache_dir=cache_dir), ignored=ignored, cache=WeightCache())
+    bound = bind(slots, open_weights(model, cache_dir=cache_dir), ignored=ignored, cache=WeightCache(), packer=packer)
     return bound.blob
 
 

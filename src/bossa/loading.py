@@ -199,7 +199,7 @@ def _bind(
             f"{pef.where}: has no weights in it: pass --model_name_or_path or --checkpoint_name (in Python weights"
             " or checkpoint), or compile with --bundle"
         )
-    from bossa.targets.cpu.packing import LibraryPacker
+    from bossa.targets.cpu.packing import packer_of
     from bossa.weights.cache import WeightCache
     from bossa.weights.open import open_weights
 
@@ -213,7 +213,7 @@ def _bind(
         ignored=pef.manifest.ignored_tensors,
         cache=cache,
         progress=progress,
-        packer=LibraryPacker(library.bossa_pack),
+        packer=packer_of(library),
     )
 
 

@@ -22,7 +22,7 @@ from bossa.samba.sections.device import Device
 from bossa.samba.sections.executor import Executor
 from bossa.samba.sections.graph import Graph
 from bossa.samba.sections.program import Program as Sections
-from bossa.targets.cpu.packing import LibraryPacker
+from bossa.targets.cpu.packing import packer_of
 from bossa.weights.bind import bind
 
 
@@ -100,7 +100,7 @@ class NativeExecutor:
             [Slot.from_json(dict(slot)) for slot in manifest.slots],
             DeviceWeights(self._device),
             ignored=manifest.ignored_tensors,
-            packer=LibraryPacker(library.bossa_pack),
+            packer=packer_of(library),
         )
         sequences, length = self._shape
         pages = sequences * -(-length // manifest.page_size)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bossa.formats.geometry import round_up
 from bossa.formats.precision import KvPrecision
 from bossa.formats.registry import FORMATS
 from bossa.ir.op import StatefulOp

@@ -27,7 +27,7 @@ relaxed = settings(max_examples=100, deadline=None, suppress_health_check=list(H
 
 @pytest.fixture(scope="module")
 def packers(on_every_build: Libraries) -> list[Packer]:
-    return [LibraryPacker(library.bossa_pack) for library in on_every_build("pack")]
+    return [LibraryPacker(library) for library in on_every_build("pack")]
 
 
 def stored_as(values: NDArray[np.float32], kind: str) -> NDArray[Any]:

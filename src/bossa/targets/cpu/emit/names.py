@@ -15,7 +15,6 @@ from bossa.ir.values import View
 from bossa.targets.cpu.layout import Plan
 
 
-
 def comment(text: str) -> str:
     """A line of comment, the only way by which text of a program reaches its source.
 

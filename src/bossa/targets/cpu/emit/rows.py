@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bossa.formats.geometry import round_up
 from bossa.ir.values import Value, View
 from bossa.targets.cpu.emit.expressions import ExprWriter
 from bossa.targets.cpu.emit.loops import Box
 from bossa.targets.cpu.emit.names import Names, address
-from bossa.formats.geometry import round_up
 
 Finish = Callable[[str, str, str | None, int], list[str]]
 """(value, where, how many lanes if not all, stride) to the statements that use 16 lanes of an expression."""
