@@ -66,9 +66,9 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
             an object, as a dictionary, or as that of a model, whose weights are not looked at.
         config_name: an architecture from a config alone: a directory, a JSON file or a name on the hub. It wins over
             the config of `model`, which then gives the tokenizer.
-        precision: of the weights: ``fp32`` for the model's own logits; ``int8`` for its quality in a quarter of the
-            memory, and faster; ``int4`` for half of that memory, and one sequence faster still, where some quality may
-            go; ``int4-a8`` for the fastest prompts and batches, where more quality may go.
+        precision: of the weights: ``fp32`` when the output has to be the model's own; ``int8`` when quality must not
+            suffer, at a quarter of the memory; ``int4`` for one sequence at a time, at a sixth of the memory;
+            ``int4-a8`` for the highest throughput, where the most quality may go.
         kv_precision: of the keys and values that a sequence keeps, ``fp32``, ``bf16`` or ``int8``.
         max_seq_length: the longest sequence in tokens; None or -1 for the model's own maximum or 32,768, whichever is
             less: a warning says so.

@@ -8,10 +8,10 @@ Precision = Literal["fp32", "int8", "int4", "int4-a8"]
 KvPrecision = Literal["fp32", "bf16", "int8"]
 
 PRECISIONS: dict[Precision, str] = {
-    "fp32": "for the model's own logits",
-    "int8": "for its quality in a quarter of the memory, and faster",
-    "int4": "for half of that memory, and one sequence faster still, where some quality may go",
-    "int4-a8": "for the fastest prompts and batches, where more quality may go",
+    "fp32": "when the output has to be the model's own",
+    "int8": "when quality must not suffer, at a quarter of the memory",
+    "int4": "for one sequence at a time, at a sixth of the memory",
+    "int4-a8": "for the highest throughput, where the most quality may go",
 }
 """What a program may be compiled for, and when to take it; some of its weights are stored otherwise."""
 KV_PRECISIONS: tuple[KvPrecision, ...] = ("fp32", "bf16", "int8")

@@ -35,15 +35,15 @@ inline void add_block(const char* x, size_t row_bytes, int K, int k, int kc, con
   Format::template add_block<MR, NP, kUnpacked>(x, row_bytes, K, k, kc, panels, weights, out, kSumsStride);
 }
 
-// So few rows wait for the weights. Each worker then reads several stretches of them side by side, up to so many panels
-// long: one stretch alone, or short ones, keep too little of the memory on its way.
+// So few rows wait for the weights. Each worker then reads several streams of them side by side, up to so many panels
+// long: one stream alone, or short ones, keep too little of the memory on its way.
 #if defined(BOSSA_LANES_AVX512) && !defined(BOSSA_AMX)
 constexpr int kStreamedRows = 4;
 #else
 constexpr int kStreamedRows = 2;
 #endif
 constexpr int kStreams = 4;
-constexpr int kStretch = 8;
+constexpr int kStreamPanels = 8;
 
 template <class Format, int MR = kStreamedRows>
 inline void streamed_sums(int rows, const char* x, size_t row_bytes, int K, const char* const (&panels)[kStreams],
@@ -91,28 +91,28 @@ inline void panel_sums(int rows, const char* x, size_t row_bytes, int K, const c
 
 // Units of work for few rows: `kStreams` panels at a time, `group` of them adjacent.
 template <class Format, class Epilogue>
-inline void each_stretch(Worker& worker, int rows, const char* x, size_t row_bytes, int K, const char* panels, int count,
+inline void each_streamed_unit(Worker& worker, int rows, const char* x, size_t row_bytes, int K, const char* panels, int count,
                          int group, Epilogue&& epilogue) {
   const size_t panel_bytes = Format::panel_bytes(K);
   const int streams = kStreams / group;
   // As long as can be, and as many of them for each worker.
-  const int rounds = ceil_div(count, worker.count * kStreams * kStretch);
-  const int stretch = ceil_div(ceil_div(count, worker.count * streams * rounds), group) * group;
-  // With more workers than there are stretches for, each has a panel at a time, and all of them together the memory.
+  const int rounds = ceil_div(count, worker.count * kStreams * kStreamPanels);
+  const int length = ceil_div(ceil_div(count, worker.count * streams * rounds), group) * group;
+  // With more workers than there are streams for, each has a panel at a time, and all of them together the memory.
   const bool narrow = count < worker.count * kStreams;
-  const int unit = narrow ? group : stretch * streams;
+  const int unit = narrow ? group : length * streams;
   alignas(64) float sums[kStreamedRows * kSumsStride];
   for (int first = worker.next() * unit; first < count; first = worker.next() * unit) {
-    const int whole = !narrow && first + unit <= count ? stretch : 0;
+    const int whole = !narrow && first + unit <= count ? length : 0;
     for (int i = 0; i < whole; i += group) {
       const char* at[kStreams];
       for (int s = 0; s < kStreams; s++) {
-        at[s] = panels + (size_t)(first + i + s / group * stretch + s % group) * panel_bytes;
+        at[s] = panels + (size_t)(first + i + s / group * length + s % group) * panel_bytes;
       }
       streamed_sums<Format>(rows, x, row_bytes, K, at, sums);
       for (int r = 0; r < rows; r++) {
         for (int s = 0; s < streams; s++) {
-          epilogue(r, (first + i + s * stretch) * kLanes, group * kLanes, sums + r * kSumsStride + s * group * kLanes);
+          epilogue(r, (first + i + s * length) * kLanes, group * kLanes, sums + r * kSumsStride + s * group * kLanes);
         }
       }
     }
@@ -159,7 +159,7 @@ inline void quantized_linear(Worker& worker, int rows, const float* x, size_t ld
   }
   static_assert(Format::kTiledRows > detail::kStreamedRows);
   if (rows <= detail::kStreamedRows) {
-    detail::each_stretch<Format>(worker, rows, quantized, row_bytes, K, panels, count, group, epilogue);
+    detail::each_streamed_unit<Format>(worker, rows, quantized, row_bytes, K, panels, count, group, epilogue);
     return;
   }
   const int chunk = rows <= Format::kRows ? 2 : detail::kBlockPanels;
