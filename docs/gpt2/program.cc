@@ -2,6 +2,7 @@
 // sequences up to 1024 tokens. A step runs packed rows of any number of sequences.
 #include "abi.h"
 #include "attention.h"
+#include "formats/fp32.h"
 #include "linear.h"
 #include "math.h"
 #include "pack.h"
@@ -334,9 +335,10 @@ extern "C" const char* bossa_signature(void) { return kSignature; }
 
 extern "C" int32_t bossa_finds_best(void) { return Sizes::finds_best; }
 
-extern "C" int32_t bossa_pack(const void* source, int32_t stored, int64_t row_stride, int64_t step_stride, int64_t rows,
-                              int64_t K, int32_t format, int64_t first, int64_t panel_step, void* panels) {
-  return pack(source, stored, row_stride, step_stride, rows, K, format, first, panel_step, panels);
+extern "C" const char* bossa_pack(const void* source, const char* stored, int64_t row_stride, int64_t k_stride,
+                                  int64_t rows, int64_t K, const char* format, int64_t first, int64_t panel_step,
+                                  void* panels) {
+  return pack<float>(source, stored, row_stride, k_stride, rows, K, format, first, panel_step, panels);
 }
 
 extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,

@@ -32,8 +32,8 @@ struct QueryTile {
   const int32_t* positions;  // [rows]
   const int32_t* block_table;
   float* q;   // [queries][dim], scaled; of int8 keys words instead, see attention_int8.h
-  Sums span;  // of the span that is being summed up
-  Sums all;   // of the spans before it
+  SoftmaxSums span;  // of the span that is being summed up
+  SoftmaxSums all;   // of the spans before it
   PagePrefetch prefetch;
   alignas(64) float scores[kMaxQueries * kScoreBlock];
   alignas(64) float base[kMaxQueries];   // what the current block's scores are reduced by
