@@ -33,6 +33,7 @@ NATIVE = (
     "stablelm_parallel",
     "rope_longrope",
     "qwen2_windowed",
+    "lfm2",
 )
 """Each here has something no other has; the rest of them compile under the marker `slow`."""
 REFUSED = {"minicpm3": "MiniCPM3Attention", "youtu": "YoutuAttention"}
@@ -109,6 +110,7 @@ def test_logits_and_greedy_tokens_equal_hugging_faces(name: str, tmp_path: Path)
     ("name", "precision"),
     [
         ("gemma2", "fp32"),
+        ("lfm2", "fp32"),
         pytest.param("bloom", "fp32", marks=pytest.mark.long),
         ("qwen3", "int8"),
         ("gpt2", "int4"),

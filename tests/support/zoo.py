@@ -85,6 +85,10 @@ ASKED = _models(
         "partial_rotary_factor": 0.5,
     },
     olmo2={**GROUPED},
+    lfm2={
+        **GROUPED, "num_hidden_layers": 6, "conv_L_cache": 3, "conv_bias": True,
+        "layer_types": ["conv", "conv", "full_attention", "conv", "conv", "full_attention"],
+    },
 )  # fmt: skip
 
 ROPES = _models(
