@@ -11,7 +11,7 @@ from bossa.checks.arguments import boolean, described, function, iterated, whole
 from bossa.checks.arguments import token_ids as checked_ids
 from bossa.engine import scoring
 from bossa.engine.engine import Engine, detokenize
-from bossa.engine.program import Floats, MakeDetokenizer, Program, Tokenizer
+from bossa.engine.program import Floats, MakeDetokenizer, ModelRunner, Tokenizer
 from bossa.engine.prompts import Message, conversation_ids, fit_conversation, is_conversation, text_ids
 from bossa.engine.request import Completion, Request
 from bossa.engine.truncation import Truncation, fit_prompt
@@ -49,7 +49,7 @@ class LanguageModel:
 
     def __init__(
         self,
-        program: Program,
+        program: ModelRunner,
         tokenizer: Tokenizer | None = None,
         *,
         config: Mapping[str, Any] | None = None,

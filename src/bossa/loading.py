@@ -92,7 +92,7 @@ def load(
         from bossa.targets.cpu.assemble import rebuild as build_anew
 
         program_file = build_anew(program_file)
-    from bossa.runtime.program import Program, open_library
+    from bossa.runtime.program import LoadedProgram, open_library
 
     _, library = open_library(program_file)  # before weights are read, in case the file is not for this CPU
     place = (
@@ -110,7 +110,7 @@ def load(
         room = fit(program_file.manifest, sequences, length, memory, blob_layout(slots)[1])
         bound = _bind(program_file, slots, library, place, checkpoint, cache_dir, progress)
         try:
-            program = Program(
+            program = LoadedProgram(
                 program_file,
                 bound,
                 threads=threads,

@@ -10,7 +10,7 @@ import bossa
 from bossa.errors import CompileError, PefError
 from bossa.ir.slot import Slot
 from bossa.pef import Pef
-from bossa.runtime.program import Program
+from bossa.runtime.program import LoadedProgram
 from bossa.weights.bind import bind_blob, blob_layout
 
 CONFIG = GPT2Config(vocab_size=67, n_embd=32, n_layer=1, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0)
@@ -26,10 +26,10 @@ def changed(pef: Pef, **fields: object) -> Pef:
     return Pef.build(pef.manifest.to_json() | fields, members)
 
 
-def load(pef: Pef) -> Program:
+def load(pef: Pef) -> LoadedProgram:
     slots = [Slot.from_json(dict(slot)) for slot in pef.manifest.slots]
     blob = np.zeros(blob_layout(slots)[1], np.uint8)
-    return Program(pef, bind_blob(slots, memoryview(blob)), pages=1, max_rows=8)
+    return LoadedProgram(pef, bind_blob(slots, memoryview(blob)), pages=1, max_rows=8)
 
 
 def test_a_program_with_its_own_manifest_runs(pef):

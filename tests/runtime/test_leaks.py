@@ -131,7 +131,7 @@ import os, sys, warnings
 import bossa.runtime.held
 from bossa.errors import BossaError
 from bossa.pef import Pef
-from bossa.runtime.program import Program
+from bossa.runtime.program import LoadedProgram
 from bossa.weights.bind import bind
 from bossa.ir.slot import Slot
 from bossa.weights.open import open_weights
@@ -139,7 +139,7 @@ bossa.runtime.held.default_threads = lambda: 4
 pef = Pef.open(sys.argv[1])
 def open_it(threads):
     weights = bind([Slot.from_json(dict(slot)) for slot in pef.manifest.slots], open_weights(sys.argv[2]))
-    return Program(pef, weights, threads=threads, pages=4, max_rows=8)
+    return LoadedProgram(pef, weights, threads=threads, pages=4, max_rows=8)
 before = len(os.listdir("/proc/self/task"))
 try:
     open_it(3)

@@ -13,7 +13,7 @@ import pytest
 from bossa.errors import PefError, RequestError, RuntimeFailure
 from bossa.ir.slot import Slot
 from bossa.pef import Pef
-from bossa.runtime.program import Program
+from bossa.runtime.program import LoadedProgram
 from bossa.targets.cpu import features as cpu
 from bossa.targets.cpu.loader import check, load_library
 from bossa.weights.bind import bind
@@ -23,13 +23,15 @@ from support import zoo
 pytestmark = pytest.mark.end_to_end
 
 
-def _open(model: tuple[Pef, Path], **options: Any) -> Program:
+def _open(model: tuple[Pef, Path], **options: Any) -> LoadedProgram:
     pef, folder = model
     weights = bind([Slot.from_json(dict(slot)) for slot in pef.manifest.slots], open_weights(folder))
-    return Program(pef, weights, **{"threads": 1, "pages": 4, "max_rows": 8} | options)
+    return LoadedProgram(pef, weights, **{"threads": 1, "pages": 4, "max_rows": 8} | options)
 
 
-def _step(program: Program, tokens: list[int], positions: list[int], pages: list[int], rows: list[int]) -> np.ndarray:
+def _step(
+    program: LoadedProgram, tokens: list[int], positions: list[int], pages: list[int], rows: list[int]
+) -> np.ndarray:
     arrays = (tokens, positions, [0, len(tokens)], [pages], rows)
     return program.step(*(np.asarray(array, np.int32) for array in arrays)).copy()  # good until the next step
 
@@ -81,7 +83,7 @@ def test_the_likeliest_tokens_are_those_of_the_logits(model: tuple[Pef, Path]) -
         np.testing.assert_array_equal(program.step_greedy(*arrays), program.step(*arrays).argmax(axis=1))
 
 
-def _decode(program: Program, most_steps: int, ends: list[int]) -> list[list[int]]:
+def _decode(program: LoadedProgram, most_steps: int, ends: list[int]) -> list[list[int]]:
     """Of two sequences, whose first tokens are 3 and 4."""
     tokens, positions, pages = (np.asarray(array, np.int32) for array in ([3, 4], [0, 0], [[0, 2], [3, 1]]))
     found = program.decode_greedy(tokens, positions, pages, most_steps, ends)

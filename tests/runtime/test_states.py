@@ -14,7 +14,7 @@ from bossa.errors import PefError, RequestError, RuntimeFailure
 from bossa.pef import Pef
 from bossa.pef.signature import signature
 from bossa.runtime import program as loaded
-from bossa.runtime.program import Program
+from bossa.runtime.program import LoadedProgram
 from bossa.runtime.states import SequenceStates
 from bossa.targets.cpu.loader import ABI, ABI_WITHOUT_STATE, Decoding, DecodingWithoutState, Step, StepWithoutState
 from bossa.targets.cpu.toolchain import find_compiler
@@ -83,12 +83,12 @@ class Library:
         return int(decoding.most_steps)
 
 
-def opened(monkeypatch: pytest.MonkeyPatch, abi: int = ABI, **fields: int) -> tuple[Program, Library]:
+def opened(monkeypatch: pytest.MonkeyPatch, abi: int = ABI, **fields: int) -> tuple[LoadedProgram, Library]:
     pef = Pef.build(MANIFEST | fields, {**MEMBERS, "constants.bin": b""})
     library = Library(pef, abi)
     monkeypatch.setattr(loaded, "open_library", lambda _: ("portable", library))
     weights = bind_blob([], memoryview(bytearray()))
-    return Program(pef, weights, threads=1, pages=1, max_rows=8, state_slots=3), library
+    return LoadedProgram(pef, weights, threads=1, pages=1, max_rows=8, state_slots=3), library
 
 
 def ints(*values: Any) -> list[np.ndarray]:
@@ -188,7 +188,9 @@ def test_a_program_of_the_earlier_interface_runs(tmp_path: Path):
     ]
     subprocess.run(command, check=True)
     members = {**MEMBERS, "program.portable.so": (tmp_path / "x.so").read_bytes(), "constants.bin": b""}
-    with Program(Pef.build(manifest, members), bind_blob([], memoryview(bytearray())), threads=1, pages=1) as program:
+    with LoadedProgram(
+        Pef.build(manifest, members), bind_blob([], memoryview(bytearray())), threads=1, pages=1
+    ) as program:
         assert program.step_greedy(*ROW).tolist() == [1]
         assert program.decode_greedy(*ints([3], [0], [[0]]), 3, [7, 8]).tolist() == [[5], [6], [7]]
 
@@ -218,4 +220,4 @@ def test_a_program_of_other_state_than_the_manifest_has_is_refused(monkeypatch):
         pef = Pef.build(MANIFEST | fields, {**MEMBERS, "constants.bin": b""})
         monkeypatch.setattr(loaded, "open_library", lambda _: ("portable", other))
         with pytest.raises(PefError, match="do not agree on how memory is laid out"):
-            Program(pef, bind_blob([], memoryview(bytearray())), threads=1, pages=1, state_slots=1)
+            LoadedProgram(pef, bind_blob([], memoryview(bytearray())), threads=1, pages=1, state_slots=1)

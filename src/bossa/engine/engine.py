@@ -14,7 +14,7 @@ from bossa.engine.batch import Chunk, pack, pack_states
 from bossa.engine.limits import Limits
 from bossa.engine.outcome import Outcome, grow, replay
 from bossa.engine.pages import PagePool
-from bossa.engine.program import Detokenizer, MakeDetokenizer, Program, Tokenizer
+from bossa.engine.program import Detokenizer, MakeDetokenizer, ModelRunner, Tokenizer
 from bossa.engine.request import Completion, Observer, Request, State
 from bossa.engine.scheduler import Scheduler
 from bossa.engine.states import StatePool
@@ -56,7 +56,7 @@ class Engine:
 
     def __init__(
         self,
-        program: Program,
+        program: ModelRunner,
         tokenizer: Tokenizer | None = None,
         *,
         batch_size: int,

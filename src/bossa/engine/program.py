@@ -14,7 +14,7 @@ Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
 
-class Program(Protocol):
+class ModelRunner(Protocol):
     """A loaded program with its weights, KV pages and recurrent state.
 
     Attributes:

@@ -52,7 +52,7 @@ def open_library(pef: Pef) -> tuple[str, Library]:
     return target, load_library(pef.library(target), pef.where)
 
 
-class Program:
+class LoadedProgram:
     """A compiled program ready to run.
 
     Attributes:
@@ -291,7 +291,7 @@ class Program:
             self._dropped.detach()
             self._held.release()
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> LoadedProgram:
         return self
 
     def __exit__(

@@ -17,7 +17,7 @@ from bossa.samba import arguments, causal
 from bossa.samba.sections.binding import bind, names_of
 from bossa.samba.sections.compiler import compile_module
 from bossa.samba.sections.optimizers import OVERRIDES, SectionOptimizer, listed
-from bossa.samba.sections.program import Program
+from bossa.samba.sections.program import SectionProgram
 from bossa.samba.sections.trace import plain
 from bossa.samba.tensor import SambaTensor
 
@@ -29,8 +29,8 @@ class SambaSession:
     """
 
     def __init__(self) -> None:
-        self._programs: weakref.WeakKeyDictionary[nn.Module, Program] = weakref.WeakKeyDictionary()
-        self._current: Program | None = None
+        self._programs: weakref.WeakKeyDictionary[nn.Module, SectionProgram] = weakref.WeakKeyDictionary()
+        self._current: SectionProgram | None = None
 
     def compile(
         self,
@@ -108,7 +108,7 @@ class SambaSession:
             raise SambaError("trace_graph needs a program file: give it pef=, or start the program with run --pef FILE")
         optimizers = [SectionOptimizer(optimizer, model) for optimizer in listed(optim)]
         with ModulePef.open(Path(path)) as opened:
-            program = Program(opened, model, inputs, names_of(inputs), optimizers)
+            program = SectionProgram(opened, model, inputs, names_of(inputs), optimizers)
             if opened.manifest.causal is not None:
                 native = causal.NativeExecutor.of(opened, opened.manifest.causal, program)
                 program.executors.insert(0, native)
@@ -174,7 +174,7 @@ class SambaSession:
             raise SambaError(f"{what}: the {type(model).__name__} was not traced: call samba.utils.trace_graph first")
         return self._programs[model].device
 
-    def _program(self, output_tensors: Any) -> Program:
+    def _program(self, output_tensors: Any) -> SectionProgram:
         for tensor in _listed(output_tensors):
             program = getattr(tensor, "_section_program", None)
             if program is not None:
@@ -198,7 +198,7 @@ def _listed(tensors: Any) -> list[torch.Tensor]:
     return listed
 
 
-def _sections(section_types: Sequence[str] | str | None, program: Program) -> set[str]:
+def _sections(section_types: Sequence[str] | str | None, program: SectionProgram) -> set[str]:
     if section_types is None:
         return set(program.sections)
     given = [section_types] if isinstance(section_types, str) else section_types
@@ -231,7 +231,7 @@ def _rate(values: Mapping[str, float]) -> float | None:
 
 
 def _starts(
-    outputs: Sequence[torch.Tensor], program: Program, loss_indices: Sequence[int] | int | None
+    outputs: Sequence[torch.Tensor], program: SectionProgram, loss_indices: Sequence[int] | int | None
 ) -> dict[int, torch.Tensor]:
     """The gradients that back-propagation starts with, by the number of their output."""
     starts = {}

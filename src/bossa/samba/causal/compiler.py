@@ -17,7 +17,7 @@ from bossa.samba.causal.executor import NativeExecutor, constants_of
 from bossa.samba.causal.inputs import Roles, check_shapes, roles_of
 from bossa.samba.causal.weights import digest
 from bossa.samba.logging import samba_logger
-from bossa.samba.sections.program import Program
+from bossa.samba.sections.program import SectionProgram
 
 TOLERANCE = 1e-4
 """Of a row's largest logit: how far both may be apart. Sums in another order part by some 1e-6; what computes something
@@ -79,7 +79,7 @@ def _compiled(
     from bossa.compiler import compile_module
 
     roles = roles_of(model, inputs)
-    sections = Program(pef, model, inputs, names, [])
+    sections = SectionProgram(pef, model, inputs, names, [])
     b, length = check_shapes(roles.numbers, sections.inputs)
     outputs = sections.graph.outputs
     if len(outputs) != 1 or outputs[0].shape[:2] != (b, length) or len(outputs[0].shape) != 3:
@@ -118,7 +118,7 @@ class _Call:
 
 
 @torch.no_grad()
-def _check_agreement(sections: Program, executor: NativeExecutor, plan: CausalPlan, vocab_size: int) -> None:
+def _check_agreement(sections: SectionProgram, executor: NativeExecutor, plan: CausalPlan, vocab_size: int) -> None:
     """Runs both on random tokens and weights, for sequences of several lengths.
 
     Raises:

@@ -13,7 +13,7 @@ from bossa.ir.slot import Slot
 from bossa.pef import Pef
 from bossa.pef.module import CausalPlan, ModulePef
 from bossa.runtime.memory import FEWEST_ROWS, ROWS_OF_A_STEP
-from bossa.runtime.program import Program, open_library
+from bossa.runtime.program import LoadedProgram, open_library
 from bossa.samba.causal.inputs import lengths_of, tokens_of
 from bossa.samba.causal.sequences import Sequences
 from bossa.samba.causal.weights import DeviceWeights, digest, versions_of
@@ -21,7 +21,7 @@ from bossa.samba.logging import samba_logger
 from bossa.samba.sections.device import Device
 from bossa.samba.sections.executor import Executor
 from bossa.samba.sections.graph import Graph
-from bossa.samba.sections.program import Program as Sections
+from bossa.samba.sections.program import SectionProgram as Sections
 from bossa.targets.cpu.packing import packer_of
 from bossa.weights.bind import bind
 
@@ -105,7 +105,9 @@ class NativeExecutor:
         sequences, length = self._shape
         pages = sequences * -(-length // manifest.page_size)
         try:
-            program = Program(self._pef, bound, pages=pages, max_rows=max(FEWEST_ROWS, min(length, ROWS_OF_A_STEP)))
+            program = LoadedProgram(
+                self._pef, bound, pages=pages, max_rows=max(FEWEST_ROWS, min(length, ROWS_OF_A_STEP))
+            )
         except BaseException:
             bound.close()
             raise

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bossa.runtime.program import Program
+from bossa.runtime.program import LoadedProgram
 from bossa.samba.causal.inputs import Ints
 from bossa.samba.causal.openmp import send_threads_away
 from bossa.samba.causal.results import KeptLogits
@@ -23,7 +23,7 @@ class Sequences:
         program: with pages for all of them at full length.
     """
 
-    def __init__(self, program: Program, sequences: int, length: int) -> None:
+    def __init__(self, program: LoadedProgram, sequences: int, length: int) -> None:
         self._program = program
         self._tokens = [np.empty(0, np.int32) for _ in range(sequences)]
         self._logits = KeptLogits(sequences, length, program.vocab_size)

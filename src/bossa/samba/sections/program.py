@@ -24,7 +24,7 @@ from bossa.samba.sections.trace import as_compiled, trace
 from bossa.samba.tensor import SambaTensor
 
 
-class Program:
+class SectionProgram:
     """A compiled module, bound to the weights of one that is the same.
 
     Attributes:
