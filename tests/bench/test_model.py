@@ -10,7 +10,7 @@ from bossa.bench.model import Cost, Span, StepModel
 from bossa.ir.program import Carried, Loop, Program
 from bossa.ir.slot import Slot, Source
 from bossa.ir.values import Value, View, whole
-from bossa.ops import Attention, Embed, Linear, Map, Select
+from bossa.ops import Attention, CausalConv, Embed, Linear, Map, Select
 from bossa.targets.cpu.layout import FEWEST_FUSED_ROWS
 from bossa.targets.cpu.toolchain import KERNELS
 
@@ -124,3 +124,18 @@ def test_times_are_of_all_bytes_and_of_each_arithmetic_at_its_own_rate():
     assert cost.barriers == 5
     assert cost.read_seconds(500) == 2
     assert cost.arithmetic_seconds({"fp32": 10, "int8": 40, "int16": 1}) == 4 + 2
+
+
+def test_recurrent_state_is_read_and_written_once_a_sequence():
+    x = View("value", "v0", (20,), (1,))
+    taps = View("weight", "w", (20, 4), (4, 1))
+    slots = {
+        "e": Slot("e", "rows", (7, 20), "fp32", (Source(("e",), (7, 20)),)),
+        "w": Slot("w", "flat", (20, 4), "fp32", (Source(("w",), (20, 4)),)),
+    }
+    body = (Embed(Value("v0", (20,)), "e", "tokens"), CausalConv(Value("v1", (20,)), x, taps, 0, dilation=2))
+    model = StepModel(Program("p", 7, 64, body, "v1", slots), page_bytes=0, page_size=32)
+    one = model.cost([Span(5, 1)])
+    assert one.kv_bytes == 2 * 6 * 32 * 4, "six rows of twenty channels, padded to lanes, each way"
+    assert model.cost([Span(5, 1)] * 3).kv_bytes == 3 * one.kv_bytes
+    assert one.operations == {"fp32": 2 * 20 * 4}

@@ -1,8 +1,9 @@
 """What a step of a program costs: bytes read, multiply-adds and barriers, counted in its row program.
 
-A step reads each weight once, whatever its rows, and of each sequence the keys and values that its rows see. Counted
-are weights, keys and values, the arithmetic of linears and of attention, and the barriers between sections. Left out
-are activations, which stay in caches, what is written, and the arithmetic of norms and activation functions.
+A step reads each weight once, whatever its rows, and of each sequence the keys and values that its rows see, or its
+recurrent state. Counted are weights, keys and values, recurrent state, the arithmetic of linears, attention and
+convolutions, and the barriers between sections. Left out are activations, which stay in caches, other writes, and the
+arithmetic of norms and activation functions.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Cost:
 
     Attributes:
         weight_bytes: of weights read.
-        kv_bytes: of keys and values read.
+        kv_bytes: of keys and values read, and of recurrent state read and written.
         operations: by arithmetic (``fp32``, ``int16``, ``int8``); a multiply-add is two.
         barriers: at which all threads meet.
     """
@@ -145,6 +146,7 @@ class StepModel:
             weights += op.row_bytes * count + (op.step_bytes if count else 0)
             if op.operations and count:
                 operations[op.arithmetic] = operations.get(op.arithmetic, 0) + op.operations * count
+            kv += op.sequence_bytes * len(spans)
             if not op.kept:
                 continue
             for span in spans:

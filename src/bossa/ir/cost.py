@@ -17,6 +17,7 @@ class OpCost:
         kept: numbers that are kept of each position, and read for each position that a row sees.
         seen_operations: of one row, for each position that it sees; in fp32.
         window: positions that a row sees at most; 0: all up to its own.
+        sequence_bytes: of state that is read and written once for each sequence of a step.
     """
 
     step_bytes: int = 0
@@ -26,6 +27,7 @@ class OpCost:
     kept: int = 0
     seen_operations: int = 0
     window: int = 0
+    sequence_bytes: int = 0
 
     def sees(self, position: int) -> int:
         """Positions that the row at a position sees."""

@@ -117,4 +117,4 @@ class CausalConv(StatefulOp):
         return out.reshape(-1, *self.out.shape)
 
     def cost(self, slot: Callable[[str], Slot]) -> OpCost:
-        return OpCost(operations=2 * self.out.size * self.taps)
+        return OpCost(operations=2 * self.out.size * self.taps, sequence_bytes=2 * self.state().bytes)
