@@ -41,6 +41,17 @@ def test_every_link_and_source_file_in_a_document_is_there(document: Path):
         assert list((ROOT / "src" / "bossa").glob(name)), f"{name} is named and not there"
 
 
+NAMED = re.compile(r"`([\w/*]+\.(?:py|h))`")
+
+
+def test_every_source_file_that_the_architecture_names_is_there():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    source = ROOT / "src" / "bossa"
+    for name in NAMED.findall(text):
+        inside = "targets/cpu/kernels" if name.endswith(".h") and "/" not in name else ""
+        assert list((source / inside).glob(name)) or (ROOT / name).exists(), f"{name} is named and not there"
+
+
 TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 

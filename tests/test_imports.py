@@ -62,7 +62,7 @@ ORDER = [
 may import all."""
 
 TORCH = {"torch", "transformers", "gguf"}
-MAY_IMPORT_TORCH = {"frontend", "compiler", "samba", "sambaflow", "train"}
+MAY_IMPORT_TORCH = {"frontend", "compiler", "samba", "sambaflow"}
 MAY_IMPORT_TORCH_LATE = {"weights"}
 """Inside a function alone: for checkpoints in torch's own format."""
 

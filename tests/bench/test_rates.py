@@ -14,6 +14,8 @@ from bossa.errors import RequestError
 class CountingProgram:
     """Gives logits of nothing, and remembers how many rows each step had."""
 
+    page_bytes = 1
+    state_bytes = state_drafts = state_slots = 0
     page_size = 4
     vocab_size = 50_000  # so many that no two random prompts begin alike
 

@@ -41,6 +41,8 @@ class Detokenizer:
 class AlphabetProgram:
     """After a letter comes the next one, and after z the end."""
 
+    page_bytes = 1
+    state_bytes = state_drafts = state_slots = 0
     page_size = 4
     pages = 64
     vocab_size = len(LETTERS)

@@ -82,7 +82,7 @@ class Engine:
         self._scheduler = Scheduler(pool, rows, batch_size, states, program.state_drafts)
         self._keeps_state = states is not None
         self._needs_logits = False  # to find which request has some that are no numbers, after a step that moved states
-        self._decodes_ahead = hasattr(program, "decode_greedy")
+        self._multi_step = hasattr(program, "decode_greedy")
         self._changed = threading.Condition()  # guards all below and the scheduler; told of every step's end
         self._driver: int | None = None  # the thread that runs a step now
         self._settled = True  # False from the schedule of a step until all that it brought is taken
@@ -266,11 +266,11 @@ class Engine:
                 self._driver = me
                 self._settled = False
                 chunks = self._scheduler.schedule()
-                ahead = self._decodes_ahead and not self._needs_logits
-                steps = self._scheduler.steps_ahead(chunks) if ahead else 1
+                ahead = self._multi_step and not self._needs_logits
+                steps = self._scheduler.reserve_steps(chunks) if ahead else 1
             if not chunks:
                 raise RuntimeFailure("the scheduler found nothing to run: a request was lost")
-            ran, outcome = self._run_ahead(chunks, steps) if steps > 1 else (chunks, self._run(chunks))
+            ran, outcome = self._run_steps(chunks, steps) if steps > 1 else (chunks, self._run(chunks))
             if outcome is None:
                 return False  # as if it had been cut off
             with self._changed:
@@ -319,7 +319,7 @@ class Engine:
                 return None
         return Outcome(logits=self.program.step(*batch, *states))
 
-    def _run_ahead(self, chunks: Sequence[Chunk], steps: int) -> tuple[Sequence[Chunk], Outcome | None]:
+    def _run_steps(self, chunks: Sequence[Chunk], steps: int) -> tuple[Sequence[Chunk], Outcome | None]:
         """Run steps of decoding one after the other: the chunks that they come to, and what these bring.
 
         What each step but the last finds is a draft for the next one, which cannot fail.

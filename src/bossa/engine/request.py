@@ -120,8 +120,8 @@ class Request:
         return self.computed == len(self.tokens) - 1 and self.observer is None
 
     @property
-    def decodes_ahead(self) -> bool:
-        """Whether its next tokens may be found several steps ahead: nobody looks at them meanwhile."""
+    def decodes_unseen(self) -> bool:
+        """Whether its next tokens may be found in several steps at once: nobody looks at them meanwhile."""
         assert self.stopper is not None
         return self.best_only and self.drafter is None and not self.stopper.follows
 

@@ -144,14 +144,14 @@ class Scheduler:
             self._draft(chunks, decoding, room)
         return chunks
 
-    def steps_ahead(self, chunks: Sequence[Chunk]) -> int:
-        """How many steps of these chunks may run one after the other, each with the tokens that the one before found.
+    def reserve_steps(self, chunks: Sequence[Chunk]) -> int:
+        """Take pages for several steps of these chunks, each with the tokens that the one before found; how many run.
 
         That is so while every request decodes, wants its likeliest token alone and has no use for it before the last
         step, and nothing could come between. They get the pages of all these steps: new ones where there are so many
         that nobody else lacks them.
         """
-        if not all(chunk.rows == 1 and chunk.logits == 1 and chunk.request.decodes_ahead for chunk in chunks):
+        if not all(chunk.rows == 1 and chunk.logits == 1 and chunk.request.decodes_unseen for chunk in chunks):
             return 1
         requests = [chunk.request for chunk in chunks]
         steps = min(MOST_STEPS, min(request.limit - len(request.tokens) for request in requests))

@@ -19,6 +19,7 @@ from bossa.host.process import Process
 from bossa.pef import Pef
 from bossa.pef.signature import signature
 from bossa.runtime.held import Held
+from bossa.runtime.memory import ROWS_OF_A_STEP
 from bossa.runtime.states import SequenceStates
 from bossa.runtime.threads import chosen_threads
 from bossa.targets.cpu.features import best_target, why_none_runs
@@ -75,7 +76,7 @@ class LoadedProgram:
         threads: int | None = None,
         cpus: Sequence[int] | None = None,
         pages: int,
-        max_rows: int = 512,
+        max_rows: int = ROWS_OF_A_STEP,
         state_slots: int = 0,
     ) -> None:
         """Starts the threads: as many as there are `cpus`, and one on each of them, where those are given.
