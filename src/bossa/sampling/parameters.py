@@ -119,7 +119,7 @@ class SamplingParams:
         0,
         count(),
         "draw",
-        "tokens to guess at most for each that is generated; the tokens stay the same, see `speculation.py`",
+        "tokens to guess at most for each that is generated; the tokens stay the same, see `engine/speculation.py`",
         Option(
             "Guess up to N tokens from what came before, and keep those that are right.  [N, if not given: 8]",
             metavar="[N]",
