@@ -79,8 +79,9 @@ inline void panel_tiles(int rows, const char* x, size_t row_bytes, int K, const 
   }
 }
 
+// Not inlined: it has a tile for each count of rows, and a copy in each linear would fill the instruction cache.
 template <class Format, bool kUnpacked, int MR = Format::kRows>
-inline void panel_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out) {
+__attribute__((noinline)) void panel_sums(int rows, const char* x, size_t row_bytes, int K, const char* panel, float* out) {
   if constexpr (MR > 1) {
     if (ceil_div(rows, ceil_div(rows, Format::kRows)) < MR) {
       return panel_sums<Format, kUnpacked, MR - 1>(rows, x, row_bytes, K, panel, out);
