@@ -6,6 +6,7 @@ along the rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -107,6 +108,16 @@ def row_ops(program: Program) -> tuple[RowOp, ...]:
     return tuple(op for body in bodies for op in body if isinstance(op, RowOp))
 
 
+def stateful_ops(program: Program) -> Iterator[StatefulOp]:
+    """The ops that keep state, those in loops once for each iteration, with the layers that they have then."""
+    for op in program.body:
+        count, shift, body = (op.count, op.layers, op.body) if isinstance(op, Loop) else (1, 0, (op,))
+        for i in range(count):
+            for inner in body:
+                if isinstance(inner, StatefulOp):
+                    yield inner.with_layer(inner.layer + i * shift)
+
+
 __all__ = [
     "Carried",
     "Loop",
@@ -118,6 +129,7 @@ __all__ = [
     "outputs",
     "reads",
     "row_ops",
+    "stateful_ops",
     "tables_of",
     "weights_of",
 ]

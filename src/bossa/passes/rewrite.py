@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 
-from bossa.ir.program import Loop, Op, Program, RowOp, StatefulOp, expressions, tables_of, weights_of
-from bossa.ir.values import views
+from bossa.ir.program import Loop, Op, Program, RowOp, StatefulOp, reads, tables_of, weights_of
 
 
 def straight_ops(program: Program) -> tuple[RowOp, ...]:
@@ -28,7 +27,7 @@ def uses(ops: Iterable[Op], output: str) -> Counter[str]:
     """How many ops read each value; the program's output counts as one."""
     counts: Counter[str] = Counter([output])
     for op in ops:
-        counts.update({view.name for expr in expressions(op) for view in views(expr) if view.space == "value"})
+        counts.update(reads(op))
     return counts
 
 
@@ -39,7 +38,7 @@ def drop_dead(program: Program) -> Program:
     for op in reversed(straight_ops(program)):
         if op.out.name in needed:
             kept.append(op)
-            needed |= {view.name for expr in expressions(op) for view in views(expr) if view.space == "value"}
+            needed |= reads(op)
     layers = count()
     body = (op.with_layer(next(layers)) if isinstance(op, StatefulOp) else op for op in reversed(kept))
     return keep_used(replace(program, body=tuple(body)))

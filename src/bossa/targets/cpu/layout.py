@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from bossa.formats.precision import KvPrecision
 from bossa.formats.registry import FORMATS
-from bossa.ir.op import StatefulOp
-from bossa.ir.program import Loop, Op, Program
+from bossa.ir.program import Program, stateful_ops
 from bossa.ir.state import StateSpec, StateTotals, totals
 from bossa.ops import Linear
 from bossa.targets.cpu.sections import Section, describe
@@ -83,7 +81,7 @@ class Plan:
     @property
     def state_specs(self) -> list[StateSpec]:
         """What each of them keeps, loops unrolled."""
-        return [spec for op in self.program.body for spec in _specs(op)]
+        return [op.state() for op in stateful_ops(self.program)]
 
     @property
     def state_bytes(self) -> int:
@@ -116,12 +114,3 @@ class Plan:
     def describe(self) -> list[dict[str, str]]:
         """The sections as the manifest lists them."""
         return list(describe(self.sections))
-
-
-def _specs(op: Op) -> Iterator[StateSpec]:
-    if isinstance(op, Loop):
-        for _ in range(op.count):
-            for inner in op.body:
-                yield from _specs(inner)
-    elif isinstance(op, StatefulOp):
-        yield op.state()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from bossa.formats.geometry import round_up
 from bossa.formats.precision import KvPrecision
 from bossa.formats.registry import FORMATS
-from bossa.ir.op import StatefulOp
-from bossa.ir.program import Loop, Op, Program, row_ops
+from bossa.ir.program import Program, row_ops, stateful_ops
 from bossa.targets.cpu.arena import place_values
 from bossa.targets.cpu.cut import cut
 from bossa.targets.cpu.emit.kinds import emitter_of
@@ -52,23 +49,13 @@ def _quantized(program: Program) -> tuple[tuple[str, int], ...]:
 
 def _state_layout(program: Program, kv_precision: KvPrecision) -> tuple[tuple[int, ...], int]:
     """Where the state of each layer starts, in the order of their numbers, in a page or a slot; and a page's bytes."""
-    sizes: dict[int, tuple[str, int]] = {}
-
-    def visit(ops: Iterable[Op], shifts: tuple[int, ...] = (0,)) -> None:
-        for op in ops:
-            if isinstance(op, Loop):
-                visit(op.body, tuple(i * op.layers for i in range(op.count)))
-            elif isinstance(op, StatefulOp):
-                spec = op.state()
-                paged = spec.kind == "paged"
-                size = emitter_of(op).state_bytes(op, kv_precision) if paged else spec.bytes + DRAFTS * spec.draft_bytes
-                sizes.update((op.layer + shift, (spec.kind, size)) for shift in shifts)
-
-    visit(program.body)
-    offsets = []
+    offsets: list[int] = []
     used = {"paged": 0, "recurrent": 0}
-    for layer in sorted(sizes):
-        kind, size = sizes[layer]
-        offsets.append(used[kind])
-        used[kind] += size
+    for op in sorted(stateful_ops(program), key=lambda op: op.layer):
+        spec = op.state()
+        offsets.append(used[spec.kind])
+        if spec.kind == "paged":
+            used["paged"] += emitter_of(op).state_bytes(op, kv_precision)
+        else:
+            used["recurrent"] += spec.bytes + DRAFTS * spec.draft_bytes
     return tuple(offsets), used["paged"]

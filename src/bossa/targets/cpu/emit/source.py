@@ -93,23 +93,22 @@ def _headers(program: Program) -> list[str]:
 
 def _sizes(plan: Plan) -> list[str]:
     """The `Sizes` of `program.h`."""
-    quantized = plan.quantized_bytes_per_row
-    fused, all_rows = ("kFusedRoom * kQuantizedBytes", "kQuantizedBytes / 4 * (size_t)quantized_rows(rows, workers)")
+    room, fused, floats = [], "0", "0"
+    if plan.quantized:
+        size = plan.quantized_bytes_per_row
+        room = [f"constexpr size_t kQuantizedBytes = {size};  // a row as integers, for one linear"]
+        fused, floats = "kFusedRoom * kQuantizedBytes", "kQuantizedBytes / 4 * (size_t)quantized_rows(rows, workers)"
     return [
-        *(
-            [f"constexpr size_t kQuantizedBytes = {quantized};  // a row as integers, for one linear"]
-            if quantized
-            else []
-        ),
+        *room,
         *(f"static_assert({FORMATS[dtype].cpp}::row_bytes({k}) <= kQuantizedBytes);" for dtype, k in plan.quantized),
         "",
         "struct Sizes {",
         f"  static constexpr int slots = {len(plan.program.slots)};",
         f"  static constexpr size_t arena_floats = {plan.floats_per_row};  // activations of one row",
         f"  static constexpr bool finds_best = {str(plan.finds_best).lower()};",
-        f"  static constexpr size_t fused_bytes = {fused if quantized else 0};",
+        f"  static constexpr size_t fused_bytes = {fused};",
         "  static size_t quantized_floats([[maybe_unused]] int rows, [[maybe_unused]] int workers) {",
-        f"    return {all_rows if quantized else 0};",
+        f"    return {floats};",
         "  }",
         "};",
         "",
