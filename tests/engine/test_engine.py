@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from bossa.engine import Completion, Engine, Request, SamplingParams
 from bossa.engine.scoring import logits
 from bossa.errors import RequestError, RuntimeFailure
+from support.interruptions import run_cut_off
 
 
 def params(fake, max_new_tokens=8, **more):
@@ -260,27 +260,7 @@ def _lines_run(each, prompts, interrupt_at):
     requests = [Request(i, prompt, SamplingParams(5, stop=("zzz",))) for i, prompt in enumerate(prompts)]
     for request in requests:
         engine.submit(request)
-    lines = []
-
-    def trace(frame, event, argument):
-        if "bossa/engine" not in frame.f_code.co_filename:
-            return None
-        if event == "line":
-            lines.append((frame.f_code.co_filename, frame.f_lineno))
-            if len(lines) - 1 == interrupt_at:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        while engine._scheduler.unfinished:
-            engine.step()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(before)
+    lines = run_cut_off(engine, lambda file: "bossa/engine" in file, interrupt_at)
     while engine._scheduler.unfinished:
         engine.step()
     assert engine._scheduler.pool.free_count == 12, lines[-1]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 
 from bossa.engine import Engine, Request, SamplingParams
 from bossa.engine.prefix import extend_hashes
 from bossa.engine.scoring import logits, score
+from support.interruptions import run_cut_off
 
 HEAD = [5, 1, 9, 9, 2, 7, 7, 7, 3, 20, 11, 12]  # three pages of the fake program
 
@@ -210,39 +209,12 @@ def test_a_step_cut_off_while_pages_are_named_leaves_no_wrong_name(fake):
         requests = [Request(i, prompt, SamplingParams(5)) for i, prompt in enumerate(prompts)]
         for request in requests:
             engine.submit(request)
-        interrupted = _interrupt_line(engine, line, ("pages.py", "prefix.py", "scheduler.py"))
+        lines = run_cut_off(engine, lambda file: file.endswith(("pages.py", "prefix.py", "scheduler.py")), line)
         while engine._scheduler.unfinished:
             engine.step()
         assert [request.output_ids for request in requests] == expected
         assert engine._scheduler.pool.free_count == 11
-        if not interrupted:
+        if len(lines) <= line:
             break
         line += 11
     assert line > 200
-
-
-def _interrupt_line(engine, number, files):
-    """Step to the end with a KeyboardInterrupt at one line of these files; whether there was such a line."""
-    seen = 0
-
-    def trace(frame, event, argument):
-        nonlocal seen
-        if not frame.f_code.co_filename.endswith(files):
-            return trace if "bossa" in frame.f_code.co_filename else None
-        if event == "line":
-            seen += 1
-            if seen > number:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        while engine._scheduler.unfinished:
-            engine.step()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +11,7 @@ from bossa.engine import Engine, Request, SamplingParams
 from bossa.engine.scoring import logits, score
 from bossa.engine.snapshots import SEQUENCES_A_BLOCK, aim_of_completion, common
 from bossa.errors import RuntimeFailure
+from support.interruptions import run_cut_off
 
 HEAD = [5, 1, 9, 9, 2, 7, 7, 7, 3, 20, 11, 12]  # three pages of the fake program
 LONG = [*HEAD, 4, 4, 8, 1, 2, 2]  # four pages and two tokens
@@ -257,39 +256,12 @@ def test_a_step_cut_off_while_state_is_lent_or_copied_leaves_nothing_wrong(recur
         requests = [Request(i, prompt, SamplingParams(5)) for i, prompt in enumerate(prompts)]
         for request in requests:
             engine.submit(request)
-        interrupted = _interrupt_line(engine, line, ("states.py", "snapshots.py", "scheduler.py"))
+        lines = run_cut_off(engine, lambda file: file.endswith(("states.py", "snapshots.py", "scheduler.py")), line)
         while engine._scheduler.unfinished:
             engine.step()
         assert [request.output_ids for request in requests] == expected
         assert engine._scheduler.states.free_count == 4
-        if not interrupted:
+        if len(lines) <= line:
             break
         line += 17
     assert line > 200
-
-
-def _interrupt_line(engine, number, files):
-    """Step to the end with a KeyboardInterrupt at one line of these files; whether there was such a line."""
-    seen = 0
-
-    def trace(frame, event, argument):
-        nonlocal seen
-        if not frame.f_code.co_filename.endswith(files):
-            return trace if "bossa" in frame.f_code.co_filename else None
-        if event == "line":
-            seen += 1
-            if seen > number:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        while engine._scheduler.unfinished:
-            engine.step()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bossa.formats import groupwise
-from bossa.formats.format import LARGEST
 from bossa.formats.progressive import quantize
-from bossa.formats.rounding import SMALLEST
 from support.formats import (
     GROUP,
     QuantizedFormat,
@@ -117,17 +115,3 @@ def test_rows_too_small_to_scale_are_zeros(tiny: float):
     for part in (packed.u, packed.group_scales, packed.matrix()):
         assert not part[0].any()
     np.testing.assert_allclose(packed.matrix()[1], 1, rtol=1e-6)
-
-
-@pytest.mark.parametrize("size", [SMALLEST * 32, 1.0, LARGEST])
-@pytest.mark.parametrize(("bits", "error"), [(6, 0.021), (4, 0.075)])
-def test_the_smallest_and_the_largest_numbers_keep_their_precision(bits: int, error: float, size: float):
-    pattern = np.array([[1, -1, 0.5, -0.25, 0.75] * 9], np.float32)
-    matrix = quantize(pattern * np.float32(size), bits).matrix()
-    assert np.isfinite(matrix).all()
-    assert np.abs(matrix / np.float32(size) - pattern).max() <= error
-
-
-@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0)])
-def test_no_rows_and_no_numbers_are_nothing(shape: tuple[int, int]):
-    assert quantize(np.zeros(shape, np.float32), 4).matrix().shape == shape

@@ -1,4 +1,5 @@
 // One linear on a team of its own.
+#include "counted.h"
 #include "linear.h"
 
 using namespace bossa;
@@ -17,15 +18,7 @@ struct Call {
 
 void run(Worker& worker, void* arg) {
   const Call& call = *(const Call*)arg;
-  const int panels = (call.N + kLanes - 1) / kLanes;
-  auto epilogue = [&](int row, int col, int n, const float* sums) {
-    for (int i = 0; i < n; i += kLanes) {
-      __atomic_fetch_add(&call.calls[row * panels + (col + i) / kLanes], n % (kLanes * call.group) ? 1000 : 1,
-                         __ATOMIC_RELAXED);
-      store_n(call.y + (size_t)row * call.N + col + i, load(sums + i), call.N - col - i);
-    }
-  };
-  linear(worker, call.rows, call.x, call.ldx, call.panels, call.N, call.K, call.group, epilogue);
+  linear(worker, call.rows, call.x, call.ldx, call.panels, call.N, call.K, call.group, counted(call));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Quantized linears on a team of their own, and the weights that they read.
 #include "all_formats.h"
+#include "counted.h"
 #include "quantized.h"
 #include "rows.h"
 
@@ -21,16 +22,8 @@ struct Call {
 template <class Format>
 void run(Worker& worker, void* arg) {
   const Call& call = *(const Call*)arg;
-  const int panels = (call.N + kLanes - 1) / kLanes;
-  auto epilogue = [&](int row, int col, int n, const float* sums) {
-    for (int i = 0; i < n; i += kLanes) {
-      __atomic_fetch_add(&call.calls[row * panels + (col + i) / kLanes], n % (kLanes * call.group) ? 1000 : 1,
-                         __ATOMIC_RELAXED);
-      store_n(call.y + (size_t)row * call.N + col + i, load(sums + i), call.N - col - i);
-    }
-  };
   quantized_linear(worker, call.rows, call.x, call.ldx, (const Format*)call.weights, call.N, call.K, call.group,
-                   call.scratch, call.max_rows, epilogue);
+                   call.scratch, call.max_rows, counted(call));
 }
 
 template <class Format>
