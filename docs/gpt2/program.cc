@@ -341,6 +341,12 @@ extern "C" const char* bossa_pack(const void* source, const char* stored, int64_
   return pack<float>(source, stored, row_stride, k_stride, rows, K, format, first, panel_step, panels);
 }
 
+extern "C" const char* bossa_pack_table(const void* source, const char* stored, int64_t row_stride, int64_t k_stride,
+                                        int64_t rows, int64_t K, const char* format, int64_t first, int64_t height,
+                                        void* table) {
+  return pack_table<float>(source, stored, row_stride, k_stride, rows, K, format, first, height, table);
+}
+
 extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,
                             void* kv) {
   return Program::open(threads, max_rows, slots, constants, kv, run);

@@ -72,7 +72,9 @@ def _write_formats(directory: Path) -> None:
     """The header that names all formats, for the shims: those that the registry has."""
     lines = [f'#include "{header}"' for header in dict.fromkeys(stored.header for stored in FORMATS.values())]
     quantized = [stored.cpp for stored in FORMATS.values() if stored.quantized]
-    for name, types in (("ALL_FORMATS", [stored.cpp for stored in FORMATS.values()]), ("QUANTIZED_FORMATS", quantized)):
+    tables = [stored.cpp for stored in FORMATS.values() if "rows" in stored.layouts]
+    every = [stored.cpp for stored in FORMATS.values()]
+    for name, types in (("ALL_FORMATS", every), ("QUANTIZED_FORMATS", quantized), ("FORMATS_OF_TABLES", tables)):
         lines.append(f"#define {name} {', '.join(types)}")
     part = directory / f"all_formats.{os.getpid()}"
     part.write_text("\n".join(["#pragma once", "", *lines, ""]))

@@ -101,7 +101,7 @@ def build(
     for number, source in enumerate(sources):
         text = "\n".join(line for line in source.splitlines() if not line.startswith("#include"))
         text = re.sub(
-            r"\b(bossa_abi|bossa_signature|bossa_finds_best|bossa_pack|bossa_open|bossa_pin|bossa_step_run|bossa_decode|bossa_close)\b",
+            r"\b(bossa_abi|bossa_signature|bossa_finds_best|bossa_pack|bossa_pack_table|bossa_open|bossa_pin|bossa_step_run|bossa_decode|bossa_close)\b",
             rf"\1_{number}",
             text,
         )

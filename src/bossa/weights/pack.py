@@ -14,8 +14,10 @@ from bossa.formats.format import Format
 from bossa.formats.geometry import PANEL
 from bossa.formats.registry import FORMATS
 from bossa.ir.slot import Slot, Source
-from bossa.weights.packer import STORED, Packer
+from bossa.weights.packer import STORED, Packer, Result
 from bossa.weights.source import widen
+
+U8 = NDArray[np.uint8]
 
 CHUNK = 1 << 18
 """Numbers that are converted at a time: small enough for the cache, large enough for NumPy."""
@@ -56,21 +58,25 @@ class Tensor:
         )
 
     def pack_natively(
-        self, packer: Packer, start: int, stop: int, stored: Format, place: tuple[int, int], out: NDArray[np.uint8]
+        self, pack: Callable[..., Result], start: int, stop: int, stored: Format, place: tuple[int, int], out: U8
     ) -> bool:
-        """Packs rows by a packer, unless that does not know the format.
+        """Packs rows by native code, unless that does not know the format.
 
         Args:
-            packer: that does it.
+            pack: one of the two methods of a packer.
             start, stop: the rows.
             stored: the format.
-            place: the packed row that they go to, and the panels from one to the next.
-            out: the panels.
+            place: what ``pack`` takes of where they go.
+            out: the slot.
 
         Raises:
             WeightsError: as ``rows`` does, or there is no memory.
         """
-        result = packer.pack(self.array[start:stop], self.dtype, stored.name, *place, out)
+        if self.native:
+            rows, dtype = self.array[start:stop], self.dtype
+        else:
+            rows, dtype = np.ascontiguousarray(_matrix(self.rows(start, stop, stored))), "F32"
+        result = pack(rows, dtype, stored.name, *place, out)
         if result == "not finite":
             self.refuse()
         if result == "too large":
@@ -91,13 +97,11 @@ class Tensor:
         )
 
 
-def pack(
-    slot: Slot, tensors: list[Tensor], out: NDArray[np.uint8], packer: Packer | None = None
-) -> Iterator[Callable[[], None]]:
+def pack(slot: Slot, tensors: list[Tensor], out: U8, packer: Packer | None = None) -> Iterator[Callable[[], None]]:
     """Yields the pieces of work that pack a slot into ``out``, its ``nbytes`` bytes, which must be zero.
 
     The pieces write to different bytes, so that they may run in any order and on several threads. A packer does the
-    work for matrices where it can; the bytes are the same.
+    work for matrices and tables where it knows their format; the bytes are the same.
 
     Raises:
         WeightsError: (by a piece) a tensor has a number that cannot be packed.
@@ -106,19 +110,29 @@ def pack(
         return
     stored = FORMATS[slot.dtype]
 
-    def piece(tensor: Tensor, start: int, stop: int, row: int, panel_step: int) -> None:
-        native = packer if slot.layout == "panels" and tensor.native else None
-        if native is not None and tensor.pack_natively(native, start, stop, stored, (row, panel_step), out):
-            return
-        rows = tensor.rows(start, stop, stored)
-        if slot.layout == "panels":
-            stored.put(rows, out, row, panel_step)
-        else:
-            height = slot.shape[0] if slot.shape else 1
-            stored.put_table(rows.reshape(len(rows), -1), out, height, row)
+    height = slot.shape[0] if slot.shape else 1
 
+    def panels(tensor: Tensor, start: int, stop: int, row: int, panel_step: int) -> None:
+        place = row, panel_step
+        if packer is None or not tensor.pack_natively(packer.pack, start, stop, stored, place, out):
+            stored.put(tensor.rows(start, stop, stored), out, *place)
+
+    def table(tensor: Tensor, start: int, stop: int, row: int, _: int) -> None:
+        place = row, height
+        if packer is None or not tensor.pack_natively(packer.pack_table, start, stop, stored, place, out):
+            stored.put_table(_matrix(tensor.rows(start, stop, stored)), out, height, row)
+
+    def flat(tensor: Tensor, start: int, stop: int, row: int, _: int) -> None:
+        stored.put_table(_matrix(tensor.rows(start, stop, stored)), out, height, row)
+
+    piece = {"panels": panels, "rows": table, "flat": flat}[slot.layout]
     for block in _blocks(slot, tensors, CHUNK if packer is None else NATIVE_CHUNKS * CHUNK):
         yield partial(piece, *block)
+
+
+def _matrix(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of whatever shape, each as one row of a matrix."""
+    return rows.reshape(len(rows), -1)
 
 
 def _blocks(slot: Slot, tensors: list[Tensor], chunk: int) -> Iterator[tuple[Tensor, int, int, int, int]]:

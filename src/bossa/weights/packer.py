@@ -1,4 +1,4 @@
-"""What packs rows of a matrix instead of NumPy: the native code of a target."""
+"""What packs rows of weights instead of NumPy: the native code of a target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STORED = ("F32", "BF16", "F16")
 
 
 class Packer(Protocol):
-    """Packs rows of a matrix into panels, to the bytes that the NumPy of the format gives."""
+    """Packs rows into panels or a table, to the bytes that the NumPy of the format gives."""
 
     @abstractmethod
     def pack(
@@ -25,3 +25,9 @@ class Packer(Protocol):
         Where a panel is full, the next is ``panel_step`` panels on. Another thread may pack other rows meanwhile. What
         it answers "not known" to it has not packed.
         """
+
+    @abstractmethod
+    def pack_table(
+        self, rows: NDArray[Any], stored: str, dtype: str, first: int, height: int, table: NDArray[np.uint8]
+    ) -> Result:
+        """The same into a table of ``height`` rows, from row ``first`` on."""

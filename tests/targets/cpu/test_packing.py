@@ -28,8 +28,12 @@ def test_a_library_of_interface_4_is_asked_by_number() -> None:
     assert results == ["packed", "not finite", "too large", "no memory"]
     assert calls == [(2, 5, 1, 3, 5, code, 16, 2) for code in (0, 2, 8, 3)]
     assert packer.pack(rows, "F16", "another", 16, 2, panels) == "not known"
+    assert packer.pack_table(rows, "F16", "int8", 0, 3, panels) == "not known"
 
 
 def test_a_library_of_this_interface_is_asked_by_name() -> None:
     library = SimpleNamespace(bossa_abi=lambda: 5, bossa_pack=ctypes.CFUNCTYPE(ctypes.c_char_p)(lambda: b"packed"))
-    assert isinstance(packer_of(library), LibraryPacker)
+    packer = packer_of(library)
+    assert isinstance(packer, LibraryPacker)
+    rows = np.zeros((3, 5), np.float32)  # programs of before export nothing for tables
+    assert packer.pack_table(rows, "F32", "int8", 0, 3, np.zeros(79, np.uint8)) == "not known"

@@ -1,4 +1,4 @@
-"""Packing by native code: the ``bossa_pack`` that a compiled program exports (``kernels/pack.h``)."""
+"""Packing by native code: what a compiled program exports for it (``kernels/pack.h``)."""
 
 from __future__ import annotations
 
@@ -25,24 +25,42 @@ class LibraryPacker(Packer):
     """A packer in a loaded library, which knows the formats of its program."""
 
     def __init__(self, library: Any) -> None:
-        self._library, self._function = library, library.bossa_pack
-        function = self._function
-        function.restype = ctypes.c_char_p
-        function.argtypes = [
-            *(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64),
-            *(ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p),
-        ]
+        self._library, self._panels = library, _declared(library.bossa_pack)
+        table = getattr(library, "bossa_pack_table", None)
+        self._table = None if table is None else _declared(table)
 
     def pack(
         self, rows: NDArray[Any], stored: str, dtype: str, first: int, panel_step: int, panels: NDArray[np.uint8]
     ) -> Result:
-        row_stride, k_stride = (stride // rows.itemsize for stride in rows.strides)
-        result: Any = self._function(
-            *(rows.ctypes.data, stored.encode(), row_stride, k_stride, *rows.shape),
-            *(dtype.encode(), first, panel_step, panels.ctypes.data),
-        )
-        answer: Result = result.decode()
-        return answer
+        return _call(self._panels, rows, stored, dtype, first, panel_step, panels)
+
+    def pack_table(
+        self, rows: NDArray[Any], stored: str, dtype: str, first: int, height: int, table: NDArray[np.uint8]
+    ) -> Result:
+        if self._table is None:
+            return "not known"
+        return _call(self._table, rows, stored, dtype, first, height, table)
+
+
+def _declared(function: Any) -> Any:
+    """One of the two functions, with its types."""
+    function.restype = ctypes.c_char_p
+    function.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64),
+        *(ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p),
+    ]
+    return function
+
+
+def _call(
+    function: Any, rows: NDArray[Any], stored: str, dtype: str, first: int, step: int, out: NDArray[np.uint8]
+) -> Result:
+    row_stride, k_stride = (stride // rows.itemsize for stride in rows.strides)
+    answer: Result = function(
+        *(rows.ctypes.data, stored.encode(), row_stride, k_stride, *rows.shape),
+        *(dtype.encode(), first, step, out.ctypes.data),
+    ).decode()
+    return answer
 
 
 class PackerOf4(Packer):
@@ -68,3 +86,7 @@ class PackerOf4(Packer):
             *(_OF_4.index(dtype), first, panel_step, panels.ctypes.data),
         )
         return _RESULTS_OF_4[code]
+
+    def pack_table(self, *_: Any) -> Result:
+        """It knows panels alone."""
+        return "not known"

@@ -21,6 +21,7 @@ from bossa.weights.packer import Packer
 from support.arrays import Arrays, dequantize, to_bf16
 
 Libraries = Callable[[str], list[ctypes.CDLL]]
+TABLES = [name for name in FORMATS if "rows" in FORMATS[name].layouts]
 QUANTIZED = [name for name in FORMATS if FORMATS[name].quantized]
 relaxed = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -33,6 +34,8 @@ def packers(on_every_build: Libraries) -> list[Packer]:
 def stored_as(values: NDArray[np.float32], kind: str) -> NDArray[Any]:
     if kind == "BF16":
         return to_bf16(values)
+    if kind == "F64":
+        return values.astype(np.float64)
     with np.errstate(over="ignore"):
         return np.clip(values, -6e4, 6e4).astype(np.float16) if kind == "F16" else values
 
@@ -72,6 +75,28 @@ def test_every_build_packs_the_bits_of_numpy(
             assert bytes(bind([slot], Arrays(arrays), packer=packer, threads=2).blob) == wanted
 
 
+@relaxed
+@given(
+    heights=st.lists(st.integers(1, 70), min_size=1, max_size=3), k=st.integers(1, 140),
+    kind=st.sampled_from(["F32", "BF16", "F16", "F64"]), dtype=st.sampled_from(TABLES), transpose=st.booleans(),
+    chunk=st.sampled_from([1, 1 << 18]), seed=st.integers(0, 999),
+)  # fmt: skip
+def test_every_build_packs_the_tables_of_numpy(
+    packers: list[Packer], heights: list[int], k: int, kind: str, dtype: Any, transpose: bool, chunk: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    values = [stored_as(numbers(rng, (height, k)), kind) for height in heights]
+    arrays = {f"t{i}": np.ascontiguousarray(value.T) if transpose else value for i, value in enumerate(values)}
+    sources = tuple(Source((name,), array.shape, transpose) for name, array in arrays.items())
+    slot = Slot("s", "rows", (sum(heights), k), dtype, sources)
+    wanted = bytes(bind([slot], Arrays(arrays)).blob)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "CHUNK", chunk)
+        patch.setattr(FORMATS[dtype].__class__, "put_table", None)  # which native code has no need of
+        for packer in packers:
+            assert bytes(bind([slot], Arrays(arrays), packer=packer, threads=2).blob) == wanted
+
+
 def test_every_half_precision_number_is_widened(packers: list[Packer]) -> None:
     halves = np.arange(1 << 16, dtype=np.uint16)
     halves = halves[(halves & 0x7C00) != 0x7C00].view(np.float16).reshape(-1, 8)
@@ -88,27 +113,31 @@ def test_every_half_precision_number_is_widened(packers: list[Packer]) -> None:
 def test_a_number_that_is_none_is_refused_by_the_tensor_s_name(
     packers: list[Packer], dtype: Any, kind: str, bad: float
 ) -> None:
-    for row, step in ((0, 0), (37, 66), (39, 3)):
-        values = np.ones((40, 67), np.float32)
-        values[row, step] = bad
-        array = to_bf16(values) if kind == "BF16" else values.astype({"F32": np.float32, "F16": np.float16}[kind])
-        slot = Slot("s", "panels", (40, 67), dtype, (Source(("h.0.w",), (40, 67)),))
-        for packer in packers:
-            with pytest.raises(WeightsError, match=r"tensor 'h\.0\.w' has NaN or infinite numbers"):
-                bind([slot], Arrays({"h.0.w": array}), packer=packer)
+    for layout in sorted({"panels", "rows"} & set(FORMATS[dtype].layouts)):
+        for row, step in ((0, 0), (37, 66), (39, 3)):
+            values = np.ones((40, 67), np.float32)
+            values[row, step] = bad
+            array = to_bf16(values) if kind == "BF16" else values.astype({"F32": np.float32, "F16": np.float16}[kind])
+            slot = Slot("s", layout, (40, 67), dtype, (Source(("h.0.w",), (40, 67)),))
+            for packer in packers:
+                with pytest.raises(WeightsError, match=r"tensor 'h\.0\.w' has NaN or infinite numbers"):
+                    bind([slot], Arrays({"h.0.w": array}), packer=packer)
 
 
 @pytest.mark.parametrize("dtype", QUANTIZED)
 def test_a_number_too_large_is_refused_by_the_tensor_s_name(packers: list[Packer], dtype: Any) -> None:
     values = np.ones((20, 5), np.float32)
     values[18, 4] = -np.finfo(np.float32).max
-    slot = Slot("s", "panels", (20, 5), dtype, (Source(("w",), (20, 5)),))
-    for packer in packers:
-        with pytest.raises(WeightsError, match=f"'w' has a number that is too large for {dtype}: compile with fp32"):
-            bind([slot], Arrays({"w": values}), packer=packer)
+    for layout in sorted({"panels", "rows"} & set(FORMATS[dtype].layouts)):
+        slot = Slot("s", layout, (20, 5), dtype, (Source(("w",), (20, 5)),))
+        for packer in packers:
+            with pytest.raises(
+                WeightsError, match=f"'w' has a number that is too large for {dtype}:"
+            ):
+                bind([slot], Arrays({"w": values}), packer=packer)
 
 
-def test_what_a_packer_does_not_read_goes_through_numpy(packers: list[Packer]) -> None:
+def test_what_a_packer_does_not_read_is_widened_for_it(packers: list[Packer]) -> None:
     values = np.random.default_rng(0).standard_normal((20, 9))
     slot = Slot("s", "panels", (20, 9), "int4", (Source(("w",), (20, 9)),))
     wanted = bytes(bind([slot], Arrays({"w": values})).blob)
@@ -152,7 +181,11 @@ def test_what_a_program_does_not_pack_is_packed_by_numpy(packers: list[Packer]) 
         def pack(self, rows: Any, stored: str, dtype: str, *place: Any) -> Any:
             return packers[0].pack(rows, stored, "another", *place)
 
+        def pack_table(self, rows: Any, stored: str, dtype: str, *place: Any) -> Any:
+            return packers[0].pack_table(rows, stored, "another", *place)
+
     values = np.random.default_rng(0).standard_normal((20, 9)).astype(np.float32)
-    slot = Slot("s", "panels", (20, 9), "int8", (Source(("w",), (20, 9)),))
-    wanted = bytes(bind([slot], Arrays({"w": values})).blob)
-    assert bytes(bind([slot], Arrays({"w": values}), packer=OfOthers()).blob) == wanted
+    for layout in ("panels", "rows"):
+        slot = Slot("s", layout, (20, 9), "int8", (Source(("w",), (20, 9)),))
+        wanted = bytes(bind([slot], Arrays({"w": values})).blob)
+        assert bytes(bind([slot], Arrays({"w": values}), packer=OfOthers()).blob) == wanted

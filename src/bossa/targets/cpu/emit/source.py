@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bossa.errors import ProgramError
+from bossa.formats.format import Layout
 from bossa.formats.registry import FORMATS
 from bossa.ir.program import Loop, Program, row_ops, weights_of
 from bossa.ir.text import show
@@ -81,7 +82,7 @@ def generate(plan: Plan) -> str:
         _run(plan),
         "}  // namespace",
         "",
-        _EXPORTS.replace("PACKED", ", ".join(FORMATS[name].cpp for name in _stored(plan, "panels"))),
+        _EXPORTS.replace("PANELS", _types(plan, "panels")).replace("TABLES", _types(plan, "rows")),
     ])  # fmt: skip
 
 
@@ -117,11 +118,16 @@ def _sizes(plan: Plan) -> list[str]:
     ]
 
 
-def _stored(plan: Plan, *layouts: str) -> list[str]:
+def _stored(plan: Plan, *layouts: Layout) -> list[str]:
     """The formats of the program's weights, or of those that have one of these layouts."""
     slots = plan.program.slots.values()
     stored = {slot.dtype for slot in slots if not layouts or slot.layout in layouts}
     return [name for name in FORMATS if name in stored]
+
+
+def _types(plan: Plan, layout: Layout) -> str:
+    """The types of the formats that have this layout in the program."""
+    return ", ".join(FORMATS[name].cpp for name in _stored(plan, layout))
 
 
 _EXPORTS = """extern "C" int32_t bossa_abi(void) { return BOSSA_ABI; }
@@ -133,7 +139,13 @@ extern "C" int32_t bossa_finds_best(void) { return Sizes::finds_best; }
 extern "C" const char* bossa_pack(const void* source, const char* stored, int64_t row_stride, int64_t k_stride,
                                   int64_t rows, int64_t K, const char* format, int64_t first, int64_t panel_step,
                                   void* panels) {
-  return pack<PACKED>(source, stored, row_stride, k_stride, rows, K, format, first, panel_step, panels);
+  return pack<PANELS>(source, stored, row_stride, k_stride, rows, K, format, first, panel_step, panels);
+}
+
+extern "C" const char* bossa_pack_table(const void* source, const char* stored, int64_t row_stride, int64_t k_stride,
+                                        int64_t rows, int64_t K, const char* format, int64_t first, int64_t height,
+                                        void* table) {
+  return pack_table<TABLES>(source, stored, row_stride, k_stride, rows, K, format, first, height, table);
 }
 
 extern "C" void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,

@@ -68,6 +68,11 @@ BOSSA_EXPORT const char* bossa_pack(const void* source, const char* stored, int6
                                     int64_t rows, int64_t K, const char* format, int64_t first, int64_t panel_step,
                                     void* panels);
 
+// The same into a table, or no function of this name in programs that were compiled before there was one.
+BOSSA_EXPORT const char* bossa_pack_table(const void* source, const char* stored, int64_t row_stride, int64_t k_stride,
+                                          int64_t rows, int64_t K, const char* format, int64_t first, int64_t height,
+                                          void* table);
+
 // `slots` are the packed weights in slot order, `constants` the program's tables, `kv` zeroed pages; all three belong
 // to the caller and outlive the program. NULL when memory or threads cannot be had.
 BOSSA_EXPORT void* bossa_open(int32_t threads, int32_t max_rows, const void* const* slots, const float* constants,

@@ -1,4 +1,4 @@
-// Packing: rows of a checkpoint's tensor into panels of 16 outputs, in the formats that a program has.
+// Packing: rows of a checkpoint's tensor into panels of 16 outputs or into a table, in the formats that a program has.
 #pragma once
 
 #include <stdlib.h>
@@ -46,43 +46,68 @@ inline void load_panel(const T* source, ptrdiff_t row_stride, ptrdiff_t k_stride
   }
 }
 
+// x[k]: a row of numbers that lie `k_stride` apart.
+template <class T>
+inline void load_row(const T* source, ptrdiff_t k_stride, int K, float* x) {
+  for (int k = 0; k < K; k++) x[k] = widen_stored(source[k * k_stride]);
+}
+
+// Calls `read` with the numbers as they are stored. Whether that is known.
+template <class Read>
+inline bool as_stored(const void* source, const char* stored, Read read) {
+  if (strcmp(stored, "F32") == 0) return read((const float*)source), true;
+  if (strcmp(stored, "BF16") == 0) return read((const bf16*)source), true;
+  if (strcmp(stored, "F16") == 0) return read((const half*)source), true;
+  return false;
+}
+
+// Why numbers with this largest magnitude, NaN where there is one, cannot be packed; NULL where they can.
+inline const char* refusal(float most, float largest) {
+  if (!(most < __builtin_inff())) return "not finite";
+  return most > largest ? "too large" : nullptr;
+}
+
 // As `pack`, in one format.
 template <class Format>
 inline const char* pack_as(const void* source, const char* stored, int64_t row_stride, int64_t k_stride, int64_t rows, int K,
                            int64_t first, int64_t panel_step, char* panels) {
-  const bool is_f32 = strcmp(stored, "F32") == 0, is_bf16 = strcmp(stored, "BF16") == 0;
-  if (!is_f32 && !is_bf16 && strcmp(stored, "F16") != 0) return "not known";
+  if (!as_stored(source, stored, [](auto*) {})) return "not known";
   float* x = (float*)malloc((size_t)(K ? K : 1) * kLanes * sizeof(float));
   if (!x) return "no memory";
   const size_t bytes = Packing<Format>::panel_bytes(K);
-  const char* result = "packed";
+  const char* refused = nullptr;
   char* panel = panels + (size_t)(first / kLanes) * bytes;
   int lane = (int)(first % kLanes);
   for (int64_t row = 0; row < rows; panel += (size_t)panel_step * bytes, lane = 0) {
-    const int64_t left = rows - row, at = row * row_stride;
+    const int64_t left = rows - row;
     const PanelLanes lanes{lane, left < kLanes - lane ? (int)left : kLanes - lane};
-    if (is_f32) {
-      load_panel((const float*)source + at, row_stride, k_stride, lanes, K, x);
-    } else if (is_bf16) {
-      load_panel((const bf16*)source + at, row_stride, k_stride, lanes, K, x);
-    } else {
-      load_panel((const half*)source + at, row_stride, k_stride, lanes, K, x);
-    }
+    as_stored(source, stored, [&](auto* from) { load_panel(from + row * row_stride, row_stride, k_stride, lanes, K, x); });
     const f16 most = largest(x, K);
-    const float all = maximum(most);
-    if (!(all < __builtin_inff())) {
-      result = "not finite";
-      break;
-    }
-    if (all > Packing<Format>::kLargest) {
-      result = "too large";
-      break;
-    }
+    if ((refused = refusal(maximum(most), Packing<Format>::kLargest))) break;
     Packing<Format>::put(x, K, most, lanes, panel);
     row += lanes.count;
   }
   free(x);
-  return result;
+  return refused ? refused : "packed";
+}
+
+// As `pack_table`, in one format.
+template <class Format>
+inline const char* pack_table_as(const void* source, const char* stored, int64_t row_stride, int64_t k_stride, int64_t rows,
+                                 int K, int64_t first, int64_t height, char* table) {
+  if (!as_stored(source, stored, [](auto*) {})) return "not known";
+  const int vectors = (K + kLanes - 1) / kLanes;
+  float* x = (float*)calloc((size_t)(vectors ? vectors : 1) * kLanes, sizeof(float));
+  if (!x) return "no memory";
+  const char* refused = nullptr;
+  for (int64_t row = 0; row < rows; row++) {
+    as_stored(source, stored, [&](auto* from) { load_row(from + row * row_stride, k_stride, K, x); });
+    const float most = maximum(largest(x, vectors));
+    if ((refused = refusal(most, Packing<Format>::kLargest))) break;
+    TablePacking<Format>::put(x, K, most, first + row, height, table);
+  }
+  free(x);
+  return refused ? refused : "packed";
 }
 
 }  // namespace detail
@@ -102,6 +127,20 @@ inline const char* pack(const void* source, const char* stored, int64_t row_stri
     return true;
   };
   (void)(tried(Packing<Formats>::kName, detail::pack_as<Formats>) || ...);
+  return result;
+}
+
+// As `pack`, into a table of `height` rows, from row `first` on.
+template <class... Formats>
+inline const char* pack_table(const void* source, const char* stored, int64_t row_stride, int64_t k_stride, int64_t rows,
+                              int64_t K, const char* format, int64_t first, int64_t height, void* table) {
+  const char* result = "not known";
+  [[maybe_unused]] const auto tried = [&](const char* name, auto pack_it) {
+    if (strcmp(format, name) != 0) return false;
+    result = pack_it(source, stored, row_stride, k_stride, rows, (int)K, first, height, (char*)table);
+    return true;
+  };
+  (void)(tried(Packing<Formats>::kName, detail::pack_table_as<Formats>) || ...);
   return result;
 }
 

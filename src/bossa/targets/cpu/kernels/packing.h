@@ -25,6 +25,13 @@ struct PanelLanes {
 template <class Format>
 struct Packing;
 
+// How a format packs rows of a table. Where it has tables, its header specializes this, with
+//   static void put(const float* x, int K, float most, int64_t row, int64_t height, char* table)
+//                                                packs x [K], finite numbers, `most` being the largest magnitude, as a row
+//                                                of a table of so many
+template <class Format>
+struct TablePacking;
+
 namespace detail {
 
 // Rows with nothing larger than the first are zeros; what is larger than the second is refused by formats of integers.

@@ -252,10 +252,35 @@ struct Packing<Int8> {
   }
 };
 
+namespace detail {
+
+// Where the numbers of a row are in a table of V rows of D numbers, whose scales come first.
+inline size_t table_row(int64_t V, int D, int64_t row) {
+  return round_up(sizeof(float) * (size_t)V, 64) + (size_t)row * (size_t)D;
+}
+
+}  // namespace detail
+
+template <>
+struct TablePacking<Int8> {
+  static void put(const float* x, int K, float most, int64_t row, int64_t height, char* table) {
+    f16 inverse;
+    const f16 scale = detail::scale_of(splat(most), 127.0f, &inverse);
+    store_n((float*)table + row, scale, 1);
+    char* q = table + detail::table_row(height, K, row);
+    for (int k = 0; k < K; k += kLanes) {
+      const int n = K - k < kLanes ? K - k : kLanes;
+      int8_t levels[kLanes];
+      store_bytes(levels, round(load_n(x + k, n) * inverse));
+      memcpy(q + k, levels, (size_t)n);
+    }
+  }
+};
+
 // Row `token` of a quantized table of V rows.
 inline void embed_rows(const Int8* table, int V, int D, int token, float* out) {
   const f16 scale = splat(((const float*)table)[token]);
-  const int8_t* row = (const int8_t*)table + detail::round_up(sizeof(float) * (size_t)V, 64) + (size_t)token * (size_t)D;
+  const int8_t* row = (const int8_t*)table + detail::table_row(V, D, token);
   for (int d = 0; d < D; d += kLanes) {
     int8_t lanes[kLanes] = {};
     memcpy(lanes, row + d, (size_t)(D - d < kLanes ? D - d : kLanes));
