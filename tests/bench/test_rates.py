@@ -9,13 +9,12 @@ from bossa.bench import rates
 from bossa.bench.rates import decode_rates, prefill_rates
 from bossa.engine.engine import Engine
 from bossa.errors import RequestError
+from support.toys import OneStepAtATime
 
 
-class CountingProgram:
+class CountingProgram(OneStepAtATime):
     """Gives logits of nothing, and remembers how many rows each step had."""
 
-    page_bytes = 1
-    state_bytes = state_drafts = state_slots = 0
     page_size = 4
     vocab_size = 50_000  # so many that no two random prompts begin alike
 

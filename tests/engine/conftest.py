@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bossa.errors import RuntimeFailure
+from support.toys import OneStepAtATime
 
 VOCABULARY = 29
 LETTERS = "abcdefghijklmnopqrstuvwxyz .é"
@@ -84,7 +85,7 @@ def greedy_of(logits: Callable[[Sequence[int], float], np.ndarray]) -> Callable[
     return greedy
 
 
-class FakeProgram:
+class FakeProgram(OneStepAtATime):
     """Keeps in each page what its positions left behind, and reads it back through the block table to make logits.
 
     What a position leaves behind follows from all tokens up to it, as keys and values do. So a wrong page, position,
@@ -102,7 +103,6 @@ class FakeProgram:
         state_slots: int = 0,
     ) -> None:
         self.page_bytes = 8 * page_size
-        self.state_bytes = self.state_drafts = self.state_slots = 0
         self.pages, self.page_size = pages, page_size
         self.max_seq_length, self.max_rows = max_seq_length, max_rows
         self.vocab_size = VOCABULARY
@@ -154,10 +154,7 @@ class FakeProgram:
 
     def step_greedy(self, *arguments):  # type: ignore[no-untyped-def]
         self.greedy_steps += 1
-        logits = self.step(*arguments)
-        if np.isnan(logits).any():
-            raise RuntimeFailure("not numbers")
-        return logits.argmax(axis=1).astype(np.int32)
+        return super().step_greedy(*arguments)
 
     def _states(self, table: np.ndarray, count: int) -> list[int]:
         """What the first positions of a sequence left behind."""
@@ -174,6 +171,8 @@ class FakeProgram:
 
 class AheadProgram(FakeProgram):
     """One that runs steps of decoding one after the other, as compiled programs do."""
+
+    most_steps = 16
 
     def __init__(self, *arguments, **keywords):  # type: ignore[no-untyped-def]
         super().__init__(*arguments, **keywords)

@@ -185,8 +185,6 @@ def test_numbers_and_arrays_of_numpy_and_torch_are_numbers_and_lists(fake, model
 )
 def test_a_request_whose_logits_are_no_numbers_fails_alone(fake, value, options):
     class Broken(fake.Program):
-        step_greedy = None
-
         def step(self, tokens, positions, starts, *others):
             found = super().step(tokens, positions, starts, *others)
             found[:, 9] = -100.0

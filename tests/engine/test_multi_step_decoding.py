@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from bossa.engine import Engine, Request, SamplingParams
-from bossa.engine.scheduler import MOST_STEPS
 from bossa.errors import RuntimeFailure
 
 PROMPTS = [[1, 2, 4], [5], [6, 7, 8, 9, 1]]
@@ -25,7 +24,7 @@ def test_decoding_runs_ahead_and_gives_the_same_tokens(each):
     program, completions = run(each, SamplingParams(max_new_tokens=20, ignore_eos=True), page_size=32)
     for prompt, completion in zip(PROMPTS, completions, strict=True):
         assert completion.token_ids == each.greedy(prompt, 20, 40, eos=())
-    assert max(program.decodings) == MOST_STEPS
+    assert max(program.decodings) == program.most_steps
     assert len(program.decodings) <= 5
 
 

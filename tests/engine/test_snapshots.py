@@ -216,7 +216,7 @@ def test_logits_that_are_no_numbers_fail_one_request_though_state_has_moved(recu
         assert failed
         assert run(engine, [[1, 2, 4]], 1) == greedy(recurrent, [[1, 2, 4]], 1)
         assert engine.program.greedy_steps > 1
-        assert not engine._needs_logits
+        assert not engine._steps.needs_logits
         assert engine._scheduler.states.free_count == engine.program.state_slots
 
 

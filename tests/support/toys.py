@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bossa.errors import RuntimeFailure
 from bossa.language_model import LanguageModel
 
 EOS = 0
@@ -38,11 +39,24 @@ class Detokenizer:
         return ""
 
 
-class AlphabetProgram:
-    """After a letter comes the next one, and after z the end."""
+class OneStepAtATime:
+    """What a program says of itself that decodes step by step, and finds likeliest tokens by its logits."""
 
     page_bytes = 1
     state_bytes = state_drafts = state_slots = 0
+    most_steps = 1
+
+    def step_greedy(self, *arguments: Any) -> Any:
+        logits = self.step(*arguments)  # type: ignore[attr-defined]
+        best = logits.argmax(axis=1).astype(np.int32)
+        if not np.isfinite(logits[np.arange(len(best)), best]).all():
+            raise RuntimeFailure("not numbers")
+        return best
+
+
+class AlphabetProgram(OneStepAtATime):
+    """After a letter comes the next one, and after z the end."""
+
     page_size = 4
     pages = 64
     vocab_size = len(LETTERS)

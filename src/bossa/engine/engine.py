@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from bossa.checks.arguments import whole
-from bossa.engine.batch import Chunk, pack, pack_states
+from bossa.engine.batch import Chunk
 from bossa.engine.limits import Limits
 from bossa.engine.outcome import Outcome, grow, replay
 from bossa.engine.pages import PagePool
@@ -18,6 +17,7 @@ from bossa.engine.program import Detokenizer, MakeDetokenizer, ModelRunner, Toke
 from bossa.engine.request import Completion, Observer, Request, State
 from bossa.engine.scheduler import Scheduler
 from bossa.engine.states import StatePool
+from bossa.engine.steps import Steps
 from bossa.engine.stopping import Stopper
 from bossa.errors import BossaError, RequestError, RuntimeFailure
 from bossa.host.process import Process
@@ -80,9 +80,7 @@ class Engine:
                 pool.cold_pages = pool.pages
         rows = min(max_rows or program.max_rows, program.max_rows)
         self._scheduler = Scheduler(pool, rows, batch_size, states, program.state_drafts)
-        self._keeps_state = states is not None
-        self._needs_logits = False  # to find which request has some that are no numbers, after a step that moved states
-        self._multi_step = hasattr(program, "decode_greedy")
+        self._steps = Steps(program)
         self._changed = threading.Condition()  # guards all below and the scheduler; told of every step's end
         self._driver: int | None = None  # the thread that runs a step now
         self._settled = True  # False from the schedule of a step until all that it brought is taken
@@ -266,11 +264,10 @@ class Engine:
                 self._driver = me
                 self._settled = False
                 chunks = self._scheduler.schedule()
-                ahead = self._multi_step and not self._needs_logits
-                steps = self._scheduler.reserve_steps(chunks) if ahead else 1
+                steps = self._scheduler.reserve_steps(chunks, self._steps.most)
             if not chunks:
                 raise RuntimeFailure("the scheduler found nothing to run: a request was lost")
-            ran, outcome = self._run_steps(chunks, steps) if steps > 1 else (chunks, self._run(chunks))
+            ran, outcome = self._steps.decode(chunks, steps)
             if outcome is None:
                 return False  # as if it had been cut off
             with self._changed:
@@ -304,41 +301,6 @@ class Engine:
             if request.finish_reason is not None:
                 self._scheduler.remove(request, State.FINISHED)
         self._settled = True
-
-    def _run(self, chunks: Sequence[Chunk]) -> Outcome | None:
-        """Run a step. None where its logits are no numbers and it cannot be run again, since it has moved states."""
-        batch = pack(chunks)
-        states = (pack_states(chunks),) if self._keeps_state else ()
-        greedy = getattr(self.program, "step_greedy", None)
-        best_only = all(chunk.request.best_only for chunk in chunks if chunk.logits)
-        if greedy is not None and best_only and not self._needs_logits:
-            with suppress(RuntimeFailure):  # the same step with its logits then says of which request
-                return Outcome(best=greedy(*batch, *states).tolist())
-            if self._keeps_state:
-                self._needs_logits = True
-                return None
-        return Outcome(logits=self.program.step(*batch, *states))
-
-    def _run_steps(self, chunks: Sequence[Chunk], steps: int) -> tuple[Sequence[Chunk], Outcome | None]:
-        """Run steps of decoding one after the other: the chunks that they come to, and what these bring.
-
-        What each step but the last finds is a draft for the next one, which cannot fail.
-        """
-        tokens, positions, _, block_tables, _ = pack(chunks)
-        states = (pack_states(chunks),) if self._keeps_state else ()
-        ends = {token for chunk in chunks if chunk.request.stopper for token in chunk.request.stopper.end_tokens}
-        try:
-            found = self.program.decode_greedy(tokens, positions, block_tables, steps, sorted(ends), *states).T.tolist()
-        except RuntimeFailure:
-            if self._keeps_state:
-                self._needs_logits = True
-                return chunks, None
-            return chunks, self._run(chunks)  # which says of which request
-        ran = [
-            Chunk(chunk.request, chunk.start, len(best), len(best), best[:-1])
-            for chunk, best in zip(chunks, found, strict=True)
-        ]
-        return ran, Outcome(best=[token for best in found for token in best])
 
     def _take(self, chunks: Sequence[Chunk], outcome: Outcome, finished: list[Request]) -> None:
         """Give every request of a step what it brought: computed positions, and logits or tokens."""
@@ -374,7 +336,7 @@ class Engine:
     def _fail(self, request: Request, error: BossaError) -> None:
         """Take out a request that cannot go on, and keep the reason for those who wait for it."""
         request.error = error
-        self._needs_logits = False
+        self._steps.needs_logits = False
         self._scheduler.remove(request, State.ABORTED)
 
     def _stopper(self, request: Request) -> Stopper:

@@ -28,6 +28,7 @@ class ModelRunner(Protocol):
         vocab_size: V, the width of the logits.
         max_seq_length: positions that one sequence may have.
         max_rows: rows that one step may have.
+        most_steps: steps of decoding that may run one after the other; 1 where that gains nothing.
     """
 
     page_size: int
@@ -39,6 +40,7 @@ class ModelRunner(Protocol):
     vocab_size: int
     max_seq_length: int
     max_rows: int
+    most_steps: int
 
     def step(
         self,
@@ -76,8 +78,6 @@ class ModelRunner(Protocol):
     ) -> Ints:
         """Run a step, and give the likeliest token of each row in ``logit_rows`` alone: of equals, the lowest id.
 
-        A program that lacks this is asked for logits instead.
-
         Returns:
             [n] token ids.
 
@@ -95,8 +95,6 @@ class ModelRunner(Protocol):
         states: SequenceStates | None = None,
     ) -> Ints:
         """Run steps of one row of each sequence one after the other, each with the tokens that the one before found.
-
-        A program that lacks this is asked for one step after the other.
 
         Args:
             tokens: [S] of the first step.

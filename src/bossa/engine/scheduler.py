@@ -17,9 +17,6 @@ from bossa.engine.speculation import worth
 from bossa.engine.states import StatePool
 from bossa.runtime.memory import OBSERVED_ROWS, logit_rows
 
-MOST_STEPS = 16
-"""Steps of decoding that run one after the other, at most."""
-
 LOOK_AHEAD = 256
 """Requests that wait of which one is looked for that can start."""
 
@@ -144,17 +141,19 @@ class Scheduler:
             self._draft(chunks, decoding, room)
         return chunks
 
-    def reserve_steps(self, chunks: Sequence[Chunk]) -> int:
-        """Take pages for several steps of these chunks, each with the tokens that the one before found; how many run.
+    def reserve_steps(self, chunks: Sequence[Chunk], most: int) -> int:
+        """Take pages for ``most`` steps of these chunks, each with the tokens that the one before found; how many run.
 
         That is so while every request decodes, wants its likeliest token alone and has no use for it before the last
         step, and nothing could come between. They get the pages of all these steps: new ones where there are so many
         that nobody else lacks them.
         """
-        if not all(chunk.rows == 1 and chunk.logits == 1 and chunk.request.decodes_unseen for chunk in chunks):
+        if most == 1 or not all(
+            chunk.rows == 1 and chunk.logits == 1 and chunk.request.decodes_unseen for chunk in chunks
+        ):
             return 1
         requests = [chunk.request for chunk in chunks]
-        steps = min(MOST_STEPS, min(request.limit - len(request.tokens) for request in requests))
+        steps = min(most, min(request.limit - len(request.tokens) for request in requests))
         if self.states is not None:
             steps = min(steps, min(request.aim - request.computed for request in requests))
         missing = [self._missing(request, len(request.tokens) + steps - 1) for request in requests]

@@ -36,6 +36,8 @@ from bossa.weights.bind import BoundWeights
 
 Int32 = NDArray[np.int32]
 
+_DECODING_STEPS = 16
+"""Steps of decoding that run one after the other, at most."""
 _DECODING_NANOSECONDS = 30_000_000
 """After so long no further step begins without the caller."""
 
@@ -66,6 +68,7 @@ class LoadedProgram:
         vocab_size: logits of a row.
         max_seq_length: the longest sequence.
         max_rows: the most rows of a step.
+        most_steps: the most steps of decoding that run one after the other.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class LoadedProgram:
         _check_layout(pef, library)
         self._constants = _aligned_copy(np.frombuffer(bytes(pef.constants()) or bytes(64), np.uint8))
         self._finds_best = bool(library.bossa_finds_best())
+        self.most_steps = _DECODING_STEPS if self._finds_best else 1
         self._run_step, self._run_decoding = library.bossa_step_run, library.bossa_decode  # with the library alone
         self._abi = library.bossa_abi()
         self._logits = np.empty((0, self.vocab_size), np.float32)

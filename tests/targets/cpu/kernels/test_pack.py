@@ -131,9 +131,7 @@ def test_a_number_too_large_is_refused_by_the_tensor_s_name(packers: list[Packer
     for layout in sorted({"panels", "rows"} & set(FORMATS[dtype].layouts)):
         slot = Slot("s", layout, (20, 5), dtype, (Source(("w",), (20, 5)),))
         for packer in packers:
-            with pytest.raises(
-                WeightsError, match=f"'w' has a number that is too large for {dtype}:"
-            ):
+            with pytest.raises(WeightsError, match=f"'w' has a number that is too large for {dtype}:"):
                 bind([slot], Arrays({"w": values}), packer=packer)
 
 
