@@ -54,6 +54,10 @@ class WeightsError(BossaError):
     """Weights are missing, misshapen, unreadable or unsafe to read."""
 
 
+class AdapterError(BossaError):
+    """An adapter cannot be read, is of a kind that is not supported, or does not fit the program."""
+
+
 class TokenizerError(BossaError):
     """There is no tokenizer, or it cannot be read."""
 

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bossa.adapters.match import Matched
 from bossa.formats.registry import FORMATS
 from bossa.ir.program import Program
 from bossa.targets.cpu.emit.source import generate
 from bossa.targets.cpu.layout import PAGE, Plan
 from bossa.targets.cpu.loader import Step
+from bossa.targets.cpu.low_rank import LoadedAdapters
 from bossa.targets.cpu.plan import make_plan, pack_constants
 from bossa.targets.cpu.toolchain import FLAGS, KERNELS, TARGETS, find_compiler
 from bossa.weights.bind import blob_layout
@@ -32,6 +34,7 @@ class Native:
         self._open.restype = ctypes.c_void_p
         self._run = library[f"bossa_step_run_{number}"]
         self._close = library[f"bossa_close_{number}"]
+        self._adapt = library[f"bossa_adapt_{number}"] if plan.takes_adapters else None
 
     def run(
         self,
@@ -41,10 +44,13 @@ class Native:
         threads: int = 2,
         chunks: Sequence[Sequence[int]] | None = None,
         best: bool = False,
+        adapters: Sequence[Matched] = (),
+        adapter_of: Sequence[int] | None = None,
     ) -> NDArray[Any]:
         """Logits ``[n, V]`` of all rows of packed sequences; `chunks` says how many rows of each go into each step.
 
-        With `best`, the likeliest token ``[n]`` of each row instead, as the program finds it.
+        With `best`, the likeliest token ``[n]`` of each row instead, as the program finds it. `adapter_of` says which
+        of the adapters each sequence has, or -1; the first, if it is left out and there is one.
         """
         program = self.plan.program
         blob = _aligned(_pack(program, weights))
@@ -59,6 +65,10 @@ class Native:
             self._open(threads, most, slots, ctypes.c_void_p(constants.ctypes.data), ctypes.c_void_p(kv.ctypes.data))
         )
         assert handle
+        loaded = LoadedAdapters(list(program.slots.values()), adapters, most)
+        if adapters:
+            self._adapt(handle, ctypes.byref(loaded.struct))
+        having = np.asarray([0] * len(sequences) if adapter_of is None else adapter_of, np.int32)
         states = np.full(len(sequences) * self.plan.state_bytes + 128, 0xFF, np.uint8)  # not to be read at first
         slots_of = np.arange(len(sequences), dtype=np.int32)[::-1].copy()
         done = [0] * len(sequences)
@@ -82,6 +92,8 @@ class Native:
                 *wanted,
                 *(state if self.plan.state_bytes else ()),
             )
+            if adapters:
+                loaded.choose(having[chosen])
             assert self._run(handle, ctypes.byref(data)) == 0
             for place, i in enumerate(chosen):
                 parts[i].append((likeliest if best else logits)[starts[place] : starts[place + 1]])
@@ -101,7 +113,7 @@ def build(
     for number, source in enumerate(sources):
         text = "\n".join(line for line in source.splitlines() if not line.startswith("#include"))
         text = re.sub(
-            r"\b(bossa_abi|bossa_signature|bossa_finds_best|bossa_pack|bossa_pack_table|bossa_open|bossa_pin|bossa_step_run|bossa_decode|bossa_close)\b",
+            r"\b(bossa_abi|bossa_signature|bossa_finds_best|bossa_pack|bossa_pack_table|bossa_open|bossa_pin|bossa_step_run|bossa_decode|bossa_close|bossa_adapt)\b",
             rf"\1_{number}",
             text,
         )

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bossa.adapters import Pair
+from bossa.adapters.match import Matched
 from bossa.ir.program import Op, Program
 from bossa.ir.slot import Slot, Source
 from bossa.ir.values import Apply, Cat, Const, Expr, Shape, Value, View, contiguous_strides, whole
@@ -283,3 +285,20 @@ class _Builder:
 
     def numbers(self, shape: Shape) -> NDArray[np.float32]:
         return np.asarray([self.chance.uniform(-1, 1) for _ in range(prod(shape))], np.float32).reshape(shape)
+
+
+def random_pairs(program: Program, seed: int = 0) -> Matched:
+    """What an adapter may have beside the slots of a program: ranks from 1 to 40, beside some sources alone."""
+    rng = np.random.default_rng(seed)
+    matched: Matched = {}
+    for name, slot in program.slots.items():
+        parts: list[Pair | None] = []
+        for source in slot.sources if slot.layout == "panels" else ():
+            n, k = source.shape[::-1] if source.transpose else source.shape
+            rank = int(rng.choice([0, 0, 1, 4, 16, 17, 40]))
+            down = (rng.standard_normal((rank, k)) / k**0.5).astype(np.float32)
+            up = (rng.standard_normal((n, rank)) / max(rank, 1) ** 0.5).astype(np.float32)
+            parts.append(Pair(down, up) if rank else None)
+        if any(part is not None for part in parts):
+            matched[name] = tuple(parts)
+    return matched

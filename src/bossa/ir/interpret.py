@@ -18,6 +18,7 @@ def interpret(
     *,
     rows: Sequence[int] | None = None,
     dtype: type[np.floating[Any]] = np.float32,
+    pairs: Mapping[str, tuple[Array, Array]] | None = None,
 ) -> Array:
     """The logits ``[n, V]`` of packed sequences, each from its first token on.
 
@@ -26,6 +27,7 @@ def interpret(
         sequences: token ids, at most ``max_seq_length`` each; their rows are packed one sequence after the other.
         rows: the packed rows whose logits are wanted; all by default.
         dtype: what to compute in.
+        pairs: of the adapter of all rows, where they have one: by slot name, ``[R, K]`` and ``[N, R]``.
     """
     lengths = [len(sequence) for sequence in sequences]
     total = sum(lengths)
@@ -37,6 +39,7 @@ def interpret(
         starts=np.concatenate([[0], np.cumsum(lengths)]),
         selected=np.arange(total) if rows is None else np.asarray(rows, np.int64),
         dtype=dtype,
+        pairs={name: (np.asarray(down, dtype), np.asarray(up, dtype)) for name, (down, up) in (pairs or {}).items()},
     )
     for op in program.body:
         _run(step, op)
@@ -56,6 +59,9 @@ def _loop(step: Rows, op: Loop) -> None:
     for i in range(op.count):
         for formal, actual in op.weights:
             step.weights[formal] = step.weights[actual[i]]
+            step.pairs.pop(formal, None)
+            if actual[i] in step.pairs:
+                step.pairs[formal] = step.pairs[actual[i]]
         for inner in op.body:
             _run(step, inner)
         results = [step.values[carried.step] for carried in op.carried]

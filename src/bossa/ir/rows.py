@@ -28,6 +28,8 @@ class Rows:
         starts: [S + 1], the first row of each sequence.
         selected: [n], the rows whose logits are wanted.
         dtype: what to compute in.
+        pairs: what an adapter has beside weights, by slot name: ``down`` [R, K] and ``up`` [N, R], scaled; in a loop,
+            under the formal names too.
         values: by name, [T, D...]; after the selection, [n, D...].
         row_positions: of the rows that there are now.
     """
@@ -39,6 +41,7 @@ class Rows:
     starts: Array
     selected: Array
     dtype: type[np.floating[Any]]
+    pairs: dict[str, tuple[Array, Array]] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
     row_positions: Array = field(init=False)
 

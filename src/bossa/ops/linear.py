@@ -25,6 +25,11 @@ class Linear(RowOp):
     """``out[..., n] = epilogue(sum_k x[..., k] * weight[n, k] + bias[n])``.
 
     With `parts` = 2 the weight interleaves two matrices by panels of 16 rows, and the epilogue joins ``#0`` and ``#1``.
+
+    Attributes:
+        adapted: whether a row's adapter, if it has one, has its part in the sums: ``sum_k x[..., k] * (up @ down)[n, k]``
+            is added to them, with the pair of factors that the adapter has beside the weight. Neither the pair nor its
+            rank is of the program.
     """
 
     keyword: ClassVar[str] = "linear"
@@ -33,6 +38,7 @@ class Linear(RowOp):
     bias: str | None = None
     epilogue: Expr | None = None
     parts: int = 1
+    adapted: bool = False
 
     def expressions(self) -> tuple[Expr, ...]:
         return (self.x,) if self.epilogue is None else (self.x, self.epilogue)
@@ -51,14 +57,16 @@ class Linear(RowOp):
         bias = "" if self.bias is None else f" bias {show_name('weight', self.bias)}"
         parts = "" if self.parts == 1 else f" parts {self.parts}"
         epilogue = "" if self.epilogue is None else f" then {show_expr(self.epilogue)}"
-        return f"{show_expr(self.x)} {show_name('weight', self.weight)}{bias}{parts}{epilogue}"
+        adapted = " adapted" if self.adapted else ""
+        return f"{show_expr(self.x)} {show_name('weight', self.weight)}{bias}{parts}{adapted}{epilogue}"
 
     @classmethod
     def parse(cls, out: Value, line: Line) -> Self:
         x, weight = line.view(), line.name("$")
         bias = line.name("$") if line.accept("bias") else None
         parts = line.integer() if line.accept("parts") else 1
-        return cls(out, x, weight, bias, line.expr() if line.accept("then") else None, parts)
+        adapted = line.accept("adapted")
+        return cls(out, x, weight, bias, line.expr() if line.accept("then") else None, parts, adapted)
 
     def bound(self, bounds: Bounds) -> int:
         bounds.numbers("parts", self.parts)
@@ -112,6 +120,9 @@ class Linear(RowOp):
     def run(self, step: Rows) -> Array:
         x = step.look(self.x)  # [T, ..., K]
         y = x @ step.weights[self.weight].T
+        if self.adapted and self.weight in step.pairs:
+            down, up = step.pairs[self.weight]  # [R, K], [N, R]
+            y = y + (x @ down.T) @ up.T
         if self.bias is not None:
             y = y + step.weights[self.bias].reshape(-1)
         if self.epilogue is None:

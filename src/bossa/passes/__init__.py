@@ -8,6 +8,7 @@ from bossa.formats.precision import Precision
 from bossa.ir.program import Program
 from bossa.ir.verify import verify
 from bossa.passes.activations import name_activations
+from bossa.passes.adapters import take_adapters
 from bossa.passes.canonical import canonical
 from bossa.passes.formats import choose_formats
 from bossa.passes.fuse import fuse_epilogues, inline_maps, merge_linears
@@ -29,8 +30,11 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
-def optimize(program: Program, precision: Precision = "fp32") -> Program:
+def optimize(program: Program, precision: Precision = "fp32", *, adapters: bool = False) -> Program:
     """Store the weights in a precision, run every pass, and verify the program before the first and after each.
+
+    Args:
+        adapters: whether the program takes adapters.
 
     Raises:
         ProgramError: the program, or what a pass made of it, is malformed.
@@ -40,7 +44,7 @@ def optimize(program: Program, precision: Precision = "fp32") -> Program:
     for run in PASSES:
         program = run(program)
         verify(program)
-    return program
+    return take_adapters(program) if adapters else program
 
 
 __all__ = ["PASSES", "Pass", "choose_formats", "optimize"]

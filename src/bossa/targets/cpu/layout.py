@@ -7,7 +7,7 @@ from typing import Any
 
 from bossa.formats.precision import KvPrecision
 from bossa.formats.registry import FORMATS
-from bossa.ir.program import Program, stateful_ops
+from bossa.ir.program import Program, row_ops, stateful_ops
 from bossa.ir.state import StateSpec, StateTotals, totals
 from bossa.ops import Linear
 from bossa.targets.cpu.sections import Section, describe
@@ -67,6 +67,11 @@ class Plan:
         if not isinstance(last, Linear) or last.out.name != self.program.output:
             return False
         return len(last.x.shape) == 1 and last.parts == 1
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether its linears add the pairs of a row's adapter."""
+        return any(isinstance(op, Linear) and op.adapted for op in row_ops(self.program))
 
     @property
     def bytes_per_row(self) -> int:

@@ -87,6 +87,32 @@ def decoding(abi: int, step: Step, *others: int) -> Decoding | DecodingWithoutSt
     return Decoding(step, *others)
 
 
+class LowRank(ctypes.Structure):
+    """`struct bossa_low_rank`."""
+
+    _fields_ = [
+        ("blocks", ctypes.c_int32),
+        ("starts", ctypes.c_void_p),
+        ("down", ctypes.c_void_p),
+        ("first", ctypes.c_void_p),
+        ("last", ctypes.c_void_p),
+        ("offsets", ctypes.c_void_p),
+        ("up", ctypes.c_void_p),
+    ]
+
+
+class Adapters(ctypes.Structure):
+    """`struct bossa_adapters`."""
+
+    _fields_ = [
+        ("count", ctypes.c_int32),
+        ("pairs", ctypes.c_void_p),
+        ("of_sequence", ctypes.c_void_p),
+        ("products", ctypes.c_void_p),
+        ("stride", ctypes.c_int64),
+    ]
+
+
 class Library:
     """A loaded library, by the names of its functions. With the last reference to it, it is unloaded.
 

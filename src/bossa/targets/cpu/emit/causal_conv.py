@@ -11,7 +11,9 @@ class CausalConvEmitter(Emitter[CausalConv]):
     """A call of `causal_conv.h`."""
 
     single = True
-    header = "causal_conv.h"
+
+    def header(self, op: CausalConv) -> str | None:
+        return "causal_conv.h"
 
     def write_section(self, names: Names, op: CausalConv) -> list[str]:
         x, out = names.plan.places[op.x.name], names.plan.places[op.out.name]

@@ -22,12 +22,14 @@ class Emitter(ABC, Generic[OpT]):
         single: whether it has a section of its own, whose work the workers share in a way of its own, instead of being
             run row after row beside others.
         row_local: whether, in its own section, a row needs that row alone.
-        header: of the kernels, that it calls and no other program needs.
     """
 
     single: ClassVar[bool] = False
     row_local: ClassVar[bool] = False
-    header: ClassVar[str | None] = None
+
+    def header(self, op: OpT) -> str | None:
+        """Of the kernels, one that it calls and that not every program needs."""
+        return None
 
     # -- memory ---------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,9 @@ class LinearEmitter(Emitter[Linear]):
     single = True
     row_local = True
 
+    def header(self, op: Linear) -> str | None:
+        return "low_rank.h" if op.adapted else None
+
     def overwrites(self, op: Linear) -> Expr | None:
         return op.epilogue
 
@@ -53,6 +56,12 @@ class LinearEmitter(Emitter[Linear]):
         width = n // op.parts
         out_offset = f" + g * {width}" if groups > 1 else ""
         lines.append(f"{pad}const float* x = row(p, {place.offset}, {place.stride}, 0){offset}{group_offset};")
+        if op.adapted:
+            chosen = "p.step->logit_rows" if names.selected else "nullptr"
+            lines += [
+                f"{pad}const LowRank adapter(w, p, {names.slot_number(op.weight)}, Sizes::slots, {chosen},",
+                f"{pad}                      {names.rows}, x, {place.stride}, {k});",
+            ]
         operands = f"(w, {names.rows}, x, {place.stride}, {names.weight(op.weight)}, {n}, {k}, {op.parts},"
         if FORMATS[slot.dtype].quantized:
             lines.append(f"{pad}quantized_linear{operands} p.quantized, p.max_rows,")
@@ -60,6 +69,9 @@ class LinearEmitter(Emitter[Linear]):
             lines.append(f"{pad}linear{operands}")
         lines.append(f"{pad}       [&](int t, int col, int n, const float* sums) {{")
         inner = pad + "  "
+        if op.adapted:
+            lines.append(f"{inner}alignas(64) float adapted[detail::kBlockPanels * kLanes];")
+            lines.append(f"{inner}sums = adapter.add(t, col, n, sums, adapted);")
         if op.parts > 1:
             lines.append(f"{inner}col /= {op.parts};")
             lines.append(f"{inner}n /= {op.parts};")

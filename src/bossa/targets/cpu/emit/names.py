@@ -146,9 +146,12 @@ class Names:
 
     def weight(self, name: str) -> str:
         """The packed weight, as a typed pointer."""
+        return f"slot<{FORMATS[self.slot(name).dtype].cpp}>(p, {self.slot_number(name)})"
+
+    def slot_number(self, name: str) -> str:
+        """The place of a weight among the slots of the program, as an expression."""
         number = self.weights.number(name)
-        place = str(number) if self.loop is None else f"slots[{number}]"
-        return f"slot<{FORMATS[self.slot(name).dtype].cpp}>(p, {place})"
+        return str(number) if self.loop is None else f"slots[{number}]"
 
     def row(self, name: str, t: str) -> str:
         """Row `t` of a value that outlives its section."""

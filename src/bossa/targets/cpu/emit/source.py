@@ -83,12 +83,13 @@ def generate(plan: Plan) -> str:
         "}  // namespace",
         "",
         _EXPORTS.replace("PANELS", _types(plan, "panels")).replace("TABLES", _types(plan, "rows")),
+        *([_ADAPT] if plan.takes_adapters else []),
     ])  # fmt: skip
 
 
 def _headers(program: Program) -> list[str]:
     """Headers of kernels that only some programs need."""
-    headers = (emitter_of(op).header for op in row_ops(program))
+    headers = (emitter_of(op).header(op) for op in row_ops(program))
     return sorted({header for header in headers if header is not None})
 
 
@@ -166,6 +167,11 @@ extern "C" int32_t bossa_decode(void* program, const bossa_decoding* asked) {
 }
 
 extern "C" void bossa_close(void* program) { Program::close((Program*)program); }
+"""
+
+_ADAPT = """extern "C" void bossa_adapt(void* program, const bossa_adapters* adapters) {
+  ((Program*)program)->adapters = adapters;
+}
 """
 
 

@@ -46,6 +46,25 @@ struct bossa_decoding {
   int64_t nanoseconds;
 };
 
+// What an adapter has beside one packed weight W [N, K]: y = x (W + B A)^T. Its ranks are in blocks of 1 to 16.
+struct bossa_low_rank {
+  int32_t blocks;          // 0 where it has nothing there; all else is then null
+  const int32_t* starts;   // [blocks + 1]: block b has ranks starts[b] .. starts[b + 1] - 1
+  const float* down;       // A: [blocks][K][16], zeros past a block's ranks
+  const int32_t* first;    // [panels of W]: the first block that has a part in a panel's outputs,
+  const int32_t* last;     // [panels of W]: and the one behind the last
+  const int64_t* offsets;  // [panels of W]: where in `up` these blocks' ranks begin
+  const float* up;         // B, scaled: for each panel [ranks of its blocks][16], zeros where a rank has no part
+};
+
+struct bossa_adapters {
+  int32_t count;                       // of adapters
+  const struct bossa_low_rank* pairs;  // [count][slots]
+  const int32_t* of_sequence;          // [sequences of a step]: the adapter of each, or -1; read anew at each step
+  float* products;                     // [max_rows][stride]: room for x A^T of one linear, which is
+  int64_t stride;                      // 16 floats for each block of ranks and each 320 of K, or part of them, at most
+};
+
 // 5 added recurrent state, and packs in a format by its name; in programs of 4 a step ends with `best`, the first of several steps too.
 #define BOSSA_ABI 5
 
@@ -91,6 +110,10 @@ BOSSA_EXPORT int32_t bossa_step_run(void* program, const struct bossa_step* step
 BOSSA_EXPORT int32_t bossa_decode(void* program, const struct bossa_decoding* decoding);
 
 BOSSA_EXPORT void bossa_close(void* program);
+
+// Of programs that take adapters alone: from the next step on they are these. All of it belongs to the caller and
+// outlives the program, or the next call; NULL takes them away.
+BOSSA_EXPORT void bossa_adapt(void* program, const struct bossa_adapters* adapters);
 
 #ifdef __cplusplus
 }

@@ -26,6 +26,7 @@ struct Part {
   int* sequence_of;        // [max_rows]
   Best* bests;             // [workers][max_rows]
   const bossa_step* step;
+  const bossa_adapters* adapters;  // null where there are none
   int first;               // the row of the arena that is the first one of the step
 };
 
@@ -76,6 +77,7 @@ struct LoadedProgram : Part {
     p->constants = constants;
     p->kv = kv;
     p->run = run;
+    p->adapters = nullptr;
     p->slots = (const void**)malloc(sizeof(void*) * (Sizes::slots + 1));
     p->sequence_of = (int*)malloc(sizeof(int) * rows);
     p->bests = (Best*)malloc(sizeof(Best) * workers * rows);
