@@ -51,6 +51,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     batch_size: int = 1,
     targets: Sequence[str] | None = None,
     bundle: bool = False,
+    adapters: bool = False,
     cache_dir: str | PathLike[str] | None = None,
     trust_remote_code: bool = False,
     name: str | None = None,
@@ -75,6 +76,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
         batch_size: the most sequences at once.
         targets: CPUs to compile for (`bossa.targets.cpu.toolchain.TARGETS`); this machine's by default.
         bundle: put the packed weights into the file.
+        adapters: let the program take LoRA adapters, which `load` names; without one it computes what it would.
         cache_dir: where models from the hub are kept.
         trust_remote_code: run Python code that comes with the model.
         name: what the program is called; the model's name by default.
@@ -98,6 +100,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
     if max_seq_length is not None:
         max_seq_length = whole("max_seq_length", max_seq_length)
     boolean("bundle", bundle)
+    boolean("adapters", adapters)
     boolean("trust_remote_code", trust_remote_code)
     if name is not None and not is_title(text("name", name)):
         raise CompileError(f"name is {name!r}: a program's name is one line of at most 255 letters that can be shown")
@@ -131,7 +134,7 @@ def compile(  # noqa: A001 - bossa.compile reads as it should
             progress=tell,
         )
         tell_shortened(source.config, max_seq_length)
-    plan, members = _program(imported, precision, kv_precision, chosen, source.config, tell)
+    plan, members = _program(imported, precision, kv_precision, chosen, source.config, tell, adapters=adapters)
     if source.generation_config is not None:
         members["generation_config.json"] = _json(source.generation_config)
         if line := not_followed(source.generation_config):
@@ -200,10 +203,12 @@ def _program(
     targets: list[str],
     config: PretrainedConfig,
     tell: Progress,
+    *,
+    adapters: bool = False,
 ) -> tuple[Plan, dict[str, Any]]:
     """The optimized program, and the members of its file that follow from it and the config."""
     tell("optimize")
-    plan = make_plan(optimize(imported.program, precision), kv_precision)
+    plan = make_plan(optimize(imported.program, precision, adapters=adapters), kv_precision)
     members: dict[str, Any] = dict(native_members(plan, targets, tell))
     tell("assemble")
     members["config.json"] = _json(config.to_dict())

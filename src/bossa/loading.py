@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from bossa.checks.arguments import boolean, choice, described, function, path, refuse, whole
-from bossa.errors import RequestError, TokenizerError, WeightsError
+from bossa.errors import AdapterError, RequestError, TokenizerError, WeightsError
 from bossa.generation_config import read_token_ids
 from bossa.pef import Manifest, Pef
 from bossa.pef.manifest import MOST_SEQUENCES
 from bossa.runtime.threads import chosen_threads
 
 if TYPE_CHECKING:
+    from bossa.adapters import MatchedAdapter
     from bossa.ir.slot import Slot
     from bossa.language_model import LanguageModel
     from bossa.targets.cpu.loader import Library
@@ -33,6 +34,7 @@ def load(
     *,
     weights: Location | None = None,
     checkpoint: Location | WeightSource | None = None,
+    adapter: Location | None = None,
     threads: int | None = None,
     cpus: Sequence[int] | None = None,
     memory: int | None = None,
@@ -52,6 +54,8 @@ def load(
             tokenizer is used where the file has none.
         checkpoint: weights to use instead: safetensors, single or sharded, or a torch state dict; or a source of
             tensors, which is packed anew each time.
+        adapter: the folder of a LoRA adapter in PEFT's format, which runs beside the weights as they are; for a file
+            that was compiled to take adapters.
         threads: to compute with; by default one for each core that this process may use, its container's quota
             included, or fewer where `OMP_NUM_THREADS` says so.
         cpus: numbers of CPUs to keep one thread on each, instead of as many threads as the system likes to move about.
@@ -71,12 +75,13 @@ def load(
         PefError: the file is damaged, missing or for another machine.
         ModelError: there are no such weights, or the file's token ids are none.
         WeightsError: there are no weights, or they do not fit the program.
+        AdapterError: the adapter cannot be read, is of a kind that is not supported, or does not fit the program.
         TokenizerError: the tokenizer cannot be read.
         RequestError: a setting is out of range.
         ToolchainError: `rebuild` found no C++ compiler, or it failed.
     """
-    given = (("weights", weights), ("tokenizer", tokenizer), ("cache_dir", cache_dir))
-    weights, tokenizer, cache_dir = (None if value is None else path(name, value) for name, value in given)
+    given = (("weights", weights), ("adapter", adapter), ("tokenizer", tokenizer), ("cache_dir", cache_dir))
+    weights, adapter, tokenizer, cache_dir = (None if value is None else path(name, value) for name, value in given)
     checkpoint = _checkpoint(checkpoint)
     threads, chosen_cpus = chosen_threads(threads, cpus)
     memory = None if memory is None else whole("memory", memory, 0, expected="a whole number of bytes")
@@ -87,6 +92,11 @@ def load(
     choice("generation_config", generation_config, ("model", "none"), expected='"model" or "none"')
     function("progress", progress)
     program_file = pef if isinstance(pef, Pef) else Pef.open(path("pef", pef))
+    if adapter is not None and not program_file.manifest.adapters:
+        raise AdapterError(
+            f"{program_file.where}: takes no adapters: compile the model again with --adapters (in Python"
+            " adapters=True)"
+        )
     sequences, length = _limits(program_file.manifest, batch_size, max_seq_length)
     if rebuild:
         from bossa.targets.cpu.assemble import rebuild as build_anew
@@ -107,7 +117,9 @@ def load(
         from bossa.weights.bind import blob_layout
 
         slots = [Slot.from_json(dict(slot)) for slot in program_file.manifest.slots]
-        room = fit(program_file.manifest, sequences, length, memory, blob_layout(slots)[1])
+        adapted = None if adapter is None else _adapter(adapter, slots)
+        beside = blob_layout(slots)[1] + (0 if adapted is None else adapted.nbytes)
+        room = fit(program_file.manifest, sequences, length, memory, beside)
         bound = _bind(program_file, slots, library, place, checkpoint, cache_dir, progress)
         try:
             program = LoadedProgram(
@@ -118,6 +130,7 @@ def load(
                 pages=room.pages,
                 max_rows=room.max_rows,
                 state_slots=room.state_slots,
+                adapter=adapted,
             )
         except BaseException:
             bound.close()
@@ -215,6 +228,13 @@ def _bind(
         progress=progress,
         packer=packer_of(library),
     )
+
+
+def _adapter(folder: Location, slots: Sequence[Slot]) -> MatchedAdapter:
+    """What the adapter in a folder has beside the program's weights."""
+    from bossa.adapters import match, read
+
+    return match(read(folder), slots)
 
 
 def _tokenizer(pef: Pef, tokenizer: Location | None, weights: Path | None) -> Tokenizer | None:

@@ -44,6 +44,7 @@ class OneStepAtATime:
 
     page_bytes = 1
     state_bytes = state_drafts = state_slots = 0
+    adapter_hash = b""
     most_steps = 1
 
     def step_greedy(self, *arguments: Any) -> Any:

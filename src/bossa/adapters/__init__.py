@@ -1,7 +1,7 @@
 """Adapters in PEFT's format: low-rank pairs beside the weights of a program, which stay as they are."""
 
-from bossa.adapters.match import match
+from bossa.adapters.match import MatchedAdapter, match
 from bossa.adapters.pair import Pair, dense
 from bossa.adapters.read import Adapter, read
 
-__all__ = ["Adapter", "Pair", "dense", "match", "read"]
+__all__ = ["Adapter", "MatchedAdapter", "Pair", "dense", "match", "read"]

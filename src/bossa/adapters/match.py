@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from bossa.adapters.pair import Pair
 from bossa.adapters.read import Adapter
@@ -14,7 +15,26 @@ Matched = dict[str, tuple[Pair | None, ...]]
 """By slot name: what the adapter has beside each of the slot's sources, for slots where that is anything."""
 
 
-def match(adapter: Adapter, slots: Sequence[Slot]) -> Matched:
+@dataclass(frozen=True)
+class MatchedAdapter:
+    """An adapter as a program takes it.
+
+    Attributes:
+        pairs: what it has beside the program's slots.
+        content_hash: that of the adapter.
+    """
+
+    pairs: Matched
+    content_hash: bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Of all factors."""
+        there = (pair for parts in self.pairs.values() for pair in parts if pair is not None)
+        return sum(pair.down.nbytes + pair.up.nbytes for pair in there)
+
+
+def match(adapter: Adapter, slots: Sequence[Slot]) -> MatchedAdapter:
     """What an adapter has beside each slot.
 
     The adapter's names may have a prefix that the program's lack, or lack one that these have, as those of a base model
@@ -44,8 +64,8 @@ def match(adapter: Adapter, slots: Sequence[Slot]) -> Matched:
         first = source.names[0]
         if first in chosen:
             raise AdapterError(
-                f"{adapter.where}: adapts both {listed([chosen[first][0]])} and {listed([module])}, which are one matrix"
-                " in the program: train an adapter of one of them"
+                f"{adapter.where}: adapts both {listed([chosen[first][0]])} and {listed([module])}, which are one"
+                " matrix in the program: train an adapter of one of them"
             )
         chosen[first] = (module, pair)
     matched: Matched = {}
@@ -53,7 +73,7 @@ def match(adapter: Adapter, slots: Sequence[Slot]) -> Matched:
         parts = tuple(chosen[s.names[0]][1] if s.names[0] in chosen else None for s in slot.sources)
         if any(part is not None for part in parts):
             matched[slot.name] = parts
-    return matched
+    return MatchedAdapter(matched, adapter.content_hash)
 
 
 def _shape(source: Source) -> tuple[int, int]:

@@ -19,6 +19,8 @@ from bossa.weights.source import WeightSource
 FILES = ("adapter_model.safetensors", "adapter_model.bin")
 """Where the factors are, best first."""
 FACTOR = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<factor>[AB])(?:\.default)?\.weight\Z")
+BASE = ".base_layer.weight"
+"""What an adapter of the head has beside its factors: a copy of the head of the model that it was made for."""
 STRANGE = (
     ("lora_embedding_", "is of an embedding"),
     ("lora_magnitude_vector", "is of DoRA"),
@@ -56,8 +58,11 @@ def read(folder: str | PathLike[str]) -> Adapter:
     config = read_config(place)
     source = _open(place)
     factors: dict[str, dict[str, str]] = {}
-    for name in source.names():
+    names = dict.fromkeys(source.names())
+    for name in names:
         match = FACTOR.match(name)
+        if name.endswith(BASE) and f"{name.removesuffix(BASE)}.lora_A.weight" in names:
+            continue
         if match is None:
             what = next((what for part, what in STRANGE if part in name), "is no factor of a low-rank pair")
             raise AdapterError(

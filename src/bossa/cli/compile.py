@@ -83,6 +83,7 @@ class PrecisionChoice(click.Choice[str]):
     " repeated.  [default: this machine's]",
 )
 @click.option("--bundle", is_flag=True, help="Include the packed weights in the file.")
+@click.option("--adapters", is_flag=True, help="Let the program take LoRA adapters (bossa run --adapter).")
 @click.option("--trust-remote-code", is_flag=True, help="Allow the model to run Python code that comes with it.")
 @click.option(
     "--examples_to_generate",
@@ -105,6 +106,7 @@ def command(
     kv_precision: KvPrecision,
     targets: tuple[str, ...],
     bundle: bool,
+    adapters: bool,
     trust_remote_code: bool,
 ) -> None:
     """Compile MODEL into one program file; the last line printed is its path.
@@ -135,6 +137,7 @@ def command(
                 batch_size=batch_size,
                 targets=list(targets) or None,
                 bundle=bundle,
+                adapters=adapters,
                 cache_dir=cache_dir,
                 trust_remote_code=trust_remote_code,
                 name=name,

@@ -79,6 +79,7 @@ def _facts(pef: Pef) -> str:
             ("vocabulary", f"{manifest.vocab_size:,}"),
             ("sequences at once", f"{manifest.batch_size:,}"),
             ("tokens a sequence", f"{manifest.max_seq_length:,}"),
+            *([("adapters", "taken by --adapter")] if manifest.adapters else []),
             ("targets", ", ".join(manifest.targets) or "none"),
             ("tokenizer", "in the file" if tokenizer else "not in the file"),
             ("weights", "in the file" if "weights.bin" in names else "not in the file"),

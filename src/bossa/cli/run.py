@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     default="",
     help="Weights to use instead of the model's: safetensors, a folder or index of them, or a torch state dict.",
 )
+@click.option(
+    "--adapter", metavar="DIR", help="Run with this LoRA adapter, in PEFT's format, beside the weights as they are."
+)
 @click.option("--data_dir", metavar="FILE|FOLDER|-", help="Prompts: .json or .jsonl, .gz of either, a folder of them.")
 @click.option(
     "--prompt", type=options.Text(), metavar="TEXT", help="One prompt, whose completion is written as it grows."
@@ -91,6 +94,7 @@ def command(
     pef: Path,
     model_name_or_path: str | None,
     checkpoint_name: str,
+    adapter: str | None,
     data_dir: str | None,
     prompt: str | None,
     chat: bool,
@@ -141,6 +145,7 @@ def command(
                 pef,
                 weights=model_name_or_path,
                 checkpoint=checkpoint_name or None,
+                adapter=adapter,
                 threads=threads,
                 cpus=cpus,
                 memory=memory,

@@ -81,6 +81,7 @@ class Engine:
         rows = min(max_rows or program.max_rows, program.max_rows)
         self._scheduler = Scheduler(pool, rows, batch_size, states, program.state_drafts)
         self._steps = Steps(program)
+        self._salt = program.adapter_hash
         self._changed = threading.Condition()  # guards all below and the scheduler; told of every step's end
         self._driver: int | None = None  # the thread that runs a step now
         self._settled = True  # False from the schedule of a step until all that it brought is taken
@@ -110,6 +111,7 @@ class Engine:
             self._check_open()
             if request.state is not State.NEW:
                 raise RequestError(f"request {request.id} was submitted before: make a new one")
+            request.salt = request.salt or self._salt
             request.limit = self._limits.longest(request)
             request.stopper = self._stopper(request)
             self._scheduler.add(request)

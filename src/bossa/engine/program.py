@@ -28,6 +28,7 @@ class ModelRunner(Protocol):
         vocab_size: V, the width of the logits.
         max_seq_length: positions that one sequence may have.
         max_rows: rows that one step may have.
+        adapter_hash: what stands for its adapter, by which all that it computes differs; empty where it has none.
         most_steps: steps of decoding that may run one after the other; 1 where that gains nothing.
     """
 
@@ -40,6 +41,7 @@ class ModelRunner(Protocol):
     vocab_size: int
     max_seq_length: int
     max_rows: int
+    adapter_hash: bytes
     most_steps: int
 
     def step(

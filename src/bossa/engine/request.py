@@ -50,6 +50,7 @@ class Request:
         params: how to sample and when to stop.
         observer: reads the prompt's logits, and then nothing is generated.
         stream: whether the text is wanted as it grows.
+        salt: what its keys and values follow from besides its tokens: the hash of its adapter; the engine's, if empty.
         sample: which of several completions of one prompt this is, from 0: the third key of its random numbers.
         tokens: the prompt and what was generated so far.
         blocks: the KV pages that it holds, in the order of positions.
@@ -76,6 +77,7 @@ class Request:
     observer: Observer | None = None
     stream: bool = False
     sample: int = 0
+    salt: bytes = b""
     state: State = field(default=State.NEW, init=False)
     tokens: list[int] = field(init=False)
     blocks: array[int] = field(default_factory=lambda: array("i"), init=False)

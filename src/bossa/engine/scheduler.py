@@ -308,7 +308,7 @@ class Scheduler:
 
     def _hashes(self, request: Request) -> list[bytes]:
         """The hashes of all full blocks of a request's tokens."""
-        extend_hashes(request.block_hashes, request.tokens, self.pool.page_size)
+        extend_hashes(request.block_hashes, request.tokens, self.pool.page_size, request.salt)
         return request.block_hashes
 
     def _shareable_hashes(self, request: Request) -> list[bytes]:

@@ -27,9 +27,9 @@ class Linear(RowOp):
     With `parts` = 2 the weight interleaves two matrices by panels of 16 rows, and the epilogue joins ``#0`` and ``#1``.
 
     Attributes:
-        adapted: whether a row's adapter, if it has one, has its part in the sums: ``sum_k x[..., k] * (up @ down)[n, k]``
-            is added to them, with the pair of factors that the adapter has beside the weight. Neither the pair nor its
-            rank is of the program.
+        adapted: whether a row's adapter, if it has one, has its part in the sums: the product of x with ``up @ down``,
+            the pair of factors that the adapter has beside the weight, is added to them. Neither the pair nor its rank
+            is of the program.
     """
 
     keyword: ClassVar[str] = "linear"

@@ -96,6 +96,7 @@ class Manifest:
         state_bytes: bytes of recurrent state of one sequence, all layers together, with what is kept of guessed tokens;
             0 where there is none.
         state_drafts: guessed tokens that it has room for.
+        adapters: whether the program takes adapters; programs that take none leave it out.
         extra: keys that this Bossa does not know: additions that a reader may ignore.
     """
 
@@ -123,6 +124,7 @@ class Manifest:
     members: Mapping[str, Member]
     state_bytes: int = 0
     state_drafts: int = 0
+    adapters: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -174,6 +176,7 @@ class Manifest:
             transformers_version=read.text("transformers_version", empty=True),
             members=read_members(read),
             **_state(read),
+            adapters=read.boolean("adapters") if "adapters" in read.value else False,
             extra=read.additions(KNOWN),
         )
 
@@ -202,6 +205,8 @@ class Manifest:
         }
         if not self.state_bytes:
             del result["state_bytes"], result["state_drafts"]
+        if not self.adapters:
+            del result["adapters"]
         for key in sorted(self.extra):
             result[key] = self.extra[key]
         return result

@@ -15,7 +15,7 @@ from bossa.errors import RequestError, RuntimeFailure
 from bossa.host.large_pages import anonymous
 from bossa.host.process import Process
 from bossa.runtime.threads import default_threads, listed
-from bossa.targets.cpu.loader import Library
+from bossa.targets.cpu.loader import Adapters, Library
 from bossa.weights.bind import BoundWeights
 
 
@@ -69,6 +69,17 @@ class Held:
         kv = np.frombuffer(self._kv, np.uint8).ctypes.data
         self.handle = self.library.bossa_open(threads, max_rows, ctypes.addressof(slots), constants.ctypes.data, kv)
         return self.handle is not None
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether the library does."""
+        return self.library is not None and hasattr(self.library, "bossa_adapt")
+
+    def adapt(self, adapters: Adapters) -> None:
+        """Let the program run with these, which are kept as long as it is open."""
+        assert self.library is not None
+        self._adapters = adapters
+        self.library.bossa_adapt(self.handle, ctypes.byref(adapters))
 
     def states_address(self) -> int:
         """Where the slots of recurrent state begin; 0 where there are none."""

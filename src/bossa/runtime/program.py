@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ from bossa.targets.cpu.loader import (
     load_library,
 )
 from bossa.weights.bind import BoundWeights
+
+if TYPE_CHECKING:
+    from bossa.adapters.match import MatchedAdapter
 
 Int32 = NDArray[np.int32]
 
@@ -69,6 +72,7 @@ class LoadedProgram:
         max_seq_length: the longest sequence.
         max_rows: the most rows of a step.
         most_steps: the most steps of decoding that run one after the other.
+        adapter_hash: what stands for its adapter where it has one, by which all that it computes differs.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class LoadedProgram:
         pages: int,
         max_rows: int = ROWS_OF_A_STEP,
         state_slots: int = 0,
+        adapter: MatchedAdapter | None = None,
     ) -> None:
         """Starts the threads: as many as there are `cpus`, and one on each of them, where those are given.
 
@@ -89,6 +94,7 @@ class LoadedProgram:
         Raises:
             RequestError: the threads, CPUs, KV pages or state slots that are asked for are not to be had.
             RuntimeFailure: there is no memory for the activations.
+            PefError: there is an adapter, and the program takes none.
         """
         manifest = pef.manifest
         asked, self._cpus = chosen_threads(threads, cpus)
@@ -118,11 +124,24 @@ class LoadedProgram:
         try:
             self._held.open(asked, max_rows, self._constants, pef.where)
             self._held.pin(self._cpus)
+            self.adapter_hash = b"" if adapter is None else adapter.content_hash
+            if adapter is not None:
+                self._adapt(adapter, weights, pef.where)
         except BaseException:
             self._held.release()
             raise
         self._dropped = weakref.finalize(self, self._held.drop, pef.where)
         self._dropped.atexit = False  # the system frees all of it
+
+    def _adapt(self, adapter: MatchedAdapter, weights: BoundWeights, where: str) -> None:
+        """Let all sequences have this adapter."""
+        from bossa.targets.cpu.low_rank import LoadedAdapters
+
+        if not self._held.takes_adapters:
+            raise _disagreement(where)
+        self._adapters = LoadedAdapters(weights.slots, [adapter.pairs], self.max_rows)
+        self._adapters.choose(np.zeros(self.max_rows, np.int32))
+        self._held.adapt(self._adapters.struct)
 
     def step(
         self,
@@ -325,10 +344,14 @@ def _check_layout(pef: Pef, library: Library) -> None:
     held = len(pef.constants())
     needed = max((constant.offset + constant.bytes for constant in pef.manifest.constants), default=0)
     if library.bossa_signature().decode() != signature(layout) or held < needed:
-        raise PefError(
-            f"{pef.where}: its manifest and its program do not agree on how memory is laid out; compile the model"
-            " again, or run with --rebuild"
-        )
+        raise _disagreement(pef.where)
+
+
+def _disagreement(where: str) -> PefError:
+    return PefError(
+        f"{where}: its manifest and its program do not agree on how memory is laid out; compile the model again, or run"
+        " with --rebuild"
+    )
 
 
 def _aligned_copy(data: NDArray[Any]) -> NDArray[np.uint8]:

@@ -47,6 +47,7 @@ def native_fields(plan: Plan, targets: Sequence[str]) -> dict[str, Any]:
         "arena_bytes_per_row": plan.bytes_per_row,
         "targets": list(targets),
         "sections": plan.describe(),
+        **({"adapters": True} if plan.takes_adapters else {}),
     }
 
 

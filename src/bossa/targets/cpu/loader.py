@@ -179,6 +179,9 @@ def _declare(library: Library) -> None:
     library.bossa_decode.argtypes = [ctypes.c_void_p, ctypes.c_void_p]  # `decoding`, of either interface
     library.bossa_close.restype = None
     library.bossa_close.argtypes = [ctypes.c_void_p]
+    if hasattr(library, "bossa_adapt"):  # of programs that take adapters alone
+        library.bossa_adapt.restype = None
+        library.bossa_adapt.argtypes = [ctypes.c_void_p, ctypes.POINTER(Adapters)]
 
 
 _loaded: weakref.WeakValueDictionary[bytes, Library] = weakref.WeakValueDictionary()
