@@ -75,9 +75,7 @@ def test_without_an_adapter_logits_have_the_bits_of_a_program_that_takes_none(tm
     plain = bossa.compile(zoo.MODELS["llama"].config(), max_seq_length=zoo.LENGTH, batch_size=3)
     assert "adapted" not in plain.program_json()
     with load(plain, weights=tmp_path) as expected, load(_compiled("llama"), weights=tmp_path) as lm:
-        np.testing.assert_array_equal(
-            lm.logits(_ids(40)).view(np.int32), expected.logits(_ids(40)).view(np.int32)
-        )
+        np.testing.assert_array_equal(lm.logits(_ids(40)).view(np.int32), expected.logits(_ids(40)).view(np.int32))
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

@@ -45,7 +45,7 @@ def match(adapter: Adapter, slots: Sequence[Slot]) -> MatchedAdapter:
     """
     panels = [slot for slot in slots if slot.layout == "panels"]
     sources = {name: source for slot in panels for source in slot.sources for name in source.names}
-    names = _renamed(adapter.pairs, sources)
+    names = renamed(adapter.pairs, sources)
     unknown = [module for module, tensor in names.items() if tensor not in sources]
     if unknown:
         raise AdapterError(
@@ -82,7 +82,7 @@ def _shape(source: Source) -> tuple[int, int]:
     return n, k
 
 
-def _renamed(modules: Iterable[str], tensors: Iterable[str]) -> dict[str, str]:
+def renamed(modules: Iterable[str], tensors: Iterable[str]) -> dict[str, str]:
     """The tensor of each module, under the change of prefix that finds the most of them."""
     modules, held = list(modules), set(tensors)
     best = {module: f"{module}.weight" for module in modules}
