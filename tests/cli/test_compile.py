@@ -39,6 +39,7 @@ def test_the_seeds_arguments_go_to_the_compiler(bossa, compiling, tmp_path):
             "--kv-precision",
             "int8",
             "--bundle",
+            "--adapters",
         ),
         *("--target", "x86-64-v3", "--target", "portable", "--trust-remote-code"),
     )
@@ -52,6 +53,7 @@ def test_the_seeds_arguments_go_to_the_compiler(bossa, compiling, tmp_path):
         "batch_size": 4,
         "targets": ["x86-64-v3", "portable"],
         "bundle": True,
+        "adapters": True,
         "cache_dir": tmp_path,
         "trust_remote_code": True,
         "name": "gpt",

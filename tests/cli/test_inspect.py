@@ -92,6 +92,21 @@ def test_the_summary_has_the_recurrent_state_of_a_program_that_keeps_any(bossa, 
     assert "recurrent state, a sequence 64.0 KB" in lines
 
 
+def test_the_summary_says_that_a_program_takes_adapters(bossa, pef, tmp_path):
+    assert "adapters" not in bossa("inspect", pef).out
+    with Pef.open(pef) as opened:
+        members = {name: opened.member(name) for name in opened.names() if name != "manifest.json"}
+        manifest = opened.manifest.to_json() | {"adapters": True}
+    Pef.build(manifest, members).save(tmp_path / "adapters.pef")
+    lines = [" ".join(line.split()) for line in bossa("inspect", tmp_path / "adapters.pef").out.splitlines()]
+    assert "adapters taken by --adapter" in lines
+    refused = bossa("run", "--pef", pef, "--prompt", "a", "--adapter", tmp_path)
+    assert refused.code == 2
+    assert refused.err.endswith(
+        ": takes no adapters: compile the model again with --adapters (in Python adapters=True)\n"
+    )
+
+
 def test_the_source_is_printed_as_it_is(bossa, pef):
     assert bossa("inspect", pef, "--source").out == "int main() {}\n"
 

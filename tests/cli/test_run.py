@@ -44,7 +44,18 @@ def test_predictions_are_whole_sequences_with_20_dashes_between(bossa, loading, 
 
 def test_the_seeds_arguments_go_to_the_loader(bossa, loading, reviews, tmp_path):
     result = bossa(
-        *("run", "--inference", "-p", "x.pef", "--model_name_or_path", "gpt2", "--checkpoint_name", "w.pt"),
+        *(
+            "run",
+            "--inference",
+            "-p",
+            "x.pef",
+            "--model_name_or_path",
+            "gpt2",
+            "--checkpoint_name",
+            "w.pt",
+            "--adapter",
+            "lora",
+        ),
         *(
             "--cache_dir",
             tmp_path,
@@ -67,6 +78,7 @@ def test_the_seeds_arguments_go_to_the_loader(bossa, loading, reviews, tmp_path)
     assert loading.options == {
         "weights": "gpt2",
         "checkpoint": "w.pt",
+        "adapter": "lora",
         "threads": 2,
         "cpus": [0, 1],
         "memory": 10**9,

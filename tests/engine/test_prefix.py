@@ -37,6 +37,29 @@ def test_names_are_those_of_all_tokens_up_to_the_end_of_a_page():
     other: list[bytes] = []
     extend_hashes(other, [1, 1, 3, 4], 2)
     assert not set(other) & set(names)
+    salted: list[bytes] = []
+    extend_hashes(salted, [1, 2, 3, 4], 2, b"an adapter")
+    assert not set(salted) & set(names)
+
+
+def test_requests_with_another_adapter_share_nothing(fake):
+    engine = Engine(fake.Program(), batch_size=4)
+    first, second, third = (Request(i, HEAD, SamplingParams(1), salt=salt) for i, salt in enumerate((b"a", b"b", b"a")))
+    for request in (first, second, third):
+        list(engine.generate([request]))
+    assert not set(first.block_hashes) & set(second.block_hashes)
+    assert first.block_hashes == third.block_hashes
+    assert [sum(step) for step in engine.program.steps] == [12, 12, 4]
+
+
+def test_a_program_s_own_adapter_is_that_of_its_requests(fake):
+    program = fake.Program()
+    program.adapter_hash = b"an adapter"
+    request = Request(0, HEAD, SamplingParams(1))
+    list(Engine(program, batch_size=4).generate([request]))
+    expected: list[bytes] = []
+    extend_hashes(expected, HEAD, program.page_size, b"an adapter")
+    assert request.block_hashes[:3] == expected
 
 
 def test_a_later_request_runs_only_what_an_earlier_one_did_not(fake):
