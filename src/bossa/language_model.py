@@ -21,6 +21,7 @@ from bossa.sampling.parameters import CALLS, SamplingParams
 from bossa.tokenizer import ChatText
 
 if TYPE_CHECKING:
+    from bossa.engine.choices import ChoiceScores
     from bossa.sampling.calls import Sampling
 
 Prompt = str | Sequence[int] | Sequence[Message]
@@ -178,6 +179,7 @@ class LanguageModel:
         n: int = 1,
         *,
         name: str = "",
+        weigh_all: bool = False,
     ) -> list[Request]:
         """Requests for ``run``, one for each of ``n`` samples, refused here if they can never run.
 
@@ -185,6 +187,8 @@ class LanguageModel:
 
         Args:
             name: of the prompt, for errors; its place among the prompts where there is none.
+            weigh_all: with choices, find the log probabilities of all of them, as the completion's
+                ``choice_logprobs``, and not just the likeliest.
 
         Raises:
             RequestError, TokenizerError: as ``generate``.
@@ -192,14 +196,71 @@ class LanguageModel:
         self.engine.process.check()
         n = _samples(n)
         most = self.max_seq_length if truncation is None else params.longest(self.max_seq_length)
+        new = self.room(params)
         if is_conversation(prompt):
-            ids = fit_conversation(self.tokenizer, prompt, most, params.max_new_tokens, truncation)
+            ids = fit_conversation(self.tokenizer, prompt, most, new, truncation)
         else:
             ids = self._ids(name or f"prompts[{index}]", prompt)
-        ids = fit_prompt(ids, most, params.max_new_tokens, truncation, isinstance(prompt, ChatText))
-        requests = [Request(index, ids, params, sample=sample) for sample in range(n)]
+        ids = fit_prompt(ids, most, new, truncation, isinstance(prompt, ChatText))
+        requests = [Request(index, ids, params, sample=sample, weigh_all=weigh_all) for sample in range(n)]
         self.engine.check(requests[0])
         return requests
+
+    def room(self, params: SamplingParams) -> int:
+        """Tokens that a prompt which is cut leaves room for: the new ones or, of choices, the longest and an end."""
+        if not params.choices or self.tokenizer is None:
+            return params.max_new_tokens
+        from bossa.engine.choices import choice_tokens
+
+        return 1 + max(len(choice_tokens(self.tokenizer, choice)) for choice in params.choices)
+
+    def choose(
+        self,
+        prompts: Iterable[Prompt],
+        choices: Sequence[str],
+        *,
+        truncation: Truncation | None = None,
+        on_scores: Callable[[ChoiceScores], None] | None = None,
+    ) -> list[ChoiceScores]:
+        """How likely each of some texts is as the answer to every prompt, by the model's raw logits.
+
+        What it finds likeliest is what ``generate`` answers with the same ``choices`` at temperature 0.
+
+        Args:
+            prompts: as ``generate`` takes them.
+            choices: texts, each of them once.
+            truncation: cut prompts that leave no room for the longest choice at the "left" or the "right".
+            on_scores: called with each prompt's scores when they are there, in that order, from this thread.
+
+        Returns:
+            The scores, in the order of the prompts.
+
+        Raises:
+            RequestError: a prompt cannot be run, or the choices cannot be told apart; then nothing is run.
+            TokenizerError: there is no tokenizer.
+        """
+        from bossa.engine.choices import ChoiceScores
+
+        if isinstance(prompts, str):
+            raise RequestError("choose takes a list of prompts, and was given one text: write choose([prompt], …)")
+        given = iterated("prompts", prompts, "a list of prompts, each a text or a list of token ids")
+        function("on_scores", on_scores)
+        params = SamplingParams(choices=choices, eos_token_ids=self.eos_token_ids)  # type: ignore[arg-type]  # which it checks
+        if not params.choices:
+            raise RequestError("there are no choices: give the texts of which one is the answer")
+        requests = [
+            request
+            for index, prompt in enumerate(given)
+            for request in self.requests(prompt, index, params, truncation, weigh_all=True)
+        ]
+        scores: list[ChoiceScores] = []
+        for completion in self.run(requests):
+            assert completion.choice_logprobs is not None
+            logprobs, ids = completion.choice_logprobs, completion.prompt_token_ids
+            scores.append(ChoiceScores(completion.index, params.choices, logprobs, ids))
+            if on_scores is not None:
+                on_scores(scores[-1])
+        return sorted(scores, key=lambda each: each.index)
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Run any number of requests, taken as there is room, and give each completion when it is done."""

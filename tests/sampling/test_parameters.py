@@ -84,7 +84,7 @@ def test_neutral_values_are_right_and_change_nothing():
 DOCS = Path(__file__).parents[2] / "docs"
 WIDER = {
     *("stop", "sequence_bias", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"),
-    "logits_processors",
+    *("logits_processors", "choices", "json_schema"),
 }
 """What calls take in more forms than ``SamplingParams`` keeps."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -138,19 +138,21 @@ def cache_dir() -> Callable[[Command], Command]:
     )
 
 
-def sampling(*names: str) -> Callable[[Command], Command]:
-    """The options of these parameters of sampling, made from their declarations."""
+def sampling(*names: str, types: Mapping[str, click.ParamType[Any]] | None = None) -> Callable[[Command], Command]:
+    """The options of these parameters of sampling, made from their declarations; ``types`` are values of other kinds."""
     from bossa.sampling.parameters import PARAMETERS  # which one command needs
 
     def add(command: Command) -> Command:
         for name in reversed(names):
-            command = _sampling_option(name, PARAMETERS[name])(command)
+            command = _sampling_option(name, PARAMETERS[name], (types or {}).get(name))(command)
         return command
 
     return add
 
 
-def _sampling_option(name: str, declared: Declaration) -> Callable[[Command], Command]:
+def _sampling_option(
+    name: str, declared: Declaration, kind: click.ParamType[Any] | None
+) -> Callable[[Command], Command]:
     option = declared.option
     assert option is not None, f"{name} is declared without an option"
     more: dict[str, Any] = {}
@@ -161,7 +163,7 @@ def _sampling_option(name: str, declared: Declaration) -> Callable[[Command], Co
     return click.option(
         f"--{option.name or name.replace('_', '-')}",
         name,
-        type=_type_of(declared.check),
+        type=kind or _type_of(declared.check),
         metavar=option.metavar,
         multiple=option.several,
         help=option.help,

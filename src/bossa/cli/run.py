@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from bossa.cli import options
 from bossa.cli.app import ExitCode
+from bossa.cli.constraints import CONSTRAINTS
 from bossa.cli.progress import Bar, Packing
 from bossa.cli.text import say
 from bossa.errors import TokenizerError
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Follow the model's generation_config.json where no option says otherwise, or do not.",
 )
+@options.sampling("choices", "regex", "json_schema", types=CONSTRAINTS)
 @options.sampling("logprobs", "speculate")
 @click.option("-b", "--batch-size", type=options.SEQUENCES, help="Sequences at once.  [default: the file's]")
 @click.option(

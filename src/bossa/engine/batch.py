@@ -16,7 +16,8 @@ class Chunk(NamedTuple):
     """Positions ``start`` to ``start + rows - 1`` of a request; the last ``logits`` of them give logits.
 
     The last ``len(drafts)`` rows are of tokens that the request does not have yet. The last ``guesses`` of them are of
-    such as it may never have, and recurrent state is not moved by these.
+    such as it may never have, and recurrent state is not moved by these. A branch of choices is drafts alone, and moves
+    the state, which is thrown away with it.
     """
 
     request: Request
@@ -46,7 +47,7 @@ def pack(chunks: Sequence[Chunk]) -> Batch:
     tables: list[bytes] = []
     width = 4 * max([len(chunk.request.blocks) for chunk in chunks])
     for request, start, rows, logits, drafts, _ in chunks:
-        if rows == 1:
+        if rows == 1 and not drafts:
             tokens.append(request.tokens[start])
             positions.append(start)
         else:

@@ -11,7 +11,7 @@ from typing import Any
 from bossa.checks.arguments import whole
 from bossa.engine.batch import Chunk
 from bossa.engine.limits import Limits
-from bossa.engine.outcome import Outcome, grow, replay
+from bossa.engine.outcome import Outcome, grow, learn, replay
 from bossa.engine.pages import PagePool
 from bossa.engine.program import Detokenizer, MakeDetokenizer, ModelRunner, Tokenizer
 from bossa.engine.request import Completion, Observer, Request, State
@@ -96,6 +96,8 @@ class Engine:
         Raises:
             RequestError: says what is too long, empty, out of range or missing.
         """
+        self._limits.check_prompt(request)
+        self._prepare(request)
         self._limits.check(request)
 
     def submit(self, request: Request) -> None:
@@ -320,6 +322,9 @@ class Engine:
                         request.observer.receive(chunk.start + chunk.rows - chunk.logits, outcome.logits[first:row])
                     self._scheduler.advance(request, moved, moved)
                     done = not request.pending
+                elif request.chooser is not None:
+                    self._learn(request, chunk, outcome, first)
+                    done = request.finish_reason is not None
                 elif chunk.logits:
                     grow(request, chunk.drafts, outcome, first)
                     self._scheduler.advance(request, len(request.tokens) - 1, moved)
@@ -335,11 +340,45 @@ class Engine:
                 self._scheduler.remove(request, State.FINISHED)
                 finished.append(request)
 
+    def _learn(self, request: Request, chunk: Chunk, outcome: Outcome, row: int) -> None:
+        """Give a request with choices what its prompt or one of their branches brought."""
+        assert request.chooser is not None
+        length = len(request.prompt_token_ids)
+        end = chunk.start + chunk.rows
+        if not chunk.drafts:
+            self._scheduler.advance(request, end, end)
+            if chunk.logits:
+                learn(request, (), outcome, row, 1)
+            return
+        whole = request.chooser.branch
+        assert whole is not None
+        branch = whole[: end - length]
+        if chunk.logits:
+            learn(request, branch, outcome, row, chunk.logits)
+        if request.finish_reason is None:
+            self._scheduler.lay(request, branch)
+
     def _fail(self, request: Request, error: BossaError) -> None:
         """Take out a request that cannot go on, and keep the reason for those who wait for it."""
         request.error = error
         self._steps.needs_logits = False
         self._scheduler.remove(request, State.ABORTED)
+
+    def _prepare(self, request: Request) -> None:
+        """Make what a constrained request is followed by, once.
+
+        Raises:
+            RequestError: there are choices that cannot be.
+        """
+        params, tokenizer = request.params, self.tokenizer
+        if tokenizer is None or request.observer is not None:
+            return
+        if params.choices and request.chooser is None:
+            from bossa.engine.choices import Chooser, choice_tokens  # which most requests do without
+
+            prompt = request.prompt_token_ids
+            tokens = [choice_tokens(tokenizer, choice, prompt) for choice in params.choices]
+            request.chooser = Chooser(params.choices, tokens, params, request.weigh_all)
 
     def _stopper(self, request: Request) -> Stopper:
         follow = self.tokenizer is not None and (request.stream or request.params.stop)

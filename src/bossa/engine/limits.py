@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bossa.checks.arguments import described, whole
 from bossa.engine.request import Request
-from bossa.errors import RequestError
+from bossa.errors import RequestError, TokenizerError
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,16 @@ class Limits:
         Raises:
             RequestError: says what is too long, empty, out of range or missing.
         """
+        self.check_prompt(request)
         length = len(request.prompt_token_ids)
-        if not length:
-            raise RequestError("the prompt is empty: give at least one token")
-        low, high = min(request.prompt_token_ids), max(request.prompt_token_ids)
-        if low < 0 or high >= self.vocab_size:
-            raise RequestError(
-                f"token id {described(low if low < 0 else high)} is not in the vocabulary, ids 0 to"
-                f" {self.vocab_size - 1}"
-            )
         for name, number in (("id", request.id), ("sample", request.sample)):
             whole(f"a request's {name}", number, 0, 2**64 - 1, expected="a whole number from 0 to 2**64 - 1")
         if request.params.stop and not self.has_text and request.observer is None:
             raise RequestError("stop strings need a tokenizer, and none is loaded")
+        if request.params.constrained and not self.has_text:
+            raise TokenizerError(
+                "an answer that is constrained is text, and the model has no tokenizer: load it with one"
+            )
         if (request.params.logprobs or 0) > self.vocab_size:
             raise RequestError(
                 f"logprobs is {described(request.params.logprobs)}, and there are {self.vocab_size} tokens: ask for"
@@ -68,10 +65,32 @@ class Limits:
                 "shorten it, or compile with a greater max_seq_length"
             )
         positions = self.longest(request) - room
+        if request.chooser is not None:
+            positions = request.reach
+            if positions > self.max_seq_length:
+                raise RequestError(
+                    f"the prompt has {length} tokens and the longest of its choices {request.chooser.longest}, and at"
+                    f" most {self.max_seq_length} fit: shorten them, or compile with a greater max_seq_length"
+                )
         if positions > self.kv_positions:
             raise RequestError(
                 f"a prompt of {length} tokens and what is asked after it need {positions} positions, and the KV memory "
                 f"holds {self.kv_positions}: allow more memory, or ask for fewer tokens"
+            )
+
+    def check_prompt(self, request: Request) -> None:
+        """Refuse a prompt that is none.
+
+        Raises:
+            RequestError: it is empty, or has token ids that are not in the vocabulary.
+        """
+        if not len(request.prompt_token_ids):
+            raise RequestError("the prompt is empty: give at least one token")
+        low, high = min(request.prompt_token_ids), max(request.prompt_token_ids)
+        if low < 0 or high >= self.vocab_size:
+            raise RequestError(
+                f"token id {described(low if low < 0 else high)} is not in the vocabulary, ids 0 to"
+                f" {self.vocab_size - 1}"
             )
 
     def longest(self, request: Request) -> int:

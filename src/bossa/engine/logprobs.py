@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,16 @@ def log_probability(row: Floats, token: int) -> float:
     """
     best, rest = _log_total(row)
     return float(row[token]) - best - rest
+
+
+def log_probabilities(row: Floats, tokens: Sequence[int]) -> list[float]:
+    """Those of several tokens, each to the bit as ``log_probability`` gives it.
+
+    Raises:
+        RuntimeFailure: as there.
+    """
+    best, rest = _log_total(row)
+    return [float(row[token]) - best - rest for token in tokens]
 
 
 def _log_total(row: Floats) -> tuple[float, float]:

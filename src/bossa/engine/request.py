@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from bossa.checks.arguments import token_ids
 from bossa.engine.logprobs import TokenLogprob
@@ -16,6 +17,9 @@ from bossa.engine.stopping import FinishReason, Stopper
 from bossa.errors import BossaError
 from bossa.sampling.logits import LogitsProcessor
 from bossa.sampling.parameters import SamplingParams
+
+if TYPE_CHECKING:
+    from bossa.engine.choices import Chooser
 
 
 class State(Enum):
@@ -52,6 +56,7 @@ class Request:
         stream: whether the text is wanted as it grows.
         salt: what its keys and values follow from besides its tokens: the hash of its adapter; the engine's, if empty.
         sample: which of several completions of one prompt this is, from 0: the third key of its random numbers.
+        weigh_all: whether the log probabilities of all its choices are wanted, where it has any.
         tokens: the prompt and what was generated so far.
         blocks: the KV pages that it holds, in the order of positions.
         computed: positions whose keys and values are in those pages.
@@ -66,6 +71,8 @@ class Request:
         limit: tokens that it may come to have.
         best_only: whether the likeliest token is all that it wants of a row's logits.
         drafter: guesses at its next tokens, where that is wanted.
+        chooser: what is known of its choices, where it has any.
+        laid: tokens of a branch of these whose keys and values lie behind the prompt's.
         logprobs: of its new tokens, where they are wanted.
         arrival: its place among all requests submitted; older ones go first.
         error: what it failed with, it alone; whoever waits for it gets this.
@@ -78,6 +85,7 @@ class Request:
     stream: bool = False
     sample: int = 0
     salt: bytes = b""
+    weigh_all: bool = False
     state: State = field(default=State.NEW, init=False)
     tokens: list[int] = field(init=False)
     blocks: array[int] = field(default_factory=lambda: array("i"), init=False)
@@ -93,6 +101,8 @@ class Request:
     limit: int = field(default=0, init=False)
     best_only: bool = field(init=False)
     drafter: Drafter | None = field(default=None, init=False)
+    chooser: Chooser | None = field(default=None, init=False)
+    laid: tuple[int, ...] = field(default=(), init=False)
     logprobs: list[TokenLogprob] = field(default_factory=list, init=False)
     arrival: int = field(default=-1, init=False)
     finish_reason: FinishReason | None = field(default=None, init=False)
@@ -103,7 +113,7 @@ class Request:
         self.prompt_token_ids = token_ids("prompt_token_ids", self.prompt_token_ids)
         self.tokens = list(self.prompt_token_ids)
         self.best_only = self.observer is None and self.params.greedy and self.params.logprobs is None
-        if self.params.speculate and self.observer is None:
+        if self.params.speculate and self.observer is None and not self.params.choices:
             self.drafter = Drafter(self.params.speculate)
 
     @property
@@ -115,6 +125,16 @@ class Request:
     def pending(self) -> int:
         """Tokens whose rows have not run yet."""
         return len(self.tokens) - self.computed
+
+    @property
+    def reach(self) -> int:
+        """Positions that it needs pages for: those of its tokens, and of any branch of its choices behind them."""
+        return len(self.tokens) + (self.chooser.longest if self.chooser is not None else 0)
+
+    @property
+    def branches(self) -> bool:
+        """Whether branches of its choices run next, behind its prompt."""
+        return self.chooser is not None and self.computed == len(self.tokens)
 
     @property
     def decodes(self) -> bool:
@@ -156,6 +176,7 @@ class Request:
             list(self.prompt_token_ids),
             self.sample,
             list(self.logprobs) if self.params.logprobs is not None else None,
+            self.chooser.scores() if self.chooser is not None and self.weigh_all else None,
         )
 
 
@@ -171,6 +192,7 @@ class Completion:
         prompt_token_ids: the prompt, as it was run.
         sample: its place among the completions of its prompt.
         logprobs: of each new token, where they were asked for.
+        choice_logprobs: of each choice, where all of them were weighed.
     """
 
     index: int
@@ -180,3 +202,4 @@ class Completion:
     prompt_token_ids: list[int]
     sample: int = 0
     logprobs: list[TokenLogprob] | None = None
+    choice_logprobs: list[float] | None = None

@@ -35,6 +35,8 @@ class _Room:
 
     def chunk(self, request: Request) -> Chunk:
         """As many of a request's rows as there is room for."""
+        if request.branches:
+            return self._branch(request)
         rows = min(request.pending, self.rows)
         if request.aim > request.computed:
             rows = min(rows, request.aim - request.computed)
@@ -47,6 +49,19 @@ class _Room:
             logits = int(rows == request.pending)
         self.rows -= rows
         return Chunk(request, request.computed, rows, logits)
+
+    def _branch(self, request: Request) -> Chunk:
+        """As many rows of the next branch of a request's choices, behind what it begins with that is laid already."""
+        assert request.chooser is not None
+        branch = request.chooser.branch
+        assert branch is not None
+        unread = request.chooser.unread(branch)
+        laid = min(unread, _common(request.laid, branch))
+        rows = min(len(branch) - laid, self.rows, unread - laid + 1 + self.extra_logits)
+        logits = max(0, laid + rows - unread)
+        self.rows -= rows
+        self.extra_logits -= max(0, logits - 1)
+        return Chunk(request, request.computed + laid, rows, logits, branch[laid : laid + rows])
 
 
 class Scheduler:
@@ -189,6 +204,16 @@ class Scheduler:
             if moved == request.aim:
                 self._snapshot(request)
 
+    def lay(self, request: Request, laid: tuple[int, ...]) -> None:
+        """Take note of what a step has laid of a branch behind a request's prompt.
+
+        Recurrent state that this has moved cannot be moved back: before another branch, the request starts again.
+        """
+        assert request.chooser is not None
+        request.laid = laid
+        if self.states is not None and (request.chooser.branch or ())[: len(laid)] != laid:
+            self._preempt(request)
+
     def _snapshot(self, request: Request) -> None:
         """Keep the state that a request has arrived at; within its output, in place of the one before."""
         assert self.states is not None
@@ -219,8 +244,8 @@ class Scheduler:
         """Give every running request the pages of its tokens, the oldest first, at the youngest's expense."""
         room = self.pool.page_size
         for request in tuple(self.running):
-            while len(request.tokens) > room * len(request.blocks) and request.state is State.RUNNING:
-                missing = self._missing(request, len(request.tokens))
+            while request.reach > room * len(request.blocks) and request.state is State.RUNNING:
+                missing = self._missing(request, request.reach)
                 if missing <= self.pool.free_count:
                     request.blocks.extend(self.pool.alloc(missing))
                 else:
@@ -254,7 +279,7 @@ class Scheduler:
             elif found < len(hashes) and hashes[found] in computing:
                 continue
             shared = self.pool.share(hashes[:found])
-            needed = self.pool.pages_for(len(request.tokens)) - found
+            needed = self.pool.pages_for(request.reach) - found
             if needed + len(self.running) > self.pool.free_count:
                 self.pool.free(shared)
                 return
@@ -321,6 +346,14 @@ class Scheduler:
         _forget_memory(request)
 
 
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two branches begin with alike."""
+    same = 0
+    while same < min(len(one), len(other)) and one[same] == other[same]:
+        same += 1
+    return same
+
+
 def _age(request: Request) -> int:
     return request.arrival
 
@@ -330,6 +363,7 @@ def _forget_memory(request: Request) -> None:
     request.slot = -1
     request.computed = request.hashed_blocks = 0
     request.replays = request.aim = request.snapshot_at = request.branch = 0
+    request.laid = ()
 
 
 def _shareable(request: Request, page_size: int) -> int:

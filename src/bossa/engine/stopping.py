@@ -95,6 +95,11 @@ class Stopper:
             return "stop" if self._finish() or ended else "length"
         return None
 
+    def end(self) -> FinishReason:
+        """Take note of an end behind the tokens that there are, whether or not there is a token for it."""
+        self._finish()
+        return "stop"
+
     def _extend(self, delta: str) -> bool:
         """Take in more text; True when a stop string is complete."""
         seen = len(self._decoded)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from bossa.sampling.logits import LogitsProcessor
 
@@ -40,3 +40,6 @@ class Sampling(TypedDict, total=False):
     forced_eos_token_id: int | Sequence[int] | None
     exponential_decay_length_penalty: tuple[int, float] | None
     logits_processors: Sequence[LogitsProcessor]
+    choices: Sequence[str]
+    regex: str | None
+    json_schema: str | Mapping[str, Any] | None

@@ -8,6 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from bossa.checks.arguments import is_whole, iterated, plain, real, refuse, token_ids, whole
+from bossa.errors import RequestError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -16,9 +17,9 @@ T = TypeVar("T")
 Check = Callable[[str, object], Any]
 """From a parameter's name and what was given for it to its value; a RequestError where it cannot be one."""
 
-Kind = Literal["length", "draw", "filter", "processor", "text", "result"]
-"""What it is about: when a completion ends, how a token is drawn, which tokens may be, the logits before that, the text
-that ends a completion, or what comes with the result."""
+Kind = Literal["length", "draw", "filter", "processor", "constraint", "text", "result"]
+"""What it is about: when a completion ends, how a token is drawn, which tokens may be, the logits before that, what the
+whole completion must be, the text that ends a completion, or what comes with the result."""
 
 _METADATA = "declaration"
 
@@ -126,6 +127,45 @@ def functions(name: str, value: object) -> tuple[Any, ...]:
     if not all(map(callable, found)):
         refuse(name, expected, next(each for each in found if not callable(each)))
     return found
+
+
+def distinct_texts(name: str, value: object) -> tuple[str, ...]:
+    """Texts that are not empty, each of them once."""
+    expected = "a list of texts that are not empty, each of them once"
+    if isinstance(value, str):
+        refuse(name, expected, value)
+    found = tuple(iterated(name, value, expected))
+    for place, each in enumerate(found):
+        if not isinstance(each, str) or not each or each in found[:place]:
+            refuse(name, expected, each)
+    return found
+
+
+def pattern(name: str, value: object) -> str | None:
+    """A regular expression that is not empty, which whoever matches it reads; None for none."""
+    if value is not None and not (isinstance(value, str) and value):
+        refuse(name, "a regular expression, or None", value)
+    return value
+
+
+def schema(name: str, value: object) -> str | None:
+    """A JSON schema, as its JSON text or as a dict, in one form; None for none."""
+    if value is None:
+        return None
+    import json  # which few ask for
+
+    expected = "a JSON schema: a dict, or the JSON text of an object"
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"{name} must be {expected}, and is no JSON: {error}") from error
+    if not isinstance(value, Mapping):
+        refuse(name, expected, value)
+    try:
+        return json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RequestError(f"{name} must be {expected}, and cannot be written as JSON: {error}") from error
 
 
 class Option(NamedTuple):

@@ -11,17 +11,21 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from bossa.checks.arguments import boolean, texts
+from bossa.errors import RequestError
 from bossa.sampling.declaration import (
     Option,
     biases,
     count,
     decay,
     declared_in,
+    distinct_texts,
     functions,
     ids,
     number,
     one_or_more_ids,
     parameter,
+    pattern,
+    schema,
     sequences,
 )
 
@@ -225,10 +229,48 @@ class SamplingParams:
         "functions of the token ids so far and the row of logits (float32 [V]) to such a row, called after all the"
         " penalties and masks above and before temperature and filters",
     )
+    choices: tuple[str, ...] = parameter(
+        (),
+        distinct_texts,
+        "constraint",
+        "texts of which one is the completion: the likeliest as a whole or, at a temperature, one drawn by their"
+        " probabilities",
+        Option("The answer is the likeliest of these texts; or a JSON list of them.", metavar="TEXT,…"),
+    )
+    regex: str | None = parameter(
+        None,
+        pattern,
+        "constraint",
+        "a regular expression that the whole completion matches; None: any",
+        Option("The answer matches this regular expression.", metavar="RE"),
+    )
+    json_schema: str | None = parameter(
+        None,
+        schema,
+        "constraint",
+        "a JSON schema, a dict or its text, that the completion is JSON of; None: any",
+        Option("The answer is JSON of the JSON schema in this file.", metavar="FILE"),
+    )
 
     def __post_init__(self) -> None:
         for name, declared in PARAMETERS.items():
             object.__setattr__(self, name, declared.check(name, getattr(self, name)))
+        self._check_constraints()
+
+    def _check_constraints(self) -> None:
+        """Refuse what no completion could keep to."""
+        asked = [name for name, neutral in _CONSTRAINTS if getattr(self, name) != neutral]
+        if len(asked) > 1:
+            raise RequestError(f"{' and '.join(asked)} each say what the completion must be: give one of them")
+        if asked and self.ignore_eos:
+            raise RequestError(
+                f"{asked[0]} and ignore_eos contradict each other: a completion that must be something"
+                " ends there; leave one of them out"
+            )
+        if self.choices and self.logits_processors:
+            raise RequestError(
+                "choices are weighed by the raw logits, which logits_processors do not change: leave one of them out"
+            )
 
     @property
     def processes(self) -> bool:
@@ -236,9 +278,19 @@ class SamplingParams:
         return any(getattr(self, name) != neutral for name, neutral in _PROCESSORS)
 
     @property
+    def has_grammar(self) -> bool:
+        """Whether tokens are masked by what may follow of a regular expression or a JSON schema."""
+        return self.regex is not None or self.json_schema is not None
+
+    @property
+    def constrained(self) -> bool:
+        """Whether something is said of what the completion must be."""
+        return bool(self.choices) or self.has_grammar
+
+    @property
     def greedy(self) -> bool:
         """Whether the next token is the likeliest one, with no look at what came before."""
-        return self.temperature == 0 and not self.processes
+        return self.temperature == 0 and not self.processes and not self.constrained
 
     def longest(self, max_seq_length: int) -> int:
         """Tokens that prompt and completion together may have in a program that allows so many."""
@@ -261,4 +313,5 @@ CALLS = PARAMETERS.keys() - {"eos_token_ids"}
 """Those that the calls of a ``LanguageModel`` take; their types stand in ``calls.py``."""
 
 _PROCESSORS = tuple((name, each.neutral) for name, each in PARAMETERS.items() if each.kind == "processor")
+_CONSTRAINTS = tuple((name, each.neutral) for name, each in PARAMETERS.items() if each.kind == "constraint")
 _TOKENS = tuple((name, each.tokens) for name, each in PARAMETERS.items() if each.tokens is not None)
