@@ -105,7 +105,9 @@ class LanguageModel:
         values = self.generation_defaults.beneath(given)
         if self.tokenizer is None:
             values.pop("stop", None)  # there is no text to stop at
-        return SamplingParams(**{**values, **given, "eos_token_ids": self.eos_token_ids})
+        params = SamplingParams(**{**values, **given, "eos_token_ids": self.eos_token_ids})
+        self.engine.check_constraint(params)
+        return params
 
     def generate(
         self,
@@ -248,6 +250,7 @@ class LanguageModel:
         params = SamplingParams(choices=choices, eos_token_ids=self.eos_token_ids)  # type: ignore[arg-type]  # which it checks
         if not params.choices:
             raise RequestError("there are no choices: give the texts of which one is the answer")
+        self.engine.check_constraint(params)
         requests = [
             request
             for index, prompt in enumerate(given)

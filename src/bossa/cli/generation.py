@@ -74,7 +74,7 @@ class Ask:
         from bossa.engine.prompts import fit_conversation
 
         most = params.longest(model.max_seq_length)
-        return fit_conversation(model.tokenizer, messages, most, params.max_new_tokens, self.truncation, tools)
+        return fit_conversation(model.tokenizer, messages, most, model.room(params), self.truncation, tools)
 
 
 @dataclass

@@ -139,7 +139,7 @@ def cache_dir() -> Callable[[Command], Command]:
 
 
 def sampling(*names: str, types: Mapping[str, click.ParamType[Any]] | None = None) -> Callable[[Command], Command]:
-    """The options of these parameters of sampling, made from their declarations; ``types`` are values of other kinds."""
+    """The options of these parameters of sampling, made from their declarations; ``types`` of values of other kinds."""
     from bossa.sampling.parameters import PARAMETERS  # which one command needs
 
     def add(command: Command) -> Command:

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bossa.checks.arguments import whole
 from bossa.engine.batch import Chunk
@@ -21,6 +21,10 @@ from bossa.engine.steps import Steps
 from bossa.engine.stopping import Stopper
 from bossa.errors import BossaError, RequestError, RuntimeFailure
 from bossa.host.process import Process
+from bossa.sampling.parameters import SamplingParams
+
+if TYPE_CHECKING:
+    from bossa.sampling.grammar import Grammars, MaskPool
 
 
 def detokenize(tokenizer: Any, prompt: Sequence[int]) -> Detokenizer:
@@ -80,12 +84,14 @@ class Engine:
                 pool.cold_pages = pool.pages
         rows = min(max_rows or program.max_rows, program.max_rows)
         self._scheduler = Scheduler(pool, rows, batch_size, states, program.state_drafts)
-        self._steps = Steps(program)
+        self._steps = Steps(program, self._mask)
         self._salt = program.adapter_hash
         self._changed = threading.Condition()  # guards all below and the scheduler; told of every step's end
         self._driver: int | None = None  # the thread that runs a step now
         self._settled = True  # False from the schedule of a step until all that it brought is taken
         self._closed = False
+        self._grammars: dict[tuple[int, ...], Grammars] = {}  # by the tokens that end a completion
+        self._masks: MaskPool | None = None
         self.process = Process()
 
     # Requests
@@ -99,6 +105,17 @@ class Engine:
         self._limits.check_prompt(request)
         self._prepare(request)
         self._limits.check(request)
+
+    def check_constraint(self, params: SamplingParams) -> None:
+        """Refuse choices, a regular expression or a schema that no prompt could be asked with.
+
+        Raises:
+            RequestError, TokenizerError: says why.
+        """
+        if params.constrained:
+            request = Request(0, [0], params)
+            self._limits.check_text(request)
+            self._prepare(request)
 
     def submit(self, request: Request) -> None:
         """Put a new request in the queue.
@@ -379,6 +396,40 @@ class Engine:
             prompt = request.prompt_token_ids
             tokens = [choice_tokens(tokenizer, choice, prompt) for choice in params.choices]
             request.chooser = Chooser(params.choices, tokens, params, request.weigh_all)
+        if params.has_grammar and request.constraint is None:
+            from bossa.sampling.grammar import Forced
+
+            request.constraint = self._grammars_of(params).constraint(params)
+            request.drafter = Forced(request.constraint, len(request.prompt_token_ids), request.drafter)
+
+    def _grammars_of(self, params: SamplingParams) -> Grammars:
+        """What compiles grammars over the tokens of this model; made once, which takes a good part of a second."""
+        from bossa.sampling.grammar import Grammars
+
+        ends = params.eos_token_ids
+        if not ends:
+            raise RequestError(
+                "regex and json_schema need an end token behind the answer, and the model has none: load one whose"
+                " config names its eos_token_id"
+            )
+        if ends not in self._grammars:
+            tokenizer: Any = self.tokenizer  # one that lacks what is read of it is refused
+            self._grammars[ends] = Grammars(tokenizer, self.program.vocab_size, ends)
+        return self._grammars[ends]
+
+    def _mask(self, chunks: Sequence[Chunk]) -> None:
+        """Have the masks of all requests with a grammar computed, before the step that gives them logits."""
+        wanted = [
+            (request.constraint, request.output_ids, chunk.drafts)
+            for chunk in chunks
+            if (request := chunk.request).constraint is not None and chunk.logits
+        ]
+        if wanted:
+            if self._masks is None:
+                from bossa.sampling.grammar import MaskPool
+
+                self._masks = MaskPool()
+            self._masks.prepare(wanted)
 
     def _stopper(self, request: Request) -> Stopper:
         follow = self.tokenizer is not None and (request.stream or request.params.stop)

@@ -35,12 +35,7 @@ class Limits:
         length = len(request.prompt_token_ids)
         for name, number in (("id", request.id), ("sample", request.sample)):
             whole(f"a request's {name}", number, 0, 2**64 - 1, expected="a whole number from 0 to 2**64 - 1")
-        if request.params.stop and not self.has_text and request.observer is None:
-            raise RequestError("stop strings need a tokenizer, and none is loaded")
-        if request.params.constrained and not self.has_text:
-            raise TokenizerError(
-                "an answer that is constrained is text, and the model has no tokenizer: load it with one"
-            )
+        self.check_text(request)
         if (request.params.logprobs or 0) > self.vocab_size:
             raise RequestError(
                 f"logprobs is {described(request.params.logprobs)}, and there are {self.vocab_size} tokens: ask for"
@@ -91,6 +86,19 @@ class Limits:
             raise RequestError(
                 f"token id {described(low if low < 0 else high)} is not in the vocabulary, ids 0 to"
                 f" {self.vocab_size - 1}"
+            )
+
+    def check_text(self, request: Request) -> None:
+        """Refuse what is said of text where there is none.
+
+        Raises:
+            RequestError, TokenizerError: there is no tokenizer.
+        """
+        if request.params.stop and not self.has_text and request.observer is None:
+            raise RequestError("stop strings need a tokenizer, and none is loaded")
+        if request.params.constrained and not self.has_text:
+            raise TokenizerError(
+                "an answer that is constrained is text, and the model has no tokenizer: load it with one"
             )
 
     def longest(self, request: Request) -> int:

@@ -20,6 +20,7 @@ from bossa.sampling.parameters import SamplingParams
 
 if TYPE_CHECKING:
     from bossa.engine.choices import Chooser
+    from bossa.sampling.grammar import Constraint, Forced
 
 
 class State(Enum):
@@ -72,6 +73,7 @@ class Request:
         best_only: whether the likeliest token is all that it wants of a row's logits.
         drafter: guesses at its next tokens, where that is wanted.
         chooser: what is known of its choices, where it has any.
+        constraint: follows it through its grammar, where it has one.
         laid: tokens of a branch of these whose keys and values lie behind the prompt's.
         logprobs: of its new tokens, where they are wanted.
         arrival: its place among all requests submitted; older ones go first.
@@ -100,8 +102,9 @@ class Request:
     turn: bytes | None = field(default=None, init=False)
     limit: int = field(default=0, init=False)
     best_only: bool = field(init=False)
-    drafter: Drafter | None = field(default=None, init=False)
+    drafter: Drafter | Forced | None = field(default=None, init=False)
     chooser: Chooser | None = field(default=None, init=False)
+    constraint: Constraint | None = field(default=None, init=False)
     laid: tuple[int, ...] = field(default=(), init=False)
     logprobs: list[TokenLogprob] = field(default_factory=list, init=False)
     arrival: int = field(default=-1, init=False)
@@ -150,11 +153,11 @@ class Request:
     @cached_property
     def processors(self) -> tuple[LogitsProcessor, ...]:
         """What its logits go through before a token is chosen; asked for once its limit is known."""
-        if not self.params.processes:
+        if not self.params.processes and self.constraint is None:
             return ()
         from bossa.sampling.chain import logits_processors  # which most requests do without
 
-        return logits_processors(self.params, self.prompt_token_ids, self.limit)
+        return logits_processors(self.params, self.prompt_token_ids, self.limit, self.constraint)
 
     @property
     def output_ids(self) -> list[int]:

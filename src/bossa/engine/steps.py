@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from bossa.engine.batch import Chunk, pack, pack_states
@@ -15,13 +15,18 @@ from bossa.runtime.states import SequenceStates
 class Steps:
     """The steps of one program.
 
+    Args:
+        program: that runs them.
+        mask: makes what is allowed ready for chunks whose tokens are chosen by their logits, before these are computed.
+
     Attributes:
         needs_logits: whether the next steps have to have logits, so that it is found whose are no numbers. The step
             that ran into them has moved recurrent state, and could not be run again.
     """
 
-    def __init__(self, program: ModelRunner) -> None:
+    def __init__(self, program: ModelRunner, mask: Callable[[Sequence[Chunk]], None]) -> None:
         self._program = program
+        self._mask = mask
         self._keeps_state = bool(program.state_bytes)
         self.needs_logits = False
 
@@ -33,7 +38,10 @@ class Steps:
     def run(self, chunks: Sequence[Chunk]) -> Outcome | None:
         """Run a step. None where its logits are no numbers and it cannot be run again."""
         batch = pack(chunks)
-        if not self.needs_logits and all(chunk.request.best_only for chunk in chunks if chunk.logits):
+        best_only = all(chunk.request.best_only for chunk in chunks if chunk.logits)
+        if not best_only:
+            self._mask(chunks)
+        if best_only and not self.needs_logits:
             with suppress(RuntimeFailure):  # the same step with its logits then says of which request
                 return Outcome(best=self._program.step_greedy(*batch, *self._states(chunks)).tolist())
             if self._keeps_state:

@@ -139,6 +139,24 @@ class Tokenizer:
         """The text of a token as it stands in the vocabulary, or None."""
         return self._backend.id_to_token(token_id)
 
+    def to_json(self) -> str:
+        """All of it as the text of a ``tokenizer.json``."""
+        return str(call(_not_written, self._backend.to_str))
+
+    def token_texts(self) -> tuple[list[str], list[int]]:
+        """What each token adds to a text that it stands in, by id; nothing for those that are special, or a part of a
+        character. And the ids of the special ones.
+        """
+        before = self.encode("a", add_special_tokens=False)[-1:]
+        start = len(self.decode_raw(before))
+        added = self._backend.get_added_tokens_decoder()
+        special = [token_id for token_id, token in added.items() if token.special]
+        texts = ["" for _ in range(1 + max(self._backend.get_vocab().values(), default=-1))]
+        for token_id in set(range(len(texts))).difference(special):
+            text = self.decode_raw([*before, token_id])[start:]
+            texts[token_id] = "" if "\ufffd" in text else text
+        return texts, special
+
     @cached_property
     def is_local(self) -> bool:
         """Whether the text of ids can be given out as they come; else it is certain with the last alone."""
@@ -264,6 +282,10 @@ def _not_encoded(reason: str) -> BossaError:
     if "TextInputSequence" in reason or "surrogates not allowed" in reason:
         return PromptError("the text is not valid Unicode (it has half a surrogate pair): correct it")
     return PromptError(f"the tokenizer does not take this text ({reason}): shorten it, or use another tokenizer")
+
+
+def _not_written(reason: str) -> BossaError:
+    return TokenizerError(f"the tokenizer cannot be written as JSON ({reason}): use another tokenizer")
 
 
 def _not_decoded(reason: str) -> BossaError:
