@@ -300,6 +300,16 @@ class FakeTokenizer:
         text = "".join("\ufffd" if token == 28 else LETTERS[token] for token in ids)
         return text.replace("\ufffd\ufffd", "é")
 
+    @property
+    def id_limit(self) -> int:
+        return len(LETTERS)
+
+    def to_json(self) -> str:
+        return "{}"
+
+    def token_texts(self) -> tuple[list[str], list[int]]:
+        return ["" if token == "é" else token for token in LETTERS], []
+
 
 class FakeDetokenizer:
     def __init__(self, tokenizer: FakeTokenizer, prompt: Sequence[int]) -> None:

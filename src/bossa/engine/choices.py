@@ -71,14 +71,16 @@ def choice_tokens(tokenizer: Tokenizer, choice: str, prompt: Sequence[int] = ())
         RequestError: there are no tokens with this text.
     """
     tail = prompt[-TAIL:]
+    before = tokenizer.decode(tail) if tail else ""
+    read = before[len(before.rstrip("\ufffd")) :] + choice  # behind a character that the prompt began
     apart = tokenizer.encode(choice, add_special_tokens=False)
-    if apart and continuation(tokenizer, tail, apart) == choice:
+    if apart and continuation(tokenizer, tail, apart) == read:
         return tuple(apart)
     broken = tokenizer.encode("\n", add_special_tokens=False)
     behind = tokenizer.encode("\n" + choice, add_special_tokens=False)
     if behind[: len(broken)] == broken:
         behind = behind[len(broken) :]
-        if behind and continuation(tokenizer, tail, behind) == choice:
+        if behind and continuation(tokenizer, tail, behind) == read:
             return tuple(behind)
     raise RequestError(
         f"the choice {described(choice)} has no tokens of this tokenizer that read the same: write it in characters"

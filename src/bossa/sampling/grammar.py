@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bossa.errors import RequestError, RuntimeFailure, TokenizerError
 from bossa.host.resources import cores
-from bossa.sampling.logits import Floats
+from bossa.sampling.logits import Floats, Ids
 from bossa.sampling.parameters import SamplingParams
 
 SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -27,11 +27,14 @@ GRAMMARS = 64
 """That are kept compiled: one takes about a millisecond, and a large one seconds."""
 
 Masks = NDArray[np.int32]
-"""A bit for each token that may come, [n, V / 32] words."""
+"""A bit for each token that may come and, behind these, one for an end, [n, width / 32 + 1] words."""
 
 
 class Vocabulary(Protocol):
     """What of a tokenizer is read here."""
+
+    @property
+    def id_limit(self) -> int: ...
 
     def to_json(self) -> str: ...
 
@@ -58,10 +61,16 @@ class Grammars:
             raise RequestError(
                 f"regex and json_schema need the package llguidance ({error}): pip install llguidance"
             ) from error
+        if not hasattr(tokenizer, "to_json"):
+            raise TokenizerError(
+                "regex and json_schema need a tokenizer of Bossa's own, which knows the text of each token: load the"
+                " model with its tokenizer.json"
+            )
         self._library = llguidance
-        self._tokens = _tokens(llguidance, tokenizer, vocab_size, end_tokens)
+        self._width = max(vocab_size, tokenizer.id_limit)  # either may be padded
+        self._tokens = _tokens(llguidance, tokenizer, self._width, end_tokens)
         self._limits = llguidance.LLParserLimits(verbose_errors=False)
-        self.vocab_size = vocab_size
+        self._ends = np.array([token for token in end_tokens if token < vocab_size], np.intp)
         self._compiled = lru_cache(GRAMMARS)(self._compile)
 
     def constraint(self, params: SamplingParams) -> Constraint:
@@ -70,7 +79,7 @@ class Grammars:
         Raises:
             RequestError: the regular expression or the schema cannot be followed.
         """
-        return Constraint(self._compiled(params.regex, params.json_schema), self.vocab_size)
+        return Constraint(self._compiled(params.regex, params.json_schema), self._width, self._ends)
 
     def _compile(self, regex: str | None, schema: str | None) -> Any:
         matcher = self._library.LLMatcher
@@ -96,15 +105,17 @@ class Constraint:
 
     Args:
         start: the grammar at its beginning, which stays there.
-        vocab_size: V, the width of the logits.
+        width: tokens that the grammar knows, no fewer than logits have.
+        ends: the tokens that end a completion.
     """
 
-    def __init__(self, start: Any, vocab_size: int) -> None:
+    def __init__(self, start: Any, width: int, ends: Ids) -> None:
         self._matcher = start.deep_copy()
         self._start = start
         self._taken: list[int] | None = []  # None while it changes: what cuts that off leaves nothing that is certain
-        self._vocab_size = vocab_size
-        self._words = -(-vocab_size // 32)
+        self._width = width
+        self._ends = ends
+        self.words = width // 32 + 1
         self._ahead: tuple[list[int], Sequence[int], Masks] | None = None
 
     def mask(self, output: Sequence[int], row: Floats) -> Floats:
@@ -116,11 +127,12 @@ class Constraint:
         words = self._found(output)
         if words is None:
             self._follow(output)
-            words = np.empty(self._words, np.int32)
+            words = np.empty(self.words, np.int32)
             self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
             self._check()
-        may = np.unpackbits(words.view(np.uint8), count=self._vocab_size, bitorder="little")
-        np.copyto(row, -np.inf, where=may == 0)
+        may = np.unpackbits(words.view(np.uint8), count=self._width + 1, bitorder="little")
+        may[self._ends] = may[-1]  # also of one that is a text, which could come before the end
+        np.copyto(row, -np.inf, where=may[: len(row)] == 0)
         return row
 
     def forced(self, output: Sequence[int]) -> list[int]:
@@ -189,7 +201,7 @@ class MaskPool:
             ready.append((constraint, output, drafts))
         if not ready:
             return
-        masks = np.empty((sum(1 + len(drafts) for *_, drafts in ready), ready[0][0]._words), np.int32)
+        masks = np.empty((sum(1 + len(drafts) for *_, drafts in ready), ready[0][0].words), np.int32)
         places, place = [], 0
         for constraint, _, drafts in ready:
             places.append((constraint._matcher, place, list(drafts)))
@@ -231,20 +243,19 @@ class Forced:
             self._other.learn(held, failed)
 
 
-def _tokens(library: Any, tokenizer: Vocabulary, vocab_size: int, end_tokens: Sequence[int]) -> Any:
-    """The tokens as llguidance knows them: read by itself or, of kinds that it does not read, by their texts."""
-    if not hasattr(tokenizer, "to_json"):
-        raise TokenizerError(
-            "regex and json_schema need a tokenizer of Bossa's own, which knows the text of each token: load the model"
-            " with its tokenizer.json"
-        )
-    ends = list(end_tokens)
+def _tokens(library: Any, tokenizer: Vocabulary, width: int, end_tokens: Sequence[int]) -> Any:
+    """The tokens as llguidance knows them: read by itself or, of kinds that it does not read, by their texts.
+
+    Behind them is one more, which ends a completion too: its bit says whether an end may come.
+    """
+    more = {"n_vocab": width + 1, "eos_token": [width, *end_tokens]}
     try:
         try:
-            return library.LLTokenizer(tokenizer.to_json(), n_vocab=vocab_size, eos_token=ends)
+            return library.LLTokenizer(tokenizer.to_json(), **more)
         except ValueError:
             texts, special = tokenizer.token_texts()
-            return library.LLTokenizer(_Texts(texts, special, ends[0]), n_vocab=vocab_size, eos_token=ends)
+            texts += [""] * (width + 1 - len(texts))
+            return library.LLTokenizer(_Texts(texts, special, width), **more)
     except (ValueError, RuntimeError) as error:
         raise TokenizerError(
             f"the tokenizer has no text for each token that a regex or json_schema could be followed by"

@@ -139,6 +139,11 @@ class Tokenizer:
         """The text of a token as it stands in the vocabulary, or None."""
         return self._backend.id_to_token(token_id)
 
+    @property
+    def id_limit(self) -> int:
+        """All ids are below it; some of those may be of no token."""
+        return 1 + max(self._backend.get_vocab(with_added_tokens=True).values(), default=-1)
+
     def to_json(self) -> str:
         """All of it as the text of a ``tokenizer.json``."""
         return str(call(_not_written, self._backend.to_str))
@@ -151,7 +156,7 @@ class Tokenizer:
         start = len(self.decode_raw(before))
         added = self._backend.get_added_tokens_decoder()
         special = [token_id for token_id, token in added.items() if token.special]
-        texts = ["" for _ in range(1 + max(self._backend.get_vocab().values(), default=-1))]
+        texts = ["" for _ in range(self.id_limit)]
         for token_id in set(range(len(texts))).difference(special):
             text = self.decode_raw([*before, token_id])[start:]
             texts[token_id] = "" if "\ufffd" in text else text
