@@ -191,7 +191,7 @@ def test_an_interruption_at_any_line_changes_nothing(each):
     model, requests = start()
     lines = run_cut_off(model.engine, watched, None)
     wanted = [request.output_ids for request in requests]
-    for at in range(0, len(lines), 1 + len(lines) // 50):
+    for at in range(0, len(lines), 1 + len(lines) // 30):
         model, requests = start()
         run_cut_off(model.engine, watched, at)
         while model.engine._scheduler.unfinished:

@@ -15,6 +15,14 @@ from bossa.engine.scoring import logits
 HEADS = ([], [5, 1, 9, 9, 2, 7], [5, 1, 9, 9, 2, 7, 7, 7, 3, 20, 11, 12, 12], [8] * 9)
 
 
+CONSTRAINTS = (
+    {"choices": ("ab", "abc", "x")},
+    {"choices": ("a", "ab", "cb", "m")},
+    {"regex": "[abc]{2,5}( moon)?x*"},
+    {"regex": "(ab|ac|e){3,}"},
+)
+
+
 def shifted(tokens, row):
     """A caller's logits processor: it depends on all that it is given."""
     return np.roll(row, sum(tokens) % 3)
@@ -34,20 +42,22 @@ def jobs(draw: st.DrawFn, stops: bool = False) -> Job:
     """Prompts that begin alike, and say things twice; greedy as a rule, and all that changes a choice."""
     prompt = [*draw(st.sampled_from(HEADS)), *draw(st.lists(st.integers(0, 8), min_size=1, max_size=9))]
     temperature = draw(st.sampled_from([0.0, 0.0, 0.0, 0.7, 1.5]))
+    constraint = draw(st.sampled_from([{}, {}, {}, *CONSTRAINTS]))
     params = SamplingParams(
         max_new_tokens=draw(st.integers(1, 24)),
         temperature=temperature,
         top_k=draw(st.sampled_from([0, 5])),
         repetition_penalty=draw(st.sampled_from([1.0, 1.0, 1.0, 1.3])),
-        no_repeat_ngram_size=draw(st.sampled_from([0, 0, 0, 2])),
-        min_new_tokens=draw(st.sampled_from([None, None, None, 6])),
-        forced_eos_token_id=draw(st.sampled_from([None, None, None, 3])),
-        logits_processors=draw(st.sampled_from([(), (), (), (shifted,)])),
+        no_repeat_ngram_size=draw(st.sampled_from([0, 0, 0, 2])) if not constraint else 0,
+        min_new_tokens=draw(st.sampled_from([None, None, None, 6])) if not constraint else None,
+        forced_eos_token_id=draw(st.sampled_from([None, None, None, 3])) if not constraint else None,
+        logits_processors=draw(st.sampled_from([(), (), (), (shifted,)])) if "choices" not in constraint else (),
         seed=draw(st.integers(0, 3)),
         eos_token_ids=(3,),
         stop=draw(st.sampled_from([(), ("c", "fg")])) if stops else (),
         logprobs=draw(st.sampled_from([None, None, None, 0, 3])),
         speculate=draw(st.sampled_from([0, 1, 4, 8])),
+        **constraint,
     )
     leave = draw(st.sampled_from([None, None, None, None, 7, 9, 12]))
     return Job(tuple(prompt), draw(st.integers(1, 3)), params, draw(st.integers(0, 6)), leave)

@@ -139,7 +139,9 @@ class Constraint:
         """The tokens that alone may come next, one after the other; none where that is not certain."""
         try:
             self._follow(output)
-            return list(self._matcher.compute_ff_tokens())
+            found = list(self._matcher.compute_ff_tokens())
+            self._check()
+            return found
         except RuntimeFailure:
             return []  # the mask of the next token says so
 
@@ -174,9 +176,11 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
+            reason = self._matcher.get_error()
+            if "KeyboardInterrupt" in reason:  # it came while llguidance had a tokenizer in Python at work
+                raise KeyboardInterrupt
             raise RuntimeFailure(
-                f"the answer cannot be followed any further ({_first_line(self._matcher.get_error())}): use a simpler"
-                " regex or json_schema"
+                f"the answer cannot be followed any further ({_first_line(reason)}): use a simpler regex or json_schema"
             )
 
 
@@ -216,7 +220,11 @@ class MaskPool:
             )
         except (ValueError, RuntimeError):
             return
-        for (constraint, output, drafts), (_, first, _) in zip(ready, places, strict=True):
+        for (constraint, output, drafts), (matcher, first, _) in zip(ready, places, strict=True):
+            if matcher.is_error():
+                if "KeyboardInterrupt" in matcher.get_error():
+                    raise KeyboardInterrupt
+                continue
             constraint._ahead = list(output), list(drafts), masks[first : first + 1 + len(drafts)]
 
 
