@@ -122,6 +122,17 @@ class SequenceLength(click.ParamType["int | None"]):
         return int(text)
 
 
+def together(*several: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Options as one, in the order in which help shows them."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return add
+
+
 def max_seq_length(what: str) -> Callable[[Command], Command]:
     return click.option(
         "--max_seq_length",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import warnings
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from bossa.cli import options
+from bossa.cli import loaded, options
 from bossa.cli.app import ExitCode
 from bossa.cli.constraints import CONSTRAINTS
-from bossa.cli.progress import Bar, Packing
+from bossa.cli.loaded import Loading
+from bossa.cli.progress import Bar
 from bossa.cli.text import say
-from bossa.errors import TokenizerError
 from bossa.host import streams
 from bossa.host.output import descriptor_of
 from bossa.host.signals import interrupting
@@ -29,17 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run", short_help="Generate from a program file.")
-@click.option("-p", "--pef", required=True, type=click.Path(path_type=Path), help="The program file to run.")
-@click.option("--model_name_or_path", metavar="MODEL", help="Weights, and the tokenizer where the file has none.")
-@click.option(
-    "--checkpoint_name",
-    metavar="FILE",
-    default="",
-    help="Weights to use instead of the model's: safetensors, a folder or index of them, or a torch state dict.",
-)
-@click.option(
-    "--adapter", metavar="DIR", help="Run with this LoRA adapter, in PEFT's format, beside the weights as they are."
-)
+@loaded.which_model
 @click.option("--data_dir", metavar="FILE|FOLDER|-", help="Prompts: .json or .jsonl, .gz of either, a folder of them.")
 @click.option(
     "--prompt", type=options.Text(), metavar="TEXT", help="One prompt, whose completion is written as it grows."
@@ -81,44 +70,27 @@ if TYPE_CHECKING:
 )
 @options.sampling("choices", "regex", "json_schema", types=CONSTRAINTS)
 @options.sampling("logprobs", "speculate")
-@click.option("-b", "--batch-size", type=options.SEQUENCES, help="Sequences at once.  [default: the file's]")
-@click.option(
-    "--threads", type=options.THREADS, help="Threads to compute with.  [default: one a core, or OMP_NUM_THREADS]"
-)
-@click.option("--cpus", type=options.Cpus(), metavar="LIST", help="Keep a thread on each of these CPUs, as 0-3,8.")
-@click.option("--memory", type=options.Size(), metavar="SIZE", help="The most memory to use besides weights, as 2GB.")
-@options.cache_dir()
-@click.option("--rebuild", is_flag=True, help="Compile the file's row program here instead of running its native code.")
+@loaded.with_what
 @click.option("--config_name", expose_value=False, help="Accepted as in compile: the file has its architecture.")
 @options.INFERENCE
 @options.DEBUG
 def command(
-    pef: Path,
-    model_name_or_path: str | None,
-    checkpoint_name: str,
-    adapter: str | None,
     data_dir: str | None,
     prompt: str | None,
     chat: bool,
     output: str | None,
     examples_to_generate: int | None,
-    max_seq_length: int | None,
     truncation: Truncation | None,
     samples: int,
     generation_config: Literal["model", "none"],
-    batch_size: int | None,
-    threads: int | None,
-    cpus: list[int] | None,
-    memory: int | None,
-    cache_dir: Path | None,
-    rebuild: bool,
-    **sampling: Any,
+    **rest: Any,
 ) -> int:
     """Generate from the program file given by --pef: for the prompts of --data_dir, or for one --prompt.
 
     Predictions go to standard output, each the whole sequence with its prompt, with a line of 20 dashes between
     two; with --output, a JSON record for each goes to that file instead.
     """
+    loading, sampling = Loading.taken(rest), rest
     _need_streams(data_dir, output)
     if (data_dir is None) == (prompt is None):
         raise click.UsageError("give either --data_dir or --prompt")
@@ -131,7 +103,6 @@ def command(
     from bossa.cli import generation
     from bossa.cli.records import Chosen, refuse_input
     from bossa.dataset import JsonlWriter, TextWriter
-    from bossa.loading import load
     from bossa.sampling.parameters import FILTERS
 
     given = {name: value for name, value in sampling.items() if value not in (None, ()) and not _is_default(name)}
@@ -142,32 +113,14 @@ def command(
         if data_dir is not None and output is not None and output != "-":
             refuse_input(data_dir, output)
         writer = stack.enter_context(JsonlWriter(output)) if output is not None else None
-        with Packing() as packing:
-            model = load(
-                pef,
-                weights=model_name_or_path,
-                checkpoint=checkpoint_name or None,
-                adapter=adapter,
-                threads=threads,
-                cpus=cpus,
-                memory=memory,
-                max_seq_length=max_seq_length,
-                batch_size=batch_size,
-                cache_dir=cache_dir,
-                rebuild=rebuild,
-                generation_config=generation_config,
-                progress=packing,
-            )
-        stack.enter_context(model)
-        if model.tokenizer is None:
-            raise _no_tokenizer(pef, model_name_or_path)
+        model = stack.enter_context(loading.load(generation_config))
         if (samples > 1 or given.keys() & FILTERS) and "temperature" not in model.generation_defaults.values:
             given.setdefault("temperature", 1.0)  # they are about drawing
         ask = generation.Ask(given, chat, truncation, samples)
         ask.check(model)
-        loaded = time.perf_counter() - started
+        loading_seconds = time.perf_counter() - started
         if generation_config == "model":
-            _tell_of_defaults(pef, model, given)
+            _tell_of_defaults(loading.pef, model, given)
         if records is None:
             assert prompt is not None
             tally = generation.stream(model, prompt, ask)
@@ -180,7 +133,7 @@ def command(
                 sink = generation.JsonlSink(writer)
             with bar:
                 tally = generation.generate(model, records, ask, sink, bar)
-    say(f"{tally}; loaded in {loaded:.2f} s")
+    say(f"{tally}; loaded in {loading_seconds:.2f} s")
     if tally.interrupted is not None:
         raise tally.interrupted
     if records is not None and _is_default("examples_to_generate"):
@@ -215,19 +168,3 @@ def _need_streams(data_dir: str | None, output: str | None) -> None:
 
 def _is_default(option: str) -> bool:
     return click.get_current_context().get_parameter_source(option) is ParameterSource.DEFAULT
-
-
-def _no_tokenizer(pef: Path, model: str | None) -> TokenizerError:
-    """Why there is none: what is wrong with the one beside the weights, if something of one is there."""
-    from bossa.tokenizer import Tokenizer
-
-    folder = Path(model or "")
-    if model and any(os.path.isfile(folder / name) for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        try:
-            Tokenizer.from_directory(folder)
-        except TokenizerError as error:
-            return error
-    return TokenizerError(
-        f"{pef}: has no tokenizer in it, and there is none beside the weights: give --model_name_or_path a model that"
-        " has a tokenizer.json"
-    )
