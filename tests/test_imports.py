@@ -28,6 +28,8 @@ RUN_PATH = [
     "engine",
     "dataset",
     "cli.run",
+    "cli.eval",
+    "eval",
     "cli.bench",
     "bench",
 ]
@@ -55,6 +57,7 @@ ORDER = [
     "compiler",
     "language_model",
     "loading",
+    "eval",
     "bench",
     "sambaflow",
     "samba",

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Iterator
 from itertools import islice
 
 from bossa.dataset import BadRecord, Record, read_records, source
@@ -17,8 +18,11 @@ LONGEST_COUNT = 2.0
 """Seconds that counting what is left out may take."""
 
 
-def refuse_input(path: str, output: str) -> None:
+def refuse_input(path: str, output: str, option: str = "--output") -> None:
     """Refuse an output that would take the place of a file which the records of ``path`` are read from.
+
+    Args:
+        option: what names the output.
 
     Raises:
         DatasetError: it would.
@@ -35,7 +39,7 @@ def refuse_input(path: str, output: str) -> None:
         except (OSError, ValueError):
             continue
         if os.path.samestat(place, status):
-            raise DatasetError(f"{output} is also an input, which would be overwritten: give another --output")
+            raise DatasetError(f"{output} is also an input, which would be overwritten: give another {option}")
 
 
 class Chosen:
@@ -45,12 +49,13 @@ class Chosen:
         DatasetError: there is nothing to read.
     """
 
-    def __init__(self, path: str, most: int | None) -> None:
+    def __init__(self, path: str, most: int | None, prompt_field: str = "prompt") -> None:
         self._path = path
         self._most = most
         self._taken = 0
         self._waits = may_wait(path)
-        self._source = source(read_records(path), path)
+        self._prompt_field = prompt_field
+        self._source = source(self._read(), path)
 
     def take(self, wait: bool) -> Record | BadRecord | None:
         """As ``Source`` has it."""
@@ -62,9 +67,10 @@ class Chosen:
 
     def count(self) -> int | None:
         """How many are to be run; None where that cannot be known beforehand."""
-        return (
-            None if self._waits or self._path == "-" else sum(1 for _ in islice(read_records(self._path), self._most))
-        )
+        return None if self._waits or self._path == "-" else sum(1 for _ in islice(self._read(), self._most))
+
+    def _read(self) -> Iterator[Record | BadRecord]:
+        return read_records(self._path, self._prompt_field)
 
     def left_out(self) -> str:
         """What comes after those that were taken, in words; empty for nothing, or for what has not come yet."""

@@ -64,17 +64,20 @@ class BadRecord:
         return f"{self.file}, line {self.line}: {self.reason}"
 
 
-def read_records(path: str) -> Iterator[Record | BadRecord]:
+def read_records(path: str, prompt_field: str = "prompt") -> Iterator[Record | BadRecord]:
     """The records of a ``.json`` or ``.jsonl`` file, of a directory's, sorted by name, or of standard input (``-``).
 
     A file holds objects one after the other, each on a line or on several, or a list of them, whichever of the two its
     name says; each may be ``.gz``. Standard input and pipes may be any of these, gzipped or not. They are read as they
     come, but a ``.json`` file and a list are read whole.
 
+    Args:
+        prompt_field: the field that holds a record's prompt.
+
     Raises:
         DatasetError: at once when there is nothing to read, later when a file cannot be read any more.
     """
-    return _records(files(path))
+    return _records(files(path), prompt_field)
 
 
 def files(path: str) -> list[str]:
@@ -112,29 +115,29 @@ def _entries(directory: Path) -> list[Path]:
         raise DatasetError(f"cannot read {directory}: {error.strerror}") from error
 
 
-def _records(names: list[str]) -> Iterator[Record | BadRecord]:
+def _records(names: list[str], prompt_field: str) -> Iterator[Record | BadRecord]:
     index = count()
     for file in names:
         name = readable(file)
         for item in _values(file):
-            yield _record(next(index), name, item)
+            yield _record(next(index), name, item, prompt_field)
 
 
-def _record(index: int, file: str, item: Value) -> Record | BadRecord:
+def _record(index: int, file: str, item: Value, name: str) -> Record | BadRecord:
     if item.reason is not None:
         return BadRecord(index, file, item.line, item.reason)
     fields = item.value
     if not isinstance(fields, dict):
         return BadRecord(index, file, item.line, f"not a JSON object but {_kind(fields)}")
-    prompt = fields.get("prompt")
+    prompt = fields.get(name)
     if prompt is None and "messages" in fields:
         return _conversation(index, file, item.line, fields)
-    if "prompt" not in fields:
-        reason = 'the record has no "prompt"'
+    if name not in fields:
+        reason = f'the record has no "{name}"'
     elif not isinstance(prompt, str):
-        reason = f'the "prompt" is not a string but {_kind(prompt)}'
+        reason = f'the "{name}" is not a string but {_kind(prompt)}'
     elif not prompt:
-        reason = 'the "prompt" is empty'
+        reason = f'the "{name}" is empty'
     else:
         return Record(index, file, item.line, fields, prompt)
     return BadRecord(index, file, item.line, reason, fields)
