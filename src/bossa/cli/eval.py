@@ -165,7 +165,7 @@ def _check_any(found: Evaluation, data: str) -> None:
         return
     if not found.errors:
         raise DatasetError(f"{data} has no records: there is nothing to evaluate")
-    raise DatasetError(f"none of {len(found.errors):,} records could be evaluated; the first is {found.errors[0]}")
+    raise DatasetError(f"no record could be evaluated; the first of {len(found.errors):,} is {found.errors[0]}")
 
 
 def _show(summary: Summary, aside: bool) -> None:

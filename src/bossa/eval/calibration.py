@@ -16,11 +16,9 @@ Doubles = NDArray[np.float64]
 def normalized(scores: Doubles) -> Doubles:
     """Log probabilities [n, C] of choices given that it is one of them, in float64."""
     most = scores.max(axis=1, keepdims=True)
-    shifted = scores - np.where(np.isfinite(most), most, 0)
-    with np.errstate(divide="ignore"):
-        total = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    # Where no choice is possible, none is likelier than another.
-    logs: Doubles = np.where(np.isfinite(most), shifted - total, -np.log(scores.shape[1]))
+    possible = np.where(np.isfinite(most), scores, 0)  # where no choice is possible, none is likelier than another
+    shifted = possible - possible.max(axis=1, keepdims=True)
+    logs: Doubles = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return logs
 
 
