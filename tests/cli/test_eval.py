@@ -80,7 +80,7 @@ def test_there_is_a_record_for_each_prompt_with_errors_in_their_places(bossa, lo
     }
     assert second["error"] == {"file": str(data), "line": 2, "reason": 'the record has no "completion" to compare with'}
     assert third["error"]["reason"] == "the \"completion\" is 'x', which is none of the choices: d, z"
-    assert "41 tokens, and at most 32 fit" in fourth["error"]["reason"]
+    assert "the prompt has 40 tokens, and at most 31 fit" in fourth["error"]["reason"]
     assert fourth["id"] == 4
     assert (fifth["id"], fifth["answer"], fifth["correct"]) == (4, "z", False)
 
@@ -140,11 +140,11 @@ def test_records_on_standard_output_have_it_for_themselves(bossa, loading, lette
         (
             [{"prompt": "abc"}],
             [],
-            "none of 1 records could be evaluated; the first is {data}, line 1: the record has no",
+            "no record could be evaluated; the first of 1 is {data}, line 1: the record has no",
         ),
         ([{"prompt": "abc", "completion": "d"}], ["--calibrate"], "--calibrate is about --choices: give some"),
-        ([{"prompt": "abc", "completion": "d"}], ["--choices", "d,,z"], "has an empty choice"),
-        ([{"prompt": "abc", "completion": "d"}], ["--choices", "d, d"], "has a choice twice"),
+        ([{"prompt": "abc", "completion": "d"}], ["--choices", "d,,z"], "choice 2 of 'd,,z' is no text, or empty"),
+        ([{"prompt": "abc", "completion": "d"}], ["--choices", "d, d"], "--choices differ in white space alone"),
         (
             [{"prompt": "abc", "completion": "d"}],
             ["--report", "{folder}/no/r.html"],
@@ -197,21 +197,29 @@ def test_scores_are_those_of_transformers(bossa, tiny_model, tiny_pef, weight_ca
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     reference = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32, attn_implementation="eager")
 
-    def score(prompt: str, completion: str) -> float:
+    def score(prompt: str, completion: str, *end: int) -> float:
         ids = tokenizer(prompt)["input_ids"]
-        behind = tokenizer(completion, add_special_tokens=False)["input_ids"]
+        behind = [*tokenizer(completion, add_special_tokens=False)["input_ids"], *end]
         with torch.no_grad():
             logs = reference(torch.tensor([ids + behind])).logits[0].double().log_softmax(-1)
         return sum(float(logs[len(ids) - 1 + i, token]) for i, token in enumerate(behind))
 
     likely = 0.0
     for found, (prompt, answer) in zip(lines(tmp_path / "out.jsonl"), pairs, strict=True):
-        expected = {choice: score(prompt, choice) for choice in ("good", "bad", "badly")}
+        # The end tells "bad" from "badly".
+        expected = {"good": score(prompt, "good"), "bad": score(prompt, "bad", 256), "badly": score(prompt, "badly")}
         # Single precision in both, and sums of up to five tokens.
         assert found["log_probabilities"] == pytest.approx(expected, abs=1e-4)
-        assert found["log_likelihood"] == pytest.approx(expected[answer], abs=1e-4)
-        likely += expected[answer]
+        assert found["log_likelihood"] == pytest.approx(score(prompt, answer), abs=1e-4)
+        likely += score(prompt, answer)
     figures = json.loads((tmp_path / "figures.json").read_text())
     tokens = sum(len(answer) for _, answer in pairs)
     assert figures["perplexity"]["tokens"] == tokens
     assert figures["perplexity"]["value"] == pytest.approx(math.exp(-likely / tokens), rel=1e-4)
+    prompts = ["--data_dir", data, "--choices", "good,bad,badly", "--output", tmp_path / "answers.jsonl"]
+    result = bossa("run", "-p", tiny_pef, "--model_name_or_path", tiny_model, "--threads", "1", *prompts)
+    assert result.code == 0, result.err
+    best = [
+        max(found["log_probabilities"].items(), key=lambda pair: pair[1])[0] for found in lines(tmp_path / "out.jsonl")
+    ]
+    assert [found["completion"] for found in lines(tmp_path / "answers.jsonl")] == best

@@ -50,8 +50,21 @@ def test_choices_are_the_sums_of_the_log_probabilities_of_their_tokens(model):
     for outcome in found.outcomes:
         assert outcome.choices == pytest.approx((2 * RIGHT, RIGHT + WRONG, WRONG))
         assert outcome.generated is None
-        expected = [model.score(outcome.example.prompt, choice) for choice in ("de", "dd", "x")]
-        assert list(outcome.choices) == expected  # to the bit: the same logits and the same sums
+        [chosen] = model.choose([outcome.example.prompt], ["de", "dd", "x"])
+        assert list(outcome.choices) == chosen.logprobs  # to the bit: the same logits and the same sums
+        assert outcome.log_likelihood == model.score(outcome.example.prompt, outcome.example.reference)
+
+
+def test_the_end_behind_a_choice_that_begins_another_counts_for_it_and_not_for_the_reference(model):
+    [outcome] = run(model, records(("abc", "d")), choices=("d", "de"), exact_match=False).outcomes
+    assert outcome.choices == pytest.approx((RIGHT + WRONG, 2 * RIGHT))
+    assert outcome.log_likelihood == pytest.approx(RIGHT)
+
+
+def test_a_reference_with_white_space_around_a_choice_is_scored_as_it_is(model):
+    [outcome] = run(model, records(("abc", " d")), choices=("d", "x"), exact_match=False).outcomes
+    assert outcome.choices == pytest.approx((RIGHT, WRONG))
+    assert outcome.log_likelihood == pytest.approx(2 * WRONG)
 
 
 def test_what_cannot_be_evaluated_is_an_error_and_the_rest_go_on(model):

@@ -15,6 +15,7 @@ import click
 
 from bossa.cli import loaded, options
 from bossa.cli.app import ExitCode
+from bossa.cli.constraints import CONSTRAINTS
 from bossa.cli.loaded import Loading
 from bossa.cli.progress import Bar
 from bossa.cli.text import say, show, table
@@ -52,9 +53,9 @@ MOST_TOLD = 10
 @click.option("--chat", is_flag=True, help="Ask each prompt as a user's message, in the model's chat template.")
 @click.option(
     "--choices",
-    type=options.Choices(),
+    type=CONSTRAINTS["choices"],
     metavar="TEXT,…",
-    help="Also answer with the likeliest of these, by the model's probabilities.",
+    help="Also answer with the likeliest of these texts; or a JSON list of them.",
 )
 @click.option("--calibrate", is_flag=True, help="Divide the probabilities of choices by their means over all prompts.")
 @click.option(
@@ -88,6 +89,8 @@ def command(
     loading = Loading.taken(rest)
     if calibrate and not choices:
         raise click.UsageError("--calibrate is about --choices: give some")
+    if choices is not None and len({choice.strip() for choice in choices}) < len(choices):
+        raise click.UsageError("--choices differ in white space alone, which completions are compared without")
     streams.need(1)
     if data == "-":
         streams.need(0)

@@ -108,22 +108,6 @@ class Counts(click.ParamType[tuple[int, ...]]):
         return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-class Choices(click.ParamType["tuple[str, ...]"]):
-    """Texts, with commas between them; as they are, spaces included."""
-
-    name = "text,…"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        texts = Text().convert(value, param, ctx).split(",")
-        if not all(text.strip() for text in texts):
-            self.fail(f"{value!r} has an empty choice: write it like positive,negative", param, ctx)
-        if len({text.strip() for text in texts}) < len(texts):
-            self.fail(f"{value!r} has a choice twice: leave one of them out", param, ctx)
-        return tuple(texts)
-
-
 class SequenceLength(click.ParamType["int | None"]):
     """A count of tokens, or ``-1`` (None) for the most that there can be."""
 

@@ -64,6 +64,7 @@ def evaluate(
 
     Raises:
         DatasetError: the records cannot be read.
+        RequestError: the choices cannot be told apart.
     """
     run = _Run(model, records, encode, settings, advance)
     try:
@@ -103,6 +104,7 @@ class _Run:
         self.in_flight: dict[Request, _Asked] = {}
         self._model, self._records, self._encode, self._advance = model, records, encode, advance
         self._settings = settings
+        self._choosing = model.params(temperature=0, choices=settings.choices)
         self._ahead = 2 * model.batch_size  # that a free place is never waited for
 
     def submit(self) -> bool:
@@ -157,16 +159,19 @@ class _Run:
             self._fail(_error(asked.example, str(error)))
 
     def _steps(self, asked: Example) -> Steps:
-        """The scores of the reference and of the choices, and then, behind the pages that these left, an answer."""
-        model, engine = self._model, self._model.engine
+        """The scores of the choices and of the reference, and then, behind the pages that these left, an answer."""
+        model = self._model
         prompt = self._encode(asked)
-        reference = model.encode(asked.reference, add_special_tokens=False)
-        completions = [
-            reference,
-            *(model.encode(choice, add_special_tokens=False) for choice in self._settings.choices),
-        ]
-        scorings = {tuple(ids): Scoring(engine, prompt, ids) for ids in completions}
-        yield [Request(asked.index, scoring.tokens, observer=scoring.observer) for scoring in scorings.values()]
+        reference = tuple(model.encode(asked.reference, add_special_tokens=False))
+        scoring: Scoring | None = None
+        choosing: Request | None = None
+        requests: list[Request] = []
+        if self._choosing.choices:
+            [choosing] = requests = model.requests(prompt, asked.index, self._choosing, weigh_all=True)
+        if choosing is None or not _weighs(choosing, asked, reference):
+            scoring = Scoring(model.engine, prompt, reference)
+            requests.append(Request(asked.index, scoring.tokens, observer=scoring.observer))
+        yield requests
         generated = None
         if self._settings.exact_match:
             room = model.max_seq_length - len(prompt)
@@ -174,8 +179,9 @@ class _Run:
             [request] = model.requests(prompt, asked.index, params)
             yield [request]
             generated = request.completion(asked.index).text
-        totals = [scorings[tuple(ids)].total for ids in completions]
-        return Outcome(asked, totals[0], len(reference), generated, tuple(totals[1:]))
+        choices = () if choosing is None else tuple(choosing.completion(asked.index).choice_logprobs or ())
+        likelihood = scoring.total if scoring is not None else choices[asked.choice or 0]
+        return Outcome(asked, likelihood, len(reference), generated, choices)
 
     def _drop(self, asked: _Asked) -> None:
         self._model.engine.abort(asked.left)
@@ -185,6 +191,14 @@ class _Run:
     def _fail(self, error: BadRecord) -> None:
         self.found.errors.append(error)
         self._advance(0)
+
+
+def _weighs(choosing: Request, asked: Example, reference: tuple[int, ...]) -> bool:
+    """Whether the log probability of a reference's choice is that of the reference: of the same tokens, and no end."""
+    assert choosing.chooser is not None
+    tokens = choosing.chooser.choices
+    own = tokens[asked.choice or 0]
+    return own == reference and not any(other[: len(own)] == own for other in tokens if other != own)
 
 
 def _error(asked: Example, reason: str) -> BadRecord:
