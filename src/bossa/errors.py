@@ -66,6 +66,10 @@ class DatasetError(BossaError):
     """The prompts cannot be read, or the predictions cannot be written."""
 
 
+class TrainError(BossaError):
+    """A training run cannot start, go on or be resumed."""
+
+
 class StreamError(BossaError):
     """Standard input or output is needed, and was closed when the process started."""
 

@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
 
 
 _REMEDIES = {errno.ENAMETOOLONG: "give a shorter path"}
-COMMANDS = ("compile", "run", "eval", "inspect", "fuse", "bench", "cache")
+COMMANDS = ("train", "compile", "run", "eval", "inspect", "fuse", "bench", "cache")
 
 
 class _Commands(click.Group):

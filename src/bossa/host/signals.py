@@ -97,3 +97,30 @@ def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
             if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGTERM:
                 before[number] = signal.signal(number, handler)
     return before
+
+
+class Noted:
+    """What ``noted`` yields; ``number`` is the signal that came, if one did."""
+
+    number: int | None = None
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[Noted]:
+    """Within the block the first signal is only written down, for work that ends at a place of its own choice.
+
+    A second one interrupts at once.
+    """
+    found = Noted()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if found.number is not None:
+            raise Interrupted(number)
+        found.number = number
+
+    before = _handle(note)
+    try:
+        yield found
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)

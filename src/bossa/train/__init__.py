@@ -1,0 +1,1 @@
+"""Training: tokenized articles in, a checkpoint or a LoRA adapter out."""
