@@ -73,7 +73,9 @@ def _inputs(given: Pass, is_packed: bool) -> tuple[torch.Tensor, torch.Tensor | 
     """Ids, positions and mask of a pass: ``[1, T]``, or ``[n, longest]`` padded on the right."""
     tokens = torch.from_numpy(given.tokens)
     if is_packed:
-        return tokens[None], torch.cat([torch.arange(length) for length in given.lengths])[None], None
+        positions = torch.cat([torch.arange(length) for length in given.lengths])
+        # without a mask, transformers finds borders in the positions and puts them into masks that are of one article
+        return tokens[None], positions[None], torch.ones(1, len(tokens), dtype=torch.long)
     rows = torch.zeros(len(given.lengths), max(given.lengths), dtype=torch.long)
     mask = torch.zeros_like(rows)
     start = 0
@@ -139,9 +141,8 @@ def _packs(model: Any, decoder: nn.Module, probe: Pass, hidden: torch.Tensor) ->
         model.set_attn_implementation(IMPLEMENTATION)
         if model.config._attn_implementation != IMPLEMENTATION:
             return False
-        ids, positions, _ = _inputs(probe, True)
         with packed(layout):
-            return _close(_hidden(decoder, ids, positions, None)[0], hidden)
+            return _close(_hidden(decoder, *_inputs(probe, True))[0], hidden)
     except Exception:  # a model that has no such attention, or takes no positions, says so in many ways
         return False
 
