@@ -58,6 +58,7 @@ ORDER = [
     "language_model",
     "loading",
     "eval",
+    "train",
     "bench",
     "sambaflow",
     "samba",
@@ -67,7 +68,7 @@ ORDER = [
 may import all."""
 
 TORCH = {"torch", "transformers", "gguf"}
-MAY_IMPORT_TORCH = {"frontend", "compiler", "samba", "sambaflow"}
+MAY_IMPORT_TORCH = {"frontend", "compiler", "train", "samba", "sambaflow"}
 MAY_IMPORT_TORCH_LATE = {"weights"}
 """Inside a function alone: for checkpoints in torch's own format."""
 

@@ -37,9 +37,7 @@ class Words(click.ParamType[tuple[str, ...]]):
 @click.option("--config_name", metavar="CONFIG", help="Without MODEL: begin with random weights of this config.")
 @options.cache_dir()
 @click.option("--trust-remote-code", is_flag=True, help="Allow the model to run Python code that comes with it.")
-@click.option(
-    "--data_dir", type=click.Path(path_type=Path), required=True, help="The folder that bossa prepare wrote."
-)
+@click.option("--data_dir", type=click.Path(path_type=Path), required=True, help="The folder that bossa prepare wrote.")
 @click.option("--output", "--output_dir", type=click.Path(path_type=Path), required=True, help="The run's folder.")
 @click.option("--steps", type=AT_LEAST_1, help="Updates of the weights.  [default: those of --epochs]")
 @click.option(

@@ -82,7 +82,9 @@ def draw(folder: Path) -> None:
         for name in names:
             points = [(entry["step"], entry[name]) for entry in entries if name in entry]
             if points:
-                axes.plot(*zip(*points, strict=True), marker="" if name == "loss" else "o", label=name.replace("_", " "))
+                axes.plot(
+                    *zip(*points, strict=True), marker="" if name == "loss" else "o", label=name.replace("_", " ")
+                )
         axes.set_ylabel(names[0].replace("_", " "))
         axes.grid(alpha=0.3)
     above.legend()

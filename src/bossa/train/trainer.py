@@ -174,11 +174,7 @@ class _Run:
                     self._evaluate(log)
                 if state.finished is None and state.step >= self.steps:
                     state.finished = f"{self.steps} steps are done"
-                if (
-                    stopped
-                    or state.finished is not None
-                    or state.step % (settings.save_steps or self.eval_steps) == 0
-                ):
+                if stopped or state.finished is not None or state.step % (settings.save_steps or self.eval_steps) == 0:
                     self._save()
                 if stopped and state.finished is None:
                     raise Interrupted(signal.number) if signal.number is not None else Interrupted()
