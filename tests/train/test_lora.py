@@ -34,7 +34,7 @@ def test_every_linear_but_the_head_is_a_target(name: str, endings: set[str]):
 def test_named_targets_narrow_and_unknown_ones_are_refused():
     model = zoo.build(zoo.ASKED["llama"].config())
     assert find_targets(model, ("q_proj", "lm_head"))[-1] == "lm_head"
-    with pytest.raises(TrainError, match="no linear is called query; the model has .*q_proj"):
+    with pytest.raises(TrainError, match=r"no linear is called query; the model has .*q_proj"):
         find_targets(model, ("q_proj", "query"))
 
 
@@ -79,5 +79,5 @@ def test_an_adapter_for_other_modules_is_refused(tmp_path: Path):
     result = run(base, write_data(tmp_path / "data"), tmp_path / "out", lora_rank=2, lora_targets=("q_proj",))
     model = AutoModelForCausalLM.from_pretrained(base)
     add_pairs(model, find_targets(model, ("q_proj", "v_proj")), LoraSettings(2, 4.0, 0.0))
-    with pytest.raises(TrainError, match="has nothing for .*v_proj"):
+    with pytest.raises(TrainError, match=r"has nothing for .*v_proj"):
         lora.load_adapter(model, result.checkpoint)

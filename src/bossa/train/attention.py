@@ -79,7 +79,7 @@ class _Spread(torch.autograd.Function):
         return tokens.index_select(0, layout.slots)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return gradient.index_select(0, ctx.layout.places), None
 
 
@@ -92,7 +92,7 @@ class _Gather(torch.autograd.Function):
         return places.index_select(0, layout.places)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         out = gradient.new_zeros(len(ctx.layout.slots), *gradient.shape[1:])
         return out.index_copy_(0, ctx.layout.places, gradient), None
 

@@ -50,7 +50,7 @@ class Head:
 @contextmanager
 def _handing_on(decoder: nn.Module, hidden: torch.Tensor) -> Iterator[None]:
     output = BaseModelOutputWithPast(last_hidden_state=hidden)
-    decoder.forward = lambda *_given, **_named: output  # type: ignore[method-assign]
+    decoder.forward = lambda *_given, **_named: output
     try:
         yield
     finally:
@@ -93,7 +93,7 @@ class _ChunkedLoss(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         to_hidden, *others = ctx.saved_tensors
         return (to_hidden * gradient, None, None, None, None, *(other * gradient for other in others))
 

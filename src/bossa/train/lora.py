@@ -53,7 +53,7 @@ class LoraLinear(nn.Module):
     @property
     def weight(self) -> torch.Tensor:
         """Of the base, for models that look at it."""
-        return self.base.weight  # type: ignore[return-value]
+        return self.base.weight
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -63,8 +63,8 @@ def is_linear(module: nn.Module) -> bool:
 
 def sizes_of(module: nn.Module) -> tuple[int, int]:
     """Inputs and outputs of a linear."""
-    rows, columns = module.weight.shape  # type: ignore[union-attr]
-    return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)  # type: ignore[return-value]
+    rows, columns = module.weight.shape
+    return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
 
 
 def find_targets(model: nn.Module, named: Sequence[str]) -> list[str]:
@@ -73,7 +73,7 @@ def find_targets(model: nn.Module, named: Sequence[str]) -> list[str]:
     Raises:
         TrainError: there is none, or a name finds none.
     """
-    head = model.get_output_embeddings()  # type: ignore[operator]
+    head = model.get_output_embeddings()
     linears = {name: module for name, module in model.named_modules() if is_linear(module)}
     if not named:
         found = [name for name, module in linears.items() if module is not head]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from bossa.errors import ModelError, TrainError, shown
 from bossa.frontend import sources
@@ -77,6 +78,7 @@ def _make(source: sources.ModelSource, name: str) -> Any:
 def _read(source: sources.ModelSource, name: str) -> Any:
     assert source.location is not None
     place, arguments = source.location
+    logging.disable_progress_bar()
     try:
         with quiet():
             model, info = AutoModelForCausalLM.from_pretrained(
