@@ -22,7 +22,7 @@ from bossa.train.batches import Pass
 from bossa.train.head import Counted, Head, chunked_loss
 
 CLOSE = 1e-3
-"""Of the largest number compared: what hidden states and logits in fp32 may differ by from those of an article alone."""
+"""Of the largest number compared: what hidden states and logits in fp32 may differ by from an article's alone."""
 
 
 @dataclass
