@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.training import save_model, write_data
 
 from bossa.train.log import read_log
+from support.training import save_model, write_data
 
 STEPS = 12
 ARGUMENTS = [

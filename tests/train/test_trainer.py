@@ -16,6 +16,7 @@ from bossa.errors import BossaError, DatasetError, TrainError
 from bossa.host.signals import Interrupted
 from bossa.train import trainer
 from bossa.train.log import read_log
+from support import tokenizers
 from support.training import Silent, run, save_model, write_data, write_rows
 
 
@@ -217,6 +218,21 @@ def test_what_is_wrong_with_model_or_data_is_said_before_any_step(data: Path, tm
     wider = save_model(tmp_path / "wider")
     spoil(wider, intermediate_size=96)
     refused(BossaError, "another shape of|cannot be read", wider)
+
+
+def test_a_tokenizer_beside_the_data_must_be_the_models_own(tmp_path: Path):
+    model, data = save_model(tmp_path / "model"), write_data(tmp_path / "data")
+    (model / "tokenizer.json").write_text(tokenizers.byte_level())
+    (model / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    spoil(model, vocab_size=199)
+    (data / "tokenizer").mkdir()
+    theirs = data / "tokenizer" / "tokenizer.json"
+    theirs.write_text(tokenizers.byte_level())
+    result = run(model, data, tmp_path / "out", steps=1)
+    assert (result.checkpoint / "tokenizer.json").exists()
+    theirs.write_text(tokenizers.byte_fallback())
+    with pytest.raises(DatasetError, match="made with another tokenizer: .* is token"):
+        run(model, data, tmp_path / "out", steps=1)
 
 
 def test_two_runs_do_not_write_to_one_folder(model: Path, data: Path, tmp_path: Path):

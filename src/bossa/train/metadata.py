@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,35 @@ def check(folder: Path, loaded: Loaded, max_seq_length: int | None) -> None:
             f"{shown(folder / NAME)}: max_seq_length is {length}, and --max_seq_length {max_seq_length} is asked for:"
             " give the same, or leave it out"
         )
+
+
+def check_tokenizer(folder: Path, tokenizer: Mapping[str, bytes]) -> None:
+    """Hold the tokenizer that lies beside the data against the model's own, token by token.
+
+    Raises:
+        DatasetError: a token has another id in the one than in the other.
+    """
+    path = folder / "tokenizer" / "tokenizer.json"
+    if not path.exists() or "tokenizer.json" not in tokenizer:
+        return
+    try:
+        theirs = _ids(path.read_bytes())
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DatasetError(f"{shown(path)}: cannot be read: prepare the data again") from None
+    ours = _ids(tokenizer["tokenizer.json"])
+    if (token := next((token for token in theirs if theirs[token] != ours.get(token)), None)) is not None:
+        raise DatasetError(
+            f"{shown(folder)}: the data were made with another tokenizer: {shown(repr(token))} is token {theirs[token]}"
+            f" there, and {ours.get(token, 'none')} in the model's: prepare them with the model's own"
+        )
+
+
+def _ids(data: bytes) -> dict[str, int]:
+    """Id by token of a tokenizer.json, whose vocabulary is a mapping or a list with scores."""
+    whole = json.loads(data)
+    vocabulary = whole["model"]["vocab"]
+    ids = dict(vocabulary) if isinstance(vocabulary, dict) else {entry[0]: at for at, entry in enumerate(vocabulary)}
+    return ids | {entry["content"]: entry["id"] for entry in whole.get("added_tokens") or ()}
 
 
 def check_lengths(folder: Path, loaded: Loaded, splits: Sequence[Articles | None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -65,4 +65,5 @@ def together() -> Iterator[Processes]:
     try:
         yield Processes(count, distributed.get_rank())
     finally:
-        distributed.destroy_process_group()
+        with suppress(RuntimeError):  # of those that are gone
+            distributed.destroy_process_group()

@@ -74,8 +74,10 @@ def train(settings: Settings, processes: Processes, watcher: Watcher) -> Result:
         Interrupted: a signal came; all is saved.
     """
     settings.output.mkdir(parents=True, exist_ok=True)
-    with _alone(settings.output, processes), noted() as signal:
-        return _Run(settings, processes, watcher).to_the_end(signal)
+    with _alone(settings.output, processes):
+        run = _Run(settings, processes, watcher)
+        with noted() as signal:
+            return run.to_the_end(signal)
 
 
 @contextmanager
@@ -101,6 +103,7 @@ class _Run:
         before = checkpoint.read_state(settings.output) if settings.resume else None
         self.loaded: Loaded = load(settings)
         self.model: Any = self.loaded.model
+        self.tokenizer = metadata.tokenizer_files(self.loaded)
         self.articles, self.dev = self._read_data()
         self.order = Order(len(self.articles), settings.articles_per_step, settings.seed)
         self.steps = self._steps()
@@ -121,11 +124,11 @@ class _Run:
         self.state = State(identity=identity)
         if before is not None:
             self.state = checkpoint.restore(before, self.model, self.optimizer)
-        self.tokenizer = metadata.tokenizer_files(self.loaded) if processes.is_first else {}
 
     def _read_data(self) -> tuple[Articles, Articles | None]:
         settings, vocabulary = self.settings, self.model.get_input_embeddings().weight.shape[0]
         metadata.check(settings.data_dir, self.loaded, settings.max_seq_length)
+        metadata.check_tokenizer(settings.data_dir, self.tokenizer)
         found = {split: split_files(settings.data_dir, split) for split in ("train", "dev")}
         if not found["train"]:
             raise DatasetError(
@@ -157,7 +160,6 @@ class _Run:
         forward.autocast = bf16 and self.loaded.lora is None
         if settings.activation_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            self.model.enable_input_require_grads()
         self.bf16 = bf16
         self.model.train()
         return forward
