@@ -231,7 +231,7 @@ def test_a_tokenizer_beside_the_data_must_be_the_models_own(tmp_path: Path):
     result = run(model, data, tmp_path / "out", steps=1)
     assert (result.checkpoint / "tokenizer.json").exists()
     theirs.write_text(tokenizers.byte_fallback())
-    with pytest.raises(DatasetError, match="made with another tokenizer: .* is token"):
+    with pytest.raises(DatasetError, match=r"made with another tokenizer: .* is token"):
         run(model, data, tmp_path / "out", steps=1)
 
 

@@ -125,8 +125,9 @@ def _attend(
 ) -> tuple[torch.Tensor, None]:
     """Attention of a pass: query ``[1, H, T, D]`` → ``[1, T, H, D]``."""
     layout = _Current.layout
-    assert layout is not None
     attend = _scores_of(module, more)
+    if layout is None:  # not within a pass: sequences as the model gives them
+        return attend(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more)
     batches = [_Spread.apply(given[0].transpose(0, 1), layout) for given in (query, key, value)]
     out, base = [], 0
     for count, length in layout.groups:
@@ -158,11 +159,11 @@ def _scores_of(module: torch.nn.Module, more: dict[str, Any]) -> Any:
     return eager
 
 
-def _make_mask(mask_function: Any, use_vmap: bool = False, **_more: Any) -> torch.Tensor | None:
+def _make_mask(mask_function: Any, use_vmap: bool = False, **more: Any) -> torch.Tensor | None:
     """What the positions of an article see, bool ``[1, 1, longest, longest]``; None where that is all before them."""
-    layout = _Current.layout
-    assert layout is not None
-    longest = layout.longest
+    if _Current.layout is None:
+        return sdpa_mask(mask_function=mask_function, use_vmap=use_vmap, **more)
+    longest = _Current.layout.longest
     mask = sdpa_mask(
         batch_size=1,
         q_length=longest,
