@@ -58,6 +58,7 @@ ORDER = [
     "language_model",
     "loading",
     "eval",
+    "prepare",
     "train",
     "bench",
     "sambaflow",

@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
 
 
 _REMEDIES = {errno.ENAMETOOLONG: "give a shorter path"}
-COMMANDS = ("train", "compile", "run", "eval", "inspect", "fuse", "bench", "cache")
+COMMANDS = ("prepare", "train", "compile", "run", "eval", "inspect", "fuse", "bench", "cache")
 
 
 class _Commands(click.Group):

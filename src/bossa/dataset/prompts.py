@@ -119,7 +119,7 @@ def _records(names: list[str], prompt_field: str) -> Iterator[Record | BadRecord
     index = count()
     for file in names:
         name = readable(file)
-        for item in _values(file):
+        for item in values(file):
             yield _record(next(index), name, item, prompt_field)
 
 
@@ -186,7 +186,7 @@ def _kind(value: object) -> str:
     return kinds.get(type(value), "an object")
 
 
-def _values(file: str) -> Iterator[Value]:
+def values(file: str) -> Iterator[Value]:
     """The JSON values of one file, with what is damaged in their place."""
     from bossa.dataset.values import Value, read_values  # a prompt of the command line needs no reader
 

@@ -104,6 +104,18 @@ class Tokenizer:
         encoding = call(_not_encoded, self._backend.encode, text, add_special_tokens=add_special_tokens)
         return list(encoding.ids)
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, without the special tokens around it; several threads encode.
+
+        Raises:
+            PromptError: one is not valid Unicode, or the tokenizer does not take it.
+        """
+        for text in texts if self._growth.factor > 1 else ():
+            if self._growth.of(len(text)) > LONGEST_RESULT:
+                raise PromptError(f"the tokenizer may make too much of a text of {len(text):,} letters: shorten it")
+        encode = self._backend.encode_batch_fast
+        return [each.ids for each in call(_not_encoded, encode, list(texts), add_special_tokens=False)]
+
     def prompt_ids(self, text: str) -> list[int]:
         """The ids of a prompt: ``encode``, but for one beginning-of-sequence token where the text has its own.
 
