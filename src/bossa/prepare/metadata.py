@@ -30,11 +30,7 @@ def model_type(tokenizer_files: Mapping[str, bytes]) -> str:
     except (ValueError, AttributeError):
         return ""
     try:
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES, model_type_to_module_name
+        from bossa.frontend.config_class import config_class
     except ImportError:
         return kind
-    name = CONFIG_MAPPING_NAMES.get(kind)
-    if name is None:
-        return kind
-    module = model_type_to_module_name(kind)
-    return f"<class 'transformers.models.{module}.configuration_{module}.{name}'>"
+    return config_class(kind) or kind
