@@ -180,6 +180,19 @@ def test_only_some_errors_are_lines_and_the_rest_are_counted(bossa, loading, tmp
     assert "bossa: 2 more records were errors: --output lists them all" in result.err
 
 
+def test_ctrl_c_leaves_no_figures_of_a_part(bossa, loading, letters, tmp_path):
+    def interrupt(step: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    loading.use(batch_size=1, before_step=interrupt)
+    files = ["--output", tmp_path / "a.jsonl", "--report", tmp_path / "a.html", "--json", tmp_path / "a.json"]
+    result = bossa("eval", "-p", "x.pef", "--data", letters, *files)
+    assert (result.code, result.out) == (130, "")
+    assert result.err.splitlines()[-1] == "bossa: interrupted"
+    assert [path.name for path in tmp_path.iterdir()] == ["letters.jsonl"]
+
+
 @pytest.mark.end_to_end
 def test_scores_are_those_of_transformers(bossa, tiny_model, tiny_pef, weight_cache, monkeypatch, tmp_path):
     import torch

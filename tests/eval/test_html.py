@@ -92,6 +92,21 @@ def test_many_choices_and_equal_values_are_drawn_too():
     assert "nan" not in " ".join(value or "" for _, value in found.attributes).lower()
 
 
+def test_all_that_is_drawn_lies_in_its_chart():
+    text, _ = read([*FOUR, outcome(1, (-30.0, -1.0))], choices=CHOICES)
+    charts = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(charts) == 4
+    for chart in charts:
+        box = re.search(r'viewBox="0 0 (\d+) (\d+)"', chart)
+        assert box is not None
+        shapes = re.findall(r'x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)"', chart)
+        assert shapes
+        for x, y, width, height in (map(float, shape) for shape in shapes):
+            assert min(x, y, width, height) >= 0
+            assert x + width <= float(box[1])
+            assert y + height <= float(box[2])
+
+
 def test_bars_of_a_histogram_count_every_value_and_part_at_the_border():
     values = [-2.0, -0.01, 0.0, 0.01, 3.0, 3.0]
     chart = histogram(values, "Margins", "margin", 0.0)
