@@ -120,8 +120,9 @@ def _choose(model: Any, probe: Pass, packing: bool) -> Forward:
     alone = torch.cat([model(input_ids=part[None], use_cache=False).logits[0] for part in parts])
     for decoder in _decoders(model):
         try:
-            hidden = torch.cat([_hidden(decoder, part[None], None, None)[0] for part in parts])
-            head = Head(model, decoder)
+            outputs = [decoder(input_ids=part[None], use_cache=False) for part in parts]
+            hidden = torch.cat([output.last_hidden_state[0] for output in outputs])
+            head = Head(model, decoder, type(outputs[0]))
             if not _close(head.logits(hidden), alone):
                 continue
         except Exception:  # whatever a model does that is called in another way than its own

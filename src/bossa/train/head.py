@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.modeling_outputs import ModelOutput
 
 LOGITS_AT_ONCE = 1 << 23
 """Logits of one chunk."""
@@ -28,11 +28,11 @@ class Head:
     """What a causal model does with the hidden states of its decoder: head, scale, soft cap.
 
     The model's own ``forward`` is called with a decoder that hands it the wanted hidden states, so that whatever it
-    does to logits is done.
+    does to logits is done. ``kind`` is what the decoder returns: models look for its other fields.
     """
 
-    def __init__(self, model: Any, decoder: nn.Module) -> None:
-        self._model, self._decoder = model, decoder
+    def __init__(self, model: Any, decoder: nn.Module, kind: type[ModelOutput]) -> None:
+        self._model, self._decoder, self._kind = model, decoder, kind
         weights = model.get_output_embeddings().weight
         self.rows = max(1, LOGITS_AT_ONCE // weights.shape[0])
         known = {id(parameter) for parameter in decoder.parameters()}
@@ -42,14 +42,13 @@ class Head:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states ``[n, width]`` → logits ``[n, vocabulary]``."""
-        with _handing_on(self._decoder, hidden[None]):
+        with _handing_on(self._decoder, self._kind(last_hidden_state=hidden[None])):
             ids = torch.zeros(1, len(hidden), dtype=torch.long)
             return self._model(input_ids=ids, use_cache=False).logits[0]
 
 
 @contextmanager
-def _handing_on(decoder: nn.Module, hidden: torch.Tensor) -> Iterator[None]:
-    output = BaseModelOutputWithPast(last_hidden_state=hidden)
+def _handing_on(decoder: nn.Module, output: ModelOutput) -> Iterator[None]:
     decoder.forward = lambda *_given, **_named: output
     try:
         yield

@@ -43,17 +43,13 @@ def load(settings: Settings) -> Loaded:
     """The model in fp32, with pairs where they are asked for.
 
     Raises:
-        ModelError: there is no such model.
-        TrainError: it is quantized, or its weights are another architecture's.
+        ModelError: there is no such model, or it is quantized.
+        TrainError: it is a GGUF file, or its weights are another architecture's.
     """
     source = sources.find(settings.model, settings.config_name, settings.cache_dir, settings.trust_remote_code)
     name = shown(settings.model or settings.config_name)
     if source.location is not None and "gguf_file" in source.location[1]:
         raise TrainError(f"{name}: a GGUF file's weights are quantized: train the model that it was made from")
-    if (kept := getattr(source.config, "quantization_config", None)) is not None:
-        how = kept.get("quant_method", "") if isinstance(kept, dict) else getattr(kept, "quant_method", "")
-        how = getattr(how, "value", how)
-        raise TrainError(f"{name}: its weights are quantized ({how}): train the model that it was made from")
     torch.manual_seed(settings.seed)
     model = _read(source, name) if source.location is not None else _make(source, name)
     if settings.dropout is not None:

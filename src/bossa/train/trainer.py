@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -183,7 +183,8 @@ class _Run:
         finally:
             if log is not None:
                 log.close()
-                draw(settings.output)
+                with suppress(OSError):  # a chart that cannot be written ends no run
+                    draw(settings.output)
         return self._result()
 
     def _result(self) -> Result:
