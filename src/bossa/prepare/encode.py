@@ -149,10 +149,12 @@ class Encoder:
 
     def _of_pair(self, pair: Pair) -> list[Piece]:
         settings = self.settings
-        prompt = settings.prompt_prefix + pair.prompt + settings.prompt_postfix
-        completion = pair.completion
+        prompt, completion = pair
         if not settings.disable_space_separator:
-            prompt, completion = prompt.rstrip(" "), " " + completion.lstrip(" ")
+            prompt = prompt.rstrip(" ")
+            completion = " " + completion.lstrip(" ") if completion else ""
+        if prompt:
+            prompt = settings.prompt_prefix + prompt + settings.prompt_postfix
         return [Piece(prompt, PROMPT, begins=True), Piece(completion, COMPLETION, ends=True)]
 
     def _turns(self, item: Item) -> Iterator[Piece]:

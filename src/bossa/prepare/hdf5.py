@@ -99,7 +99,7 @@ class SequenceFile:
         shapes = []
         for name in NAMES:
             dataset = self._file.get(name)
-            if dataset is None or dataset.ndim != 2 or dataset.dtype.kind not in "iu":
+            if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 2 or dataset.dtype.kind not in "iu":
                 self._file.close()
                 raise DatasetError(
                     f"{shown(str(path))}: has no {name} of integers [sequences, tokens]: prepare the data again"

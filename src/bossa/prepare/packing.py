@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from bossa.prepare.settings import COMPLETION, PADDING, Settings
 
 ROWS = 1024
-"""Sequences that are handed on together."""
+"""Sequences that are handed on together, at most."""
+TOKENS = 1 << 22
+"""Tokens of them, about: a bound on memory where sequences are long."""
 
 
 class Sequences(NamedTuple):
@@ -54,9 +56,8 @@ class Packer:
         self.cut: list[int] = []
         self.prompts_alone = self.written = self.tokens = self.labels = 0
         length = settings.max_seq_length
-        self._made = Sequences(
-            np.empty((ROWS, length), np.int32), np.empty((ROWS, length), np.uint8), np.empty((ROWS, length), np.int32)
-        )
+        shape = max(1, min(ROWS, TOKENS // length)), length
+        self._made = Sequences(np.empty(shape, np.int32), np.empty(shape, np.uint8), np.empty(shape, np.int32))
         self._row = self._column = 0
         self._clear()
 
@@ -108,7 +109,7 @@ class Packer:
         self.labels += labels
         self.written += 1
         self._row += 1
-        if self._row == ROWS:
+        if self._row == len(self._made.tokens):
             yield self._taken()
             self._row = 0
             self._clear()
