@@ -416,6 +416,7 @@ class _Job:
                 },
             },
         )  # fmt: skip
+        (self.work / "state.json").unlink()  # first, since nothing can be gone on with from a part of the rest
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _summary(self, report: Report) -> Iterator[str]:
