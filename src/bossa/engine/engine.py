@@ -84,7 +84,7 @@ class Engine:
                 pool.cold_pages = pool.pages
         rows = min(max_rows or program.max_rows, program.max_rows)
         self._scheduler = Scheduler(pool, rows, batch_size, states, program.state_drafts)
-        self._steps = Steps(program, self._mask)
+        self._steps = Steps(program)
         self._salt = program.adapter_hash
         self._changed = threading.Condition()  # guards all below and the scheduler; told of every step's end
         self._driver: int | None = None  # the thread that runs a step now
@@ -288,7 +288,7 @@ class Engine:
                 steps = self._scheduler.reserve_steps(chunks, self._steps.most)
             if not chunks:
                 raise RuntimeFailure("the scheduler found nothing to run: a request was lost")
-            ran, outcome = self._steps.decode(chunks, steps)
+            ran, outcome = self._steps.decode(chunks, steps, self._mask)
             if outcome is None:
                 return False  # as if it had been cut off
             with self._changed:
