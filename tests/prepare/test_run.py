@@ -120,15 +120,15 @@ def test_files_of_the_public_tool_are_read(tmp_path: Path) -> None:
 
 
 def test_a_record_of_several_pairs_is_one_article_or_several(run: Any) -> None:
-    records = [REVIEWS[:2]]
+    records = [REVIEWS[:2]] * 2
     settings: dict[str, Any] = {"input_packing_config": "single::drop", "num_training_splits": 1}
     output, _ = run(records, settings=settings)
-    assert all_rows(output) == [ids("ab cd$e f$$$")]
-    assert all_rows(output, name="token_type_ids") == [[0, 0, 1, 1, 1, 1, 0, 1, 1, 3, 2, 2]]
+    assert all_rows(output) == [ids("ab cd$e f$$$")] * 2
+    assert all_rows(output, name="token_type_ids") == [[0, 0, 1, 1, 1, 1, 0, 1, 1, 3, 2, 2]] * 2
     output, _ = run(records, name="attention", settings={**settings, "attention_boundary": "prompt_completion_pair"})
-    assert all_rows(output, name="token_type_ids") == [[0, 0, 1, 1, 1, 3, 0, 1, 1, 3, 2, 2]]
+    assert all_rows(output, name="token_type_ids") == [[0, 0, 1, 1, 1, 3, 0, 1, 1, 3, 2, 2]] * 2
     output, _ = run(records, name="packing", settings={**settings, "packing_boundary": "prompt_completion_pair"})
-    assert all_rows(output) == [ids("ab cd$$$$$$$"), ids("e f$$$$$$$$$")]
+    assert all_rows(output) == [ids("ab cd$$$$$$$"), ids("e f$$$$$$$$$")] * 2
 
 
 def test_a_conversation_is_written_by_the_template_and_answers_are_learnt(run: Any) -> None:
@@ -252,7 +252,7 @@ def test_other_work_in_the_output_is_refused_by_what_differs(run: Any, tmp_path:
     with pytest.raises(DatasetError, match="no sequence is left"):
         run(REVIEWS[2:], name="begun", settings={"input_packing_config": "single::drop"})
     assert work.exists()
-    with pytest.raises(DatasetError, match="holds unfinished work, and --max_seq_length differed there"):
+    with pytest.raises(DatasetError, match="holds unfinished work, and the inputs and --max_seq_length differed there"):
         run(REVIEWS[2:], name="begun", settings={"input_packing_config": "single::drop", "max_seq_length": 64})
 
 
@@ -308,7 +308,7 @@ def test_the_command_prints_the_folder(model: Path, tmp_path: Path) -> None:
         result = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False, env=os.environ)
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{tmp_path / 'o'}\n"
-    assert "train: 3 records, 3 sequences in 3 files" in result.stderr
+    assert "train: 3 records, 2 sequences in 2 files" in result.stderr
     started = time.monotonic()
     result = subprocess.run(
         [*command[:-2], "--dev_ratio", "2"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL

@@ -68,7 +68,7 @@ def split_files(folder: Path, split: str) -> list[Path]:
     if len(totals) > 1:
         raise DatasetError(f"{shown(str(folder))}: has {split} files of several sets: keep one set")
     for total in totals:
-        first = min(found)
+        first = 0 if 0 in found else 1
         missing = [number for number in range(first, first + total) if number not in found]
         if missing:
             name = f"{split}_{missing[0]}_of_{total}.hdf5"
