@@ -101,6 +101,7 @@ def test_what_transformers_makes_a_processor_of_is_followed_or_named_and_nothing
 
 def test_every_parameter_that_transformers_has_is_followed() -> None:
     own = {"seed", "eos_token_ids", "ignore_eos", "logprobs", "speculate", "stop", "logits_processors"}
+    own |= {"choices", "regex", "json_schema"}
     assert {*PROCESSORS, *LENGTHS, *SAMPLING} - {"stop_strings"} == PARAMETERS.keys() - own
 
 

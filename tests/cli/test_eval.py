@@ -47,11 +47,12 @@ def test_the_figures_are_a_table_on_standard_output(bossa, loading, letters):
 def test_the_loader_gets_what_run_gives_it(bossa, loading, letters, tmp_path):
     given = ["--model_name_or_path", "m", "--checkpoint_name", "c.pt", "--threads", "1", "--memory", "1MB"]
     given += ["--max_seq_length", "20", "-b", "2", "--cache_dir", str(tmp_path), "--rebuild"]
+    given += ["--adapter", "tuned"]
     assert bossa("eval", "-p", "x.pef", "--data", letters, *given).code == 0
     asked = {name: value for name, value in loading.options.items() if name != "progress"}
     assert asked == {
         **{"weights": "m", "checkpoint": "c.pt", "threads": 1, "cpus": None, "memory": 1_000_000},
-        **{"max_seq_length": 20, "batch_size": 2, "cache_dir": tmp_path, "rebuild": True},
+        **{"max_seq_length": 20, "batch_size": 2, "cache_dir": tmp_path, "rebuild": True, "adapter": "tuned"},
         "generation_config": "none",
     }
 
