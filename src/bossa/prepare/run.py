@@ -36,6 +36,8 @@ from bossa.version import __version__
 
 WORK = ".prepare"
 """The folder inside of the output in which the work lies until it is done."""
+DONE = ".prepare-done"
+"""What it is called while it is removed."""
 BUCKETS = 64
 """Parts of a file that is larger than memory, each of which is put into an order of its own."""
 SAVE_SECONDS = 10.0
@@ -142,6 +144,7 @@ def _begin(output: Path, identity: dict[str, Any], overwrite: bool) -> dict[str,
         DatasetError: there is something else.
     """
     work = output / WORK
+    shutil.rmtree(output / DONE, ignore_errors=True)
     state = _read_state(work)
     if state is not None:
         differs = [name for name, value in identity.items() if state["identity"].get(name) != value]
@@ -416,8 +419,9 @@ class _Job:
                 },
             },
         )  # fmt: skip
-        (self.work / "state.json").unlink()  # first, since nothing can be gone on with from a part of the rest
-        shutil.rmtree(self.work, ignore_errors=True)
+        done = self.output / DONE  # at once, since nothing can be gone on with from a part of it
+        os.replace(self.work, done)
+        shutil.rmtree(done, ignore_errors=True)
 
     def _summary(self, report: Report) -> Iterator[str]:
         """What was asked for and what was made; there is no time in it, so that the same work gives the same bytes."""
