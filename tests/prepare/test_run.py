@@ -286,6 +286,8 @@ def test_files_that_are_none_are_refused(run: Any, tmp_path: Path) -> None:
         run(None, str(tmp_path / "x.jsonl"), name="other")
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_input(model: Path, tmp_path: Path) -> None:
     """Twenty times the input takes less than a fifth of its size more."""
     record = json.dumps({"prompt": "p" * 500, "completion": "c" * 500}) + "\n"
