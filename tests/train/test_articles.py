@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bossa.errors import DatasetError
-from bossa.train.articles import read_articles, split_files
+from bossa.prepare.hdf5 import split_files
+from bossa.train.articles import read_articles
 from support.training import write_data, write_rows
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bossa.train.articles import read_articles, split_files
+from bossa.prepare.hdf5 import split_files
+from bossa.train.articles import read_articles
 from bossa.train.batches import Order, make_pass, pack, share, total_weight
 from support.training import write_rows
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from bossa.prepare.hdf5 import split_files
 from bossa.train import head
-from bossa.train.articles import Articles, read_articles, split_files
+from bossa.train.articles import Articles, read_articles
 from bossa.train.batches import make_pass
 from bossa.train.forward import choose
 from support import zoo

@@ -7,7 +7,6 @@ does not matter any more.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bossa.errors import DatasetError, shown
+from bossa.prepare.settings import COMPLETION, END, PADDING
 from bossa.train.errors import missing_package
 
-PROMPT, COMPLETION, PADDING, END = 0, 1, 2, 3
-"""Token types; an end token closes an article."""
 ROWS_AT_ONCE = 4096
 
 
@@ -52,32 +50,6 @@ class Articles:
         """The ids and types of one article."""
         part = slice(self.starts[number], self.starts[number + 1])
         return self.tokens[part], self.types[part]
-
-
-def split_files(folder: Path, split: str) -> list[Path]:
-    """The files of a split (``train`` or ``dev``), in their order.
-
-    Raises:
-        DatasetError: one of ``…_of_N`` is missing.
-    """
-    found: dict[int, Path] = {}
-    totals: set[int] = set()
-    for path in folder.glob(f"{split}_*_of_*.hdf5"):
-        if match := re.fullmatch(rf"{split}_(\d+)_of_(\d+)\.hdf5", path.name):
-            found[int(match[1])] = path
-            totals.add(int(match[2]))
-    if len(totals) > 1:
-        raise DatasetError(
-            f"{shown(folder)}: has {split} files of sets of {' and '.join(map(str, sorted(totals)))}: keep one set"
-        )
-    for total in totals:
-        first = 0 if 0 in found else 1
-        for number in range(first, first + total):
-            if number not in found:
-                raise DatasetError(
-                    f"{shown(folder)}: {split}_{number}_of_{total}.hdf5 is missing: prepare the data again"
-                )
-    return [found[number] for number in sorted(found)]
 
 
 def read_articles(files: Sequence[Path], vocabulary: int, prompt_weight: float) -> Articles:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bossa.train.articles import COMPLETION, END, PADDING, Articles
+from bossa.prepare.settings import COMPLETION, END, PADDING
+from bossa.train.articles import Articles
 
 
 @dataclass(frozen=True)

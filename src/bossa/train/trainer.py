@@ -17,8 +17,9 @@ import torch
 from bossa.errors import DatasetError, TrainError, shown
 from bossa.host.files import Busy, Lock
 from bossa.host.signals import Interrupted, Noted, noted
+from bossa.prepare.hdf5 import split_files
 from bossa.train import checkpoint, metadata
-from bossa.train.articles import Articles, read_articles, split_files
+from bossa.train.articles import Articles, read_articles
 from bossa.train.batches import Order, make_pass, pack, share, total_weight
 from bossa.train.checkpoint import State
 from bossa.train.evaluate import Evaluation, evaluate
